@@ -1,0 +1,188 @@
+"""A name to arrays: MNIST, which ships with the package, or any TFDS image set."""
+
+import contextlib
+import os
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from mnist_vg.errors import UsageError
+from mnist_vg.scenarios import nearest
+
+MNIST_DIR = Path(__file__).parent / "data" / "mnist" / "3.0.1"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples: `images` is uint8 `[examples, pixels]`, `labels` int32 `[examples]`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An image classification set, decoded; `name` includes the version."""
+
+    name: str
+    train: Split
+    test: Split
+    label_size: int
+
+    @property
+    def input_size(self) -> int:
+        """Pixels of an image, channels included."""
+        return self.train.images.shape[1]
+
+    @property
+    def chance(self) -> float:
+        """Test accuracy of always answering the most frequent test label."""
+        return float(np.bincount(self.test.labels).max() / len(self.test.labels))
+
+
+def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Dataset:
+    """Load a data set's training and test split.
+
+    `mnist` without a `data_dir` is the copy inside the package. Any other set is
+    looked for in the TFDS directory `data_dir` (default: TFDS's own), and TFDS
+    downloads and prepares what is not there. Decoded arrays are kept in the
+    user's cache folder; a cache that is damaged, stale or cannot be written costs
+    the seconds of decoding again and nothing else.
+
+    Raises:
+        UsageError: no such set, not an 8-bit image classification set of one
+            image size, damaged records, or it could not be downloaded.
+    """
+    if name == "mnist" and data_dir is None:
+        # TFDS takes two seconds to import, which a cached MNIST does not need.
+        return _load(
+            "mnist/3.0.1", {"train": "train", "test": "test"}, 10, MNIST_DIR, _bundled_mnist
+        )
+    builder = _prepared_builder(name, data_dir)
+    return _load(
+        builder.info.full_name,
+        _split_names(builder),
+        _label_size(builder),
+        Path(builder.data_dir),
+        lambda: builder,
+    )
+
+
+def _load(full_name, split_names, label_size, prepared_dir, builder):
+    # TFDS records every split's size there, so other data has another key.
+    fingerprint = zlib.crc32((prepared_dir / "dataset_info.json").read_bytes())
+    cache = platformdirs.user_cache_path("mnist_vg") / "datasets"
+    splits = {}
+    for role, split_name in split_names.items():
+        key = f"{full_name.replace('/', '-')}-{split_name}-{fingerprint:08x}.npz"
+        splits[role] = _cached(cache / key, lambda split=split_name: _decode(builder(), split))
+    return Dataset(full_name, splits["train"], splits["test"], label_size)
+
+
+def _cached(path: Path, decode) -> Split:
+    """The split kept at `path`, or else what `decode` makes, which is then kept."""
+    try:
+        # Reading a member to its end checks the CRC-32 that zip keeps of it.
+        with np.load(path) as arrays:
+            return Split(arrays["images"], arrays["labels"])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        split = decode()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                np.savez(file, images=split.images, labels=split.labels)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    return split
+
+
+def _decode(builder, split: str) -> Split:
+    import tensorflow as tf
+
+    try:
+        images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+        images, labels = images.numpy(), labels.numpy()
+    except (tf.errors.OpError, OSError, AssertionError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise UsageError(
+            f"dataset: the {split} records of {builder.info.full_name} in {builder.data_dir} are "
+            f"damaged; prepare them again ({reason})"
+        ) from error
+    expected = builder.info.splits[split].num_examples
+    if len(images) != expected:
+        raise UsageError(
+            f"dataset: {builder.data_dir} holds {len(images)} {split} examples where its "
+            f"dataset_info.json says {expected}; prepare it again"
+        )
+    return Split(images.reshape(len(images), -1), labels.astype(np.int32))
+
+
+def _bundled_mnist():
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(MNIST_DIR)
+
+
+def _prepared_builder(name, data_dir):
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AttributeError) as error:
+        names = tfds.list_builders(with_community_datasets=False)
+        raise UsageError(
+            f"dataset: {name!r} is not known to TensorFlow Datasets; {nearest(name, names)}"
+        ) from error
+    _check_image_classification(builder, name)
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare()
+        # Downloads fail in as many ways as there are hosts; TFDS has no common class.
+        except Exception as error:
+            reason = str(error).partition("\n")[0][:200] or type(error).__name__
+            raise UsageError(
+                f"dataset: {name!r} is not in {builder.data_dir} and could not be downloaded "
+                f"({reason}); give --data-dir a folder where it is prepared, or a network"
+            ) from error
+    return builder
+
+
+def _check_image_classification(builder, name):
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    keys = builder.info.supervised_keys or (None, None)
+    try:
+        image, label = (features[key] for key in keys)
+    except (KeyError, TypeError, ValueError):
+        image = label = None
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise UsageError(f"dataset: {name!r} is not an image classification set; try mnist")
+    if None in image.shape or image.np_dtype != np.uint8:
+        raise UsageError(
+            f"dataset: {name!r} has images of shape {image.shape} and type {image.np_dtype}; "
+            "one size and uint8 are needed"
+        )
+
+
+def _label_size(builder) -> int:
+    return builder.info.features[builder.info.supervised_keys[1]].num_classes
+
+
+def _split_names(builder) -> dict[str, str]:
+    test = next((name for name in ("test", "validation") if name in builder.info.splits), None)
+    if test is None or "train" not in builder.info.splits:
+        raise UsageError(
+            f"dataset: {builder.info.full_name} has the splits {', '.join(builder.info.splits)}; "
+            "train and test (or validation) are needed"
+        )
+    return {"train": "train", "test": test}

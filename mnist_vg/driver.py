@@ -1,0 +1,237 @@
+"""Runs scenarios, each into a folder of its own."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from importlib import metadata
+from pathlib import Path
+
+from mnist_vg import datasets, runs
+from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.runs import Run
+from mnist_vg.scenarios import Scenario, find_scenario
+
+CHECKPOINT_SECONDS = 10.0
+"""Time between two checkpoints: what a killed run may lose."""
+
+Watcher = Callable[[Scenario, "Block"], None]  # noqa: F821 - importing it is importing TensorFlow
+"""Called after each block of steps, for a display."""
+
+
+def train(
+    scenario: Scenario | str,
+    logdir: str | os.PathLike = "logdir",
+    *,
+    data_dir: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    watch: Watcher = lambda scenario, block: None,
+) -> Run:
+    """Train one scenario into its own folder, `logdir/<its name>`.
+
+    A run that was killed or interrupted goes on where its checkpoint stands, and
+    ends bit for bit as if it had never stopped. A finished run is not trained
+    again: it is returned as it is.
+
+    Args:
+        scenario: what to train, or the name of a known scenario.
+        logdir: the folder that TensorBoard is pointed at.
+        data_dir: where TFDS keeps prepared data sets; its own default with None.
+        overwrite: remove the run that the folder holds, and train anew.
+        checkpoint_seconds: time between two checkpoints.
+        watch: called after each block of steps.
+
+    Returns:
+        The finished run; its `history` has what was recorded, as arrays.
+
+    Raises:
+        UsageError: the request cannot be carried out; nothing was changed.
+        RunFailed: the run broke half way; the same call goes on with it.
+        KeyboardInterrupt: after everything was written; the same call goes on.
+    """
+    if isinstance(scenario, str):
+        scenario = find_scenario(scenario)
+    folder = Path(logdir) / scenario.name
+    run = runs.check(folder, scenario, overwrite)
+    if run is not None and run.status == "finished":
+        return run
+    import tensorflow as tf
+
+    dataset = datasets.load(scenario.dataset, data_dir)
+    trainer = _make_trainer(scenario, dataset)
+    with runs.claim(folder):
+        # Another process may have written here since the first look.
+        run = runs.check(folder, scenario, overwrite)
+        if run is None:
+            runs.remove_run(folder)
+        elif run.status == "finished":
+            return run
+        try:
+            with closing(_Session(scenario, folder, dataset, trainer)) as session:
+                return session.train(checkpoint_seconds, watch)
+        except (OSError, tf.errors.OpError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RunFailed(
+                f"run {scenario.name!r} broke at step {trainer.steps_done} of "
+                f"{scenario.iterations}: {reason}; what was written is kept, and the same command "
+                "goes on with it"
+            ) from error
+
+
+def train_all(scenarios: Iterable[Scenario], logdir="logdir", **options) -> Iterator[Run]:
+    """Train scenarios one after another, after a look at all of their folders.
+
+    Args and errors are those of `train`.
+    """
+    scenarios = list(scenarios)
+    for scenario in scenarios:
+        runs.check(Path(logdir) / scenario.name, scenario, options.get("overwrite", False))
+    for scenario in scenarios:
+        yield train(scenario, logdir, **options)
+
+
+def _make_trainer(scenario, dataset):
+    from mnist_vg.model import Model
+    from mnist_vg.training import Trainer, make_optimizer
+
+    try:
+        model = Model(
+            dataset.input_size,
+            dataset.label_size,
+            scenario.activation,
+            scenario.num_layers,
+            scenario.hidden_size,
+            kernel_initializer=scenario.kernel_initializer,
+            normalization=scenario.normalization,
+            skip_connections=scenario.skip_connections,
+            seed=scenario.seed,
+        )
+        optimizer = make_optimizer(scenario)
+        return Trainer(model, optimizer, dataset.train, scenario.batch_size, scenario.seed)
+    except (ValueError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"scenario: {scenario.name!r} makes no network: {reason}") from error
+
+
+class _Session:
+    """A run in the making, in a folder that this process has claimed."""
+
+    def __init__(self, scenario, folder, dataset, trainer):
+        from mnist_vg.summaries import Recorder
+        from mnist_vg.training import Checkpoint
+
+        self.scenario, self.dataset, self.trainer = scenario, dataset, trainer
+        self.run = Run(folder, "running", scenario.settings(), dataset.name, _versions())
+        self.checkpoint = Checkpoint(folder / runs.CHECKPOINT_FOLDER, trainer)
+        notes = self.checkpoint.restore() or {"seconds": 0.0, "lengths": []}
+        self._started = time.monotonic() - notes["seconds"]
+        runs.cut_event_files(folder, notes["lengths"])
+        self.run.save()
+        self.recorder = Recorder(folder)
+        if not notes["lengths"]:
+            graph = trainer.model.forward_graph()
+            self.recorder.describe(scenario.settings(), scenario.about, graph)
+
+    def train(self, checkpoint_seconds, watch) -> Run:
+        """Train to the end, or up to the block in which Ctrl-C came."""
+        from mnist_vg.training import run_blocks
+
+        self.trainer.compile()
+        saved = time.monotonic()
+        with _interrupt_at_exit() as interrupted:
+            for block in run_blocks(
+                self.trainer, self.scenario.iterations, self.scenario.log_every
+            ):
+                if block.measures is not None:
+                    self.recorder.record(block.step, self._scalars(block), block.measures)
+                watch(self.scenario, block)
+                if interrupted():
+                    break
+                if time.monotonic() - saved >= checkpoint_seconds:
+                    self._save()
+                    saved = time.monotonic()
+            self._save()
+            if self.trainer.steps_done < self.scenario.iterations:
+                self._keep_run(status="interrupted")
+            else:
+                # Written after the last checkpoint: killed here, a run writes it once more.
+                results = self._results()
+                self.recorder.conclude(self.scenario.iterations - 1, results)
+                self._keep_run(status="finished", results=results)
+        return self.run
+
+    def close(self):
+        """End the event file."""
+        self.recorder.close()
+
+    def _save(self):
+        self.checkpoint.save(lengths=self.recorder.lengths(), seconds=self._seconds())
+
+    def _seconds(self):
+        return time.monotonic() - self._started
+
+    def _keep_run(self, **changes):
+        self.run = dataclasses.replace(self.run, seconds=self._seconds(), **changes)
+        self.run.save()
+
+    def _scalars(self, block):
+        loss, accuracy = self.trainer.evaluate(self.dataset.test)
+        return {
+            "loss/train": block.loss,
+            "accuracy/train": block.accuracy,
+            "loss/test": loss,
+            "accuracy/test": accuracy,
+        }
+
+    def _results(self):
+        """The figures of the final weights, on whole splits, and of the gradient's way."""
+        train_loss, train_accuracy = self.trainer.evaluate(self.dataset.train)
+        test_loss, test_accuracy = self.trainer.evaluate(self.dataset.test)
+        flow = self.run.history["gradient_flow/log10_first_to_last"]
+        results = {
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "chance": self.dataset.chance,
+            "first_log10_gradient_ratio": float(flow[0]),
+            "last_log10_gradient_ratio": float(flow[-1]),
+        }
+        return {key: value if math.isfinite(value) else None for key, value in results.items()}
+
+
+def _versions():
+    packages = ("mnist_vg", "tensorflow", "keras", "tensorboard", "numpy")
+    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
+
+
+@contextlib.contextmanager
+def _interrupt_at_exit():
+    """Put Ctrl-C off to the end of the block, where the state of a run is whole.
+
+    Yields a function that tells whether Ctrl-C came; if so, KeyboardInterrupt is
+    raised at the end. A second Ctrl-C is not put off.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    came = threading.Event()
+
+    def handle(number, frame):
+        came.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came.is_set():
+        raise KeyboardInterrupt

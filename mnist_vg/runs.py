@@ -1,0 +1,227 @@
+"""A run folder: its `run.json`, its event files read back, and who may write it.
+
+Nothing here imports TensorFlow: TensorBoard brings a reader of its own.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from mnist_vg.errors import UsageError
+from mnist_vg.scenarios import Scenario
+
+RUN_FILE = "run.json"
+CHECKPOINT_FOLDER = "checkpoint"
+LOCK_FILE = "run.lock"
+EVENT_SUFFIX = ".mnist_vg"
+"""Ends the names of this program's event files, so that it never touches another's."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a scenario, as its folder tells it.
+
+    `settings` are the scenario's; `status` is `running` (or was killed),
+    `interrupted` or `finished`; `results` are there once it is finished, with None
+    where a number is not finite.
+    """
+
+    folder: Path
+    status: str
+    settings: dict[str, Any]
+    dataset: str
+    versions: dict[str, str]
+    seconds: float = 0.0
+    results: dict[str, float | None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The scenario's name, which is the folder's."""
+        return self.settings["name"]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "Run | None":
+        """The run in `folder`, None where there is none.
+
+        Raises:
+            UsageError: its `run.json` cannot be read.
+        """
+        path = Path(folder) / RUN_FILE
+        try:
+            return cls(folder=Path(folder), **json.loads(path.read_text()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"logdir: {path} is damaged ({error}); train this run anew with --overwrite, or "
+                "elsewhere with --logdir"
+            ) from error
+
+    def save(self) -> None:
+        """Write `run.json`, whole or not at all."""
+        facts = {key: value for key, value in vars(self).items() if key in _SAVED}
+        new = self.folder / f"{RUN_FILE}.new"
+        new.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+        new.replace(self.folder / RUN_FILE)
+
+    @cached_property
+    def history(self) -> dict[str, np.ndarray]:
+        """What was recorded, read from the event files.
+
+        Returns:
+            `step`, int64 `[records]`; each scalar tag by its name, float64
+            `[records]`, NaN where a record lacks it; and for tags that end in
+            `/layer1` … `/layerN` one table by the name before the slash:
+            scalars float64 `[records, layers]`, histograms float64 `[records,
+            layers, 30, 3]` of left edge, right edge and count.
+        """
+        points: dict[str, dict[int, np.ndarray]] = {}
+        for step, tag, value in read_events(self.folder):
+            points.setdefault(tag, {})[step] = value
+        steps = sorted(set().union(*points.values())) if points else []
+        columns = {
+            tag: np.stack([np.asarray(at.get(step, np.full_like(some, np.nan))) for step in steps])
+            for tag, at in points.items()
+            for some in [next(iter(at.values()))]
+        }
+        return {"step": np.array(steps, np.int64), **_join_layers(columns)}
+
+
+_SAVED = ("status", "settings", "dataset", "versions", "seconds", "results")
+
+
+def _join_layers(columns):
+    tables: dict[str, dict[int, np.ndarray]] = {}
+    history = {}
+    for tag, column in columns.items():
+        group, _, last = tag.partition("/")
+        if last.startswith("layer") and last[5:].isdigit():
+            tables.setdefault(group, {})[int(last[5:])] = column
+        else:
+            history[tag] = column
+    for group, layers in tables.items():
+        history[group] = np.stack([layers[number] for number in sorted(layers)], axis=1)
+    return history
+
+
+def event_files(folder: Path) -> list[Path]:
+    """This program's event files in a run folder, in the order of reading."""
+    return sorted(folder.glob(f"*tfevents*{EVENT_SUFFIX}"))
+
+
+def read_events(folder: Path) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yield `(step, tag, value)` of each scalar and histogram, in the order of writing.
+
+    A record that is cut short, as a killed run leaves, ends its file.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.tensorflow_stub import errors
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+    from tensorboard.util import tensor_util
+
+    for path in event_files(folder):
+        reader = PyRecordReader_New(str(path))
+        while True:
+            try:
+                reader.GetNext()
+            except (errors.OutOfRangeError, errors.DataLossError):
+                break
+            event = Event.FromString(reader.record())
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name in ("scalars", "histograms"):
+                    yield (
+                        event.step,
+                        value.tag,
+                        tensor_util.make_ndarray(value.tensor).astype(float),
+                    )
+
+
+def cut_event_files(folder: Path, lengths: list[int]) -> None:
+    """Put the event files back to the bytes that a checkpoint knows of.
+
+    The first `len(lengths)` files are cut to those lengths, any later one is
+    removed. What stays is renamed to sort before every file of a clock's time,
+    since TensorBoard reads in the order of names and a clock may go back. To
+    be killed at any point in here does no harm: the order of names never changes.
+    """
+    files = event_files(folder)
+    for path in files[len(lengths) :]:
+        path.unlink()
+    for part, (path, length) in enumerate(zip(files, lengths, strict=False)):
+        os.truncate(path, length)
+        path.rename(folder / f"events.out.tfevents.{part:010d}.resumed{EVENT_SUFFIX}")
+
+
+def remove_run(folder: Path) -> None:
+    """Remove what this program wrote to a run folder, and nothing else."""
+    # The file that makes it a run goes first: killed in here, a folder is none.
+    for path in (folder / RUN_FILE, folder / f"{RUN_FILE}.new", *event_files(folder)):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+
+
+def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:
+    """The run of `scenario` that `folder` holds already, None where there is none.
+
+    Raises:
+        UsageError: the folder holds a run of other settings, or cannot hold one.
+    """
+    run = None if overwrite else Run.load(folder)
+    if run is not None:
+        _check_same_settings(run, scenario)
+        if run.status == "finished":
+            return run
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"logdir: {nearest} cannot be written; name another with --logdir")
+    return run
+
+
+def _check_same_settings(run, scenario):
+    differing = [
+        f"{key} {run.settings.get(key)!r} and not {value!r}"
+        for key, value in scenario.settings().items()
+        if run.settings.get(key) != value
+    ]
+    if differing:
+        raise UsageError(
+            f"logdir: {run.folder} holds a run with {', '.join(differing)}; train elsewhere with "
+            "--logdir or --name, or replace that run with --overwrite"
+        )
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold a run folder, made where missing, against every other process.
+
+    The operating system lets go of the lock when its process ends, however it ends.
+
+    Raises:
+        UsageError: another process holds it, or the folder cannot be made.
+    """
+    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UsageError(
+            f"logdir: another process is writing {folder}; wait for it, or train elsewhere with "
+            "--logdir or --name"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"logdir: {folder} cannot be written ({error})") from error
+    try:
+        yield
+    finally:
+        lock.release()

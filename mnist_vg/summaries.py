@@ -1,0 +1,156 @@
+"""The logging module: one recorder that writes a run through `tf.summary`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar
+from tensorboard.plugins.histogram import metadata as histogram_metadata
+from tensorboard.plugins.hparams import api as hp
+from tensorboard.plugins.hparams import summary_v2 as hparams_summary
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.util import tensor_util
+
+from mnist_vg import runs
+
+LOSS, ACCURACY = "loss", "accuracy"
+TRAIN, TEST = "train", "test"
+GRADIENT_FLOW = "gradient_flow/log10_first_to_last"
+GRADIENT_MEAN_ABS = "gradient_mean_abs"
+HISTOGRAMS = ("gradients", "weights")
+NONFINITE = ("gradient_nonfinite", "weight_nonfinite")
+
+
+class Recorder:
+    """Writes one run's event file; a viewer sees each record at once.
+
+    Args:
+        folder: the run folder, in which no other writer may be at work.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer = tf.summary.create_file_writer(
+            str(folder), filename_suffix=runs.EVENT_SUFFIX
+        )
+
+    def describe(self, settings: Mapping, about: str, graph) -> None:
+        """Write what is known before the first step.
+
+        Args:
+            settings: the scenario's, for the HParams tab and the text card.
+            about: what the scenario is known for.
+            graph: a `tf.Graph` of the forward pass, for the Graphs tab.
+        """
+        known = {key: value for key, value in settings.items() if value is not None}
+        metrics = [f"{ACCURACY}/{TEST}", f"{LOSS}/{TEST}", GRADIENT_FLOW]
+        self._write(
+            0,
+            hparams_summary.hparams_config_pb(
+                hparams=[hp.HParam(key) for key in known],
+                metrics=[hp.Metric(tag) for tag in metrics],
+            ),
+            hparams_summary.hparams_pb(known),
+            custom_scalar.pb(_layout()),
+            text_pb("scenario", f"{about}\n\n{_markdown_table(settings)}".strip()),
+        )
+        with self._writer.as_default():
+            tf.summary.graph(graph)
+        self._writer.flush()
+
+    def record(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        measures: Mapping[str, tf.Tensor],
+    ) -> None:
+        """Write one record.
+
+        Args:
+            step: the optimizer update that it tells of, counted from 0.
+            scalars: tag to value.
+            measures: what `measures.layer_measures` returned at that step.
+        """
+        measures = tf.nest.map_structure(lambda tensor: tensor.numpy(), dict(measures))
+        summary = Summary()
+        for tag, value in scalars.items():
+            summary.MergeFrom(scalar_pb(tag, value))
+        mean_abs = measures[GRADIENT_MEAN_ABS]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            summary.MergeFrom(scalar_pb(GRADIENT_FLOW, np.log10(mean_abs[0] / mean_abs[-1])))
+        for layer in range(len(mean_abs)):
+            summary.MergeFrom(scalar_pb(f"{GRADIENT_MEAN_ABS}/layer{layer + 1}", mean_abs[layer]))
+            for group in HISTOGRAMS:
+                parts = {key: stacked[layer] for key, stacked in measures[group].items()}
+                if parts["counts"].any():
+                    summary.value.append(_histogram_value(f"{group}/layer{layer + 1}", **parts))
+        for group in NONFINITE:
+            if measures[group].any():
+                for layer, count in enumerate(measures[group]):
+                    summary.MergeFrom(scalar_pb(f"{group}/layer{layer + 1}", count))
+        self._write(step, summary)
+        self._writer.flush()
+
+    def conclude(self, step: int, results: Mapping) -> None:
+        """Write the result card at the end of a run."""
+        self._write(step, text_pb("result", _markdown_table(results)))
+        self._writer.flush()
+
+    def lengths(self) -> list[int]:
+        """Bytes of each event file up to the newest record, for `runs.cut_event_files`."""
+        self._writer.flush()
+        return [path.stat().st_size for path in runs.event_files(self._folder)]
+
+    def close(self) -> None:
+        """End the event file."""
+        self._writer.close()
+
+    def _write(self, step, *summaries):
+        with self._writer.as_default():
+            for summary in summaries:
+                tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
+
+
+def _histogram_value(tag, min, max, counts):
+    # As `tf.summary.histogram` writes it: rows of left edge, right edge, count.
+    edges = np.linspace(min, max, len(counts) + 1)
+    buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
+    return Summary.Value(
+        tag=tag,
+        metadata=histogram_metadata.create_summary_metadata(display_name=None, description=None),
+        tensor=tensor_util.make_tensor_proto(buckets, dtype=np.float64),
+    )
+
+
+def _layout():
+    def chart(title, *tags):
+        content = layout_pb2.MultilineChartContent(tag=tags)
+        return layout_pb2.Chart(title=title, multiline=content)
+
+    return layout_pb2.Layout(
+        category=[
+            layout_pb2.Category(
+                title="Gradient by layer",
+                chart=[
+                    chart("mean absolute gradient of every layer", rf"{GRADIENT_MEAN_ABS}/layer\d+"),
+                    chart("log10 of layer 1's over the last layer's", GRADIENT_FLOW),
+                ],
+            ),
+            layout_pb2.Category(
+                title="Learning",
+                chart=[
+                    chart("loss", f"{LOSS}/{TRAIN}", f"{LOSS}/{TEST}"),
+                    chart("accuracy", f"{ACCURACY}/{TRAIN}", f"{ACCURACY}/{TEST}"),
+                ],
+            ),
+        ]
+    )
+
+
+def _markdown_table(facts):
+    rows = [f"| {key} | {'' if value is None else value} |" for key, value in facts.items()]
+    return "\n".join(["| | |", "|---|---|", *rows])
