@@ -6,9 +6,11 @@ import math
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
@@ -56,51 +58,59 @@ def train(
         RunFailed: the run broke half way; the same call goes on with it.
         KeyboardInterrupt: after everything was written; the same call goes on.
     """
-    if isinstance(scenario, str):
-        scenario = find_scenario(scenario)
-    folder = Path(logdir) / scenario.name
-    run = runs.check(folder, scenario, overwrite)
-    if run is not None and run.status == "finished":
-        return run
-    import tensorflow as tf
-
-    dataset = datasets.load(scenario.dataset, data_dir)
-    trainer = _make_trainer(scenario, dataset)
-    with runs.claim(folder):
-        # Another process may have written here since the first look.
-        run = runs.check(folder, scenario, overwrite)
-        if run is None:
-            runs.remove_run(folder)
-        elif run.status == "finished":
-            return run
-        try:
-            with closing(_Session(scenario, folder, dataset, trainer)) as session:
-                return session.train(checkpoint_seconds, watch)
-        except (OSError, tf.errors.OpError) as error:
-            reason = str(error).partition("\n")[0]
-            raise RunFailed(
-                f"run {scenario.name!r} broke at step {trainer.steps_done} of "
-                f"{scenario.iterations}: {reason}; what was written is kept, and the same command "
-                "goes on with it"
-            ) from error
+    [run] = train_all(
+        [scenario],
+        logdir,
+        data_dir=data_dir,
+        overwrite=overwrite,
+        checkpoint_seconds=checkpoint_seconds,
+        watch=watch,
+    )
+    return run
 
 
-def train_all(scenarios: Iterable[Scenario], logdir="logdir", **options) -> Iterator[Run]:
+def train_all(
+    scenarios: Iterable[Scenario | str],
+    logdir: str | os.PathLike = "logdir",
+    *,
+    data_dir: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    watch: Watcher = lambda scenario, block: None,
+) -> Iterator[Run]:
     """Train scenarios one after another, after a look at all of their folders.
 
-    Args and errors are those of `train`.
+    While one trains, the next is compiled. Arguments and errors are those of `train`.
     """
-    scenarios = list(scenarios)
-    for scenario in scenarios:
-        runs.check(Path(logdir) / scenario.name, scenario, options.get("overwrite", False))
-    for scenario in scenarios:
-        yield train(scenario, logdir, **options)
+    scenarios = [find_scenario(s) if isinstance(s, str) else s for s in scenarios]
+    folders = {scenario: Path(logdir) / scenario.name for scenario in scenarios}
+    found = {s: runs.check(folder, s, overwrite) for s, folder in folders.items()}
+    waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
+    with ThreadPoolExecutor(1) as ahead:
+
+        def prepare_next():
+            return ahead.submit(_prepare, waiting.pop(0), data_dir) if waiting else None
+
+        prepared = prepare_next()
+        for scenario, run in found.items():
+            if run is None or run.status != "finished":
+                dataset, trainer = prepared.result()
+                prepared = prepare_next()
+                run = _train(
+                    scenario, folders[scenario], dataset, trainer, overwrite, checkpoint_seconds, watch
+                )
+            yield run
 
 
-def _make_trainer(scenario, dataset):
+def _prepare(scenario, data_dir):
+    """The data set and the compiled trainer of a scenario."""
+    _import_tensorflow()
+    import tensorflow as tf
+
     from mnist_vg.model import Model
     from mnist_vg.training import Trainer, make_optimizer
 
+    dataset = datasets.load(scenario.dataset, data_dir)
     try:
         model = Model(
             dataset.input_size,
@@ -114,10 +124,48 @@ def _make_trainer(scenario, dataset):
             seed=scenario.seed,
         )
         optimizer = make_optimizer(scenario)
-        return Trainer(model, optimizer, dataset.train, scenario.batch_size, scenario.seed)
-    except (ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
+        trainer = Trainer(model, optimizer, dataset.train, scenario.batch_size, scenario.seed)
+        trainer.compile()
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"scenario: {scenario.name!r} makes no network: {reason}") from error
+    return dataset, trainer
+
+
+def _import_tensorflow():
+    """Import TensorFlow without what its C++ side prints before any setting is read."""
+    if "tensorflow" in sys.modules:
+        return
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch):
+    import tensorflow as tf
+
+    with runs.claim(folder):
+        # Another process may have written here since the first look.
+        run = runs.check(folder, scenario, overwrite)
+        if run is None:
+            runs.remove_run(folder)
+        elif run.status == "finished":
+            return run
+        try:
+            with closing(_Session(scenario, folder, dataset, trainer)) as session:
+                return session.train(checkpoint_seconds, watch)
+        except (OSError, tf.errors.OpError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise RunFailed(
+                f"run {scenario.name!r} broke at step {trainer.steps_done} of "
+                f"{scenario.iterations}: {reason}; what was written is kept, and the same command "
+                "goes on with it"
+            ) from error
 
 
 class _Session:
@@ -143,7 +191,6 @@ class _Session:
         """Train to the end, or up to the block in which Ctrl-C came."""
         from mnist_vg.training import run_blocks
 
-        self.trainer.compile()
         saved = time.monotonic()
         with _interrupt_at_exit() as interrupted:
             for block in run_blocks(

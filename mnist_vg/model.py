@@ -108,7 +108,7 @@ class Model(keras.Model):
     def forward_graph(self) -> tf.Graph:
         """The forward pass as TensorBoard draws it, each layer a box of its name."""
         example = tf.TensorSpec([None, *self.input_shape[1:]], tf.float32, name="input")
-        return tf.function(self.call).get_concrete_function(example).graph
+        return tf.function(self.call, autograph=False).get_concrete_function(example).graph
 
     @property
     def dense_layers(self) -> list[keras.layers.Dense]:

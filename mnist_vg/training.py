@@ -15,6 +15,7 @@ from mnist_vg.datasets import Split
 from mnist_vg.errors import UsageError
 from mnist_vg.measures import layer_measures
 from mnist_vg.model import Model
+from mnist_vg.packing import Packing
 from mnist_vg.scenarios import Scenario
 
 BLOCK_STEPS = 256
@@ -110,25 +111,17 @@ class Trainer:
         self._seed = seed
         self._images = tf.constant(examples.images)
         self._labels = tf.constant(examples.labels)
-        # Layer 1's kernel, by far the largest, is trained as [units, pixels]: its
-        # gradient is then a product of rows, which made the tutorial's block 1.6
-        # times faster. An optimizer that is not elementwise would notice.
-        mixes_elements = isinstance(optimizer, (keras.optimizers.Muon, keras.optimizers.Adafactor))
-        self._first_kernel = None if mixes_elements else model.dense_layers[0].kernel
-        self._trained = list(model.trainable_variables)
-        if self._first_kernel is not None:
-            self._position = [v is self._first_kernel for v in self._trained].index(True)
-            self._trained[self._position] = keras.Variable(
-                tf.transpose(self._first_kernel), name="kernel_transposed"
-            )
-        optimizer.build(self._trained)
+        variables = model.trainable_variables
         kernels = [layer.kernel for layer in model.dense_layers]
-        self._kernel_positions = [
-            next(i for i, v in enumerate(model.trainable_variables) if v is kernel)
-            for kernel in kernels
-        ]
-        specs = [tf.TensorSpec(self._trained[i].shape, tf.float32) for i in self._kernel_positions]
-        self._measure = tf.function(layer_measures).get_concrete_function(specs, specs)
+        elementwise = not isinstance(optimizer, (keras.optimizers.Muon, keras.optimizers.Adafactor))
+        self._packing = Packing(variables, kernels[0], elementwise)
+        optimizer.build(self._packing.variables)
+        position = {id(variable): i for i, variable in enumerate(variables)}
+        self._kernel_positions = [position[id(kernel)] for kernel in kernels]
+        values = self._packing.unpack()
+        specs = [tf.TensorSpec(values[i].shape, tf.float32) for i in self._kernel_positions]
+        measure = tf.function(layer_measures, autograph=False)
+        self._measure = measure.get_concrete_function(specs, specs)
 
     def compile(self) -> None:
         """Compile the block, by running it for no step."""
@@ -152,7 +145,7 @@ class Trainer:
         loss, accuracy = np.average(scores, axis=0, weights=sizes)
         return float(loss), float(accuracy)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def _score(self, images, labels):
         return _loss_and_accuracy(self.model(_pixels(images), training=False), labels)
 
@@ -168,15 +161,14 @@ class Trainer:
             self._images, self._labels, indices, tf.constant(steps), tf.constant(record)
         )
 
-    @tf.function(jit_compile=True)
+    @tf.function(autograph=False, jit_compile=True)
     def _block(self, images, labels, indices, steps, record):
         """`steps` steps in one compiled loop.
 
         Every step runs through the same loop body, whether measured or not, so that
         the numbers do not depend on where a block begins and ends.
         """
-        if self._first_kernel is not None:
-            self._trained[self._position].assign(tf.transpose(self._first_kernel))
+        self._packing.load()
 
         def body(i, loss, accuracy, measures):
             batch_images = _pixels(tf.gather(images, indices[i]))
@@ -190,7 +182,7 @@ class Trainer:
                 ),
                 lambda: measures,
             )
-            self.optimizer.apply(gradients, self._trained)
+            self.optimizer.apply(self._packing.pack(gradients), self._packing.variables)
             return i + 1, loss, accuracy, measures
 
         nothing = tf.nest.map_structure(
@@ -199,19 +191,18 @@ class Trainer:
         _, loss, accuracy, measures = tf.while_loop(
             lambda i, *_: i < steps, body, (0, 0.0, 0.0, nothing)
         )
-        if self._first_kernel is not None:
-            self._first_kernel.assign(tf.transpose(self._trained[self._position]))
+        self._packing.store()
         return loss, accuracy, measures
 
     def _gradients(self, images, labels):
-        values = [tf.convert_to_tensor(variable) for variable in self._trained]
+        values = self._packing.unpack()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            weights = list(values)
-            if self._first_kernel is not None:
-                weights[self._position] = tf.transpose(weights[self._position])
             logits, updates = self.model.stateless_call(
-                weights, self.model.non_trainable_variables, images, training=True
+                self._packing.model_values(values),
+                self.model.non_trainable_variables,
+                images,
+                training=True,
             )
             loss, accuracy = _loss_and_accuracy(logits, labels)
         for variable, update in zip(self.model.non_trainable_variables, updates, strict=True):

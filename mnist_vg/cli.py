@@ -1,0 +1,159 @@
+"""Arguments to calls."""
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
+from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.scenarios import SUITES, Scenario, find_scenario, setting_fields
+
+QUICK = {"iterations": 300, "log_every": 50}
+"""What `--quick` trains: the whole way through, in seconds."""
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="mnist_vg", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context):
+    """See in TensorBoard which network cannot learn: vanishing gradients, layer by layer."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command("list")
+def list_scenarios():
+    """List the scenarios that have a name."""
+    from mnist_vg import report
+
+    report.make_console().print(report.scenario_table(SUITES))
+
+
+def _setting_options(command):
+    """An option for every setting of a scenario."""
+    for field in reversed(setting_fields()):
+        default = "the activation" if field.name == "name" else field.default
+        shown = f"{field.metadata['help']}" + (f" [{default}]" if default is not None else "")
+        flag = "--" + field.name.replace("_", "-")
+        if field.type is bool:
+            option = click.option(f"{flag}/--no-{flag[2:]}", field.name, default=None, help=shown)
+        else:
+            kind = {int: int, str: str}.get(field.type, float)
+            option = click.option(flag, field.name, type=kind, default=None, help=shown)
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("scenario", nargs=-1)
+@_setting_options
+@click.option("--quick", is_flag=True, help="A smoke run of seconds, in a folder of its own.")
+@click.option(
+    "--logdir", type=click.Path(path_type=Path), default="logdir", help="One folder a run [logdir]"
+)
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where TFDS keeps data sets [TFDS's own]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace runs that are there.")
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=CHECKPOINT_SECONDS,
+    help=f"Time between two checkpoints [{CHECKPOINT_SECONDS:g}]",
+)
+def train(scenario, quick, logdir, **options):
+    """Train SCENARIOs, each into its own folder, and compare them.
+
+    Without one: sigmoid, relu and leaky_relu, the tutorial's three; or, with --activation
+    or --name, a network of your own. Options change the scenarios' settings. A run that was
+    killed goes on; a finished one is left alone.
+    """
+    from mnist_vg import report
+
+    given = {field.name: options.pop(field.name) for field in setting_fields()}
+    settings = {name: value for name, value in given.items() if value is not None}
+    scenarios = _choose(scenario, settings, quick)
+    console = report.make_console()
+    with report.Display(console) as display:
+        done = list(train_all(scenarios, logdir, watch=display.watch, **options))
+    for run in done:
+        if run.name not in display.watched:
+            console.print(f"{run.name}: finished before, left alone (--overwrite trains it anew)")
+    console.print(report.comparison_table(done), report.tensorboard_line(logdir), sep="\n")
+
+
+def _choose(names, settings, quick):
+    """The scenarios to train: named ones, a new one, or the tutorial's three."""
+    changes = {**(QUICK if quick else {}), **settings}
+    if names:
+        chosen = [find_scenario(name) for name in names]
+    elif "activation" in settings or "name" in settings:
+        chosen = [Scenario(**settings)]
+    else:
+        chosen = SUITES["tutorial"]
+    if "name" in settings and len(chosen) > 1:
+        raise UsageError(f"name: {settings['name']!r} is one name for {len(chosen)} scenarios")
+    if quick and "name" not in settings:
+        return [dataclasses.replace(s, name=f"{s.name}-quick", **changes) for s in chosen]
+    return [dataclasses.replace(s, **changes) for s in chosen]
+
+
+INTERRUPTED = "interrupted; everything is written, and the same command goes on from there"
+
+INTERRUPT_SECONDS = 0.9
+"""How long Ctrl-C may take before the process ends as it stands."""
+
+
+def main():
+    """Run the command line; every refusal is one line and an exit code."""
+    # TensorFlow reads this when it is imported: its start-up chatter stays off the screen.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _leave_soon_after_interrupt()
+    code = 0
+    try:
+        cli.main(prog_name="mnist-vg", standalone_mode=False)
+    except (click.ClickException, UsageError, RunFailed, click.Abort) as error:
+        code, message = _refusal(error)
+        click.echo(f"mnist-vg: {message}", err=True)
+    sys.stdout.flush()
+    # Everything is on the disk, and TensorFlow takes a second to take itself apart.
+    os._exit(code)
+
+
+def _refusal(error):
+    """The exit code and the line that an error deserves."""
+    if isinstance(error, click.Abort):
+        return 130, INTERRUPTED
+    if isinstance(error, click.ClickException):
+        return 2, error.format_message()
+    return (1 if isinstance(error, RunFailed) else 2), error
+
+
+def _leave_soon_after_interrupt():
+    """End the process soon after Ctrl-C, also from within a long compilation.
+
+    Python acts on a signal only between its own instructions. What is on the disk is
+    whole at every instant, so ending there loses nothing that had been recorded.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+
+    def wait():
+        while os.read(reader, 1) != bytes([signal.SIGINT]):
+            pass
+        time.sleep(INTERRUPT_SECONDS)
+        # The escape sequence brings back the cursor that a progress bar hides.
+        click.echo(f"\x1b[?25hmnist-vg: {INTERRUPTED}", err=True)
+        os._exit(130)
+
+    threading.Thread(target=wait, daemon=True).start()

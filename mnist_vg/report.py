@@ -1,0 +1,138 @@
+"""What a person reads while runs train and when they have ended."""
+
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mnist_vg.diagnosis import learned
+from mnist_vg.runs import Run
+from mnist_vg.scenarios import Scenario
+
+PLAIN_WIDTH = 120
+"""Columns of a table off a terminal, where there is no width to ask for."""
+
+
+def make_console() -> Console:
+    """The console of standard output, wide enough for the table in a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH, highlight=False)
+
+
+class Display:
+    """A live bar a scenario on a terminal; elsewhere one plain line a record.
+
+    Use it as a context manager, and pass `watch` to `driver.train`.
+    """
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("accuracy {task.fields[accuracy]:6.2%}"),
+            TextColumn("{task.fields[speed]:,.0f} steps/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks = {}
+        self.watched: set[str] = set()
+        """Names of the scenarios that were trained, rather than found finished."""
+
+    def __enter__(self) -> "Display":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bars.stop()
+
+    def watch(self, scenario: Scenario, block) -> None:
+        """Show one block of steps."""
+        if scenario.name not in self.watched:
+            self.watched.add(scenario.name)
+            self._start(scenario, block.step)
+        if self._console.is_terminal:
+            self._advance(scenario, block)
+        elif block.measures is not None:
+            self._console.print(
+                f"Iteration {block.step} of {scenario.iterations}, loss: {block.loss:.3f}, "
+                f"train accuracy: {block.accuracy:.2%}",
+                soft_wrap=True,
+            )
+
+    def _start(self, scenario, step):
+        if not self._console.is_terminal:
+            self._console.print(f"\nTraining {scenario.name}", soft_wrap=True)
+        task = self._bars.add_task(
+            scenario.name, total=scenario.iterations, loss=math.nan, accuracy=math.nan, speed=0
+        )
+        self._tasks[scenario.name] = (task, step, time.monotonic())
+
+    def _advance(self, scenario, block):
+        task, first_step, start = self._tasks[scenario.name]
+        speed = (block.step - first_step) / max(time.monotonic() - start, 1e-9)
+        self._bars.update(
+            task, completed=block.step + 1, loss=block.loss, accuracy=block.accuracy, speed=speed
+        )
+
+
+def comparison_table(runs: Iterable[Run]) -> Table:
+    """Finished runs side by side: which could learn, and what reached layer 1.
+
+    The gradient column holds layer 1's mean absolute gradient over the last
+    layer's, at the first record and at the last; losses and accuracies are those of
+    the final weights on the whole splits.
+    """
+    table = Table(title="Which network could learn?", title_justify="left")
+    table.add_column("Scenario")
+    table.add_column("Could learn")
+    for heading in ("Loss", "Train accuracy", "Test accuracy", "Gradient layer 1 / last", "Seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("Folder", overflow="fold")
+    for run in runs:
+        results = run.results
+        could = learned(results["test_accuracy"], results["chance"])
+        table.add_row(
+            run.name,
+            "[green]yes" if could else "[red]no",
+            _number(results["train_loss"], ".3f"),
+            _number(results["train_accuracy"], ".2%"),
+            _number(results["test_accuracy"], ".2%"),
+            f"{_ratio(results['first_log10_gradient_ratio'])} -> "
+            f"{_ratio(results['last_log10_gradient_ratio'])}",
+            f"{run.seconds:.1f}",
+            str(run.folder),
+        )
+    return table
+
+
+def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:
+    """Every named scenario with what it is known for."""
+    table = Table()
+    table.add_column("Suite")
+    table.add_column("Scenario")
+    table.add_column("About")
+    for suite, scenarios in suites.items():
+        for scenario in scenarios:
+            table.add_row(suite, scenario.name, scenario.about)
+    return table
+
+
+def tensorboard_line(logdir: str | Path) -> str:
+    """The line to type to see the runs."""
+    return f"tensorboard --logdir {logdir}"
+
+
+def _number(value, spec):
+    return "not finite" if value is None else format(value, spec)
+
+
+def _ratio(log10_ratio):
+    return "not finite" if log10_ratio is None else f"{10**log10_ratio:.2g}"
