@@ -3,9 +3,11 @@
 import dataclasses
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import click
@@ -105,6 +107,34 @@ def _choose(names, settings, quick):
     if quick and "name" not in settings:
         return [dataclasses.replace(s, name=f"{s.name}-quick", **changes) for s in chosen]
     return [dataclasses.replace(s, **changes) for s in chosen]
+
+
+@cli.command()
+@click.option(
+    "--logdir", type=click.Path(path_type=Path), default="logdir", help="What to show [logdir]"
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port [6006]")
+def board(logdir, port):
+    """Open TensorBoard on a logdir, also while runs train into it."""
+    # With this module TensorBoard does without TensorFlow, and starts in a second.
+    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+    from tensorboard import main as tensorboard
+
+    free = next(candidate for candidate in range(port, 65536) if _is_free(candidate))
+    if free != port:
+        click.echo(f"port {port} is in use; the next free one is {free}", err=True)
+    sys.argv = ["tensorboard", "--logdir", str(logdir), "--port", str(free)]
+    tensorboard.run_main()
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("localhost", port))
+        except OSError:
+            return False
+    return True
 
 
 INTERRUPTED = "interrupted; everything is written, and the same command goes on from there"

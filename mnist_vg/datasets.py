@@ -165,7 +165,9 @@ def _check_image_classification(builder, name):
         image, label = (features[key] for key in keys)
     except (KeyError, TypeError, ValueError):
         image = label = None
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
         raise UsageError(f"dataset: {name!r} is not an image classification set; try mnist")
     if None in image.shape or image.np_dtype != np.uint8:
         raise UsageError(

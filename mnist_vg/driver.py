@@ -17,8 +17,10 @@ from pathlib import Path
 
 from mnist_vg import datasets, runs
 from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.report import result_row
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario, find_scenario
+from mnist_vg.tags import ACCURACY_TEST, ACCURACY_TRAIN, GRADIENT_FLOW, LOSS_TEST, LOSS_TRAIN
 
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints: what a killed run may lose."""
@@ -83,6 +85,9 @@ def train_all(
     While one trains, the next is compiled. Arguments and errors are those of `train`.
     """
     scenarios = [find_scenario(s) if isinstance(s, str) else s for s in scenarios]
+    names = {scenario.name for scenario in scenarios}
+    if len(names) < len(set(scenarios)):
+        raise UsageError("name: two different scenarios have one name, so one folder; rename one")
     folders = {scenario: Path(logdir) / scenario.name for scenario in scenarios}
     found = {s: runs.check(folder, s, overwrite) for s, folder in folders.items()}
     waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
@@ -97,7 +102,13 @@ def train_all(
                 dataset, trainer = prepared.result()
                 prepared = prepare_next()
                 run = _train(
-                    scenario, folders[scenario], dataset, trainer, overwrite, checkpoint_seconds, watch
+                    scenario,
+                    folders[scenario],
+                    dataset,
+                    trainer,
+                    overwrite,
+                    checkpoint_seconds,
+                    watch,
                 )
             yield run
 
@@ -210,7 +221,7 @@ class _Session:
             else:
                 # Written after the last checkpoint: killed here, a run writes it once more.
                 results = self._results()
-                self.recorder.conclude(self.scenario.iterations - 1, results)
+                self.recorder.conclude(self.scenario.iterations - 1, result_row(results))
                 self._keep_run(status="finished", results=results)
         return self.run
 
@@ -231,17 +242,17 @@ class _Session:
     def _scalars(self, block):
         loss, accuracy = self.trainer.evaluate(self.dataset.test)
         return {
-            "loss/train": block.loss,
-            "accuracy/train": block.accuracy,
-            "loss/test": loss,
-            "accuracy/test": accuracy,
+            LOSS_TRAIN: block.loss,
+            ACCURACY_TRAIN: block.accuracy,
+            LOSS_TEST: loss,
+            ACCURACY_TEST: accuracy,
         }
 
     def _results(self):
         """The figures of the final weights, on whole splits, and of the gradient's way."""
         train_loss, train_accuracy = self.trainer.evaluate(self.dataset.train)
         test_loss, test_accuracy = self.trainer.evaluate(self.dataset.test)
-        flow = self.run.history["gradient_flow/log10_first_to_last"]
+        flow = self.run.history[GRADIENT_FLOW]
         results = {
             "train_loss": train_loss,
             "train_accuracy": train_accuracy,

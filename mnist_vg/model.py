@@ -81,7 +81,9 @@ class Model(keras.Model):
             else:
                 output = dense(number, hidden_size)(hidden)
                 output = _NORMALIZATIONS[normalization](name=f"layer{number}_normalization")(output)
-                output = keras.layers.Activation(activation, name=f"layer{number}_activation")(output)
+                output = keras.layers.Activation(activation, name=f"layer{number}_activation")(
+                    output
+                )
             if skip_connections and output.shape == hidden.shape:
                 output = keras.layers.Add(name=f"layer{number}_skip")([hidden, output])
             hidden = output
@@ -105,10 +107,19 @@ class Model(keras.Model):
         """The model of the arguments in `config`."""
         return cls(**config)
 
-    def forward_graph(self) -> tf.Graph:
-        """The forward pass as TensorBoard draws it, each layer a box of its name."""
+    def forward_graph(self) -> tf.compat.v1.GraphDef:
+        """The forward pass for TensorBoard to draw: each layer a box of its name."""
         example = tf.TensorSpec([None, *self.input_shape[1:]], tf.float32, name="input")
-        return tf.function(self.call, autograph=False).get_concrete_function(example).graph
+        traced = tf.function(self.call, autograph=False).get_concrete_function(example)
+        graph = tf.compat.v1.GraphDef()
+        for node in traced.graph.as_graph_def().node:
+            # Control edges and what they lead to would be drawn beside every layer.
+            if node.op != "NoOp":
+                drawn = graph.node.add()
+                drawn.CopyFrom(node)
+                drawn.name = _box(node.name)
+                drawn.input[:] = [_box(name) for name in node.input if not name.startswith("^")]
+        return graph
 
     @property
     def dense_layers(self) -> list[keras.layers.Dense]:
@@ -121,6 +132,12 @@ _NORMALIZATIONS = {
     "batch": keras.layers.BatchNormalization,
     "layer": keras.layers.LayerNormalization,
 }
+
+
+def _box(node_name):
+    # Keras enters a layer's name scope twice, and TensorFlow numbers the second: layer1_1.
+    scope, slash, rest = node_name.partition("/")
+    return scope.removesuffix("_1") + slash + rest
 
 
 def _own_draw(initializer, seed):

@@ -83,33 +83,36 @@ class Display:
         )
 
 
-def comparison_table(runs: Iterable[Run]) -> Table:
-    """Finished runs side by side: which could learn, and what reached layer 1.
+def result_row(results: dict[str, float | None]) -> dict[str, str]:
+    """A finished run's results in words, heading to text.
 
-    The gradient column holds layer 1's mean absolute gradient over the last
-    layer's, at the first record and at the last; losses and accuracies are those of
-    the final weights on the whole splits.
+    Losses and accuracies are those of the final weights on the whole splits; the
+    gradient's is layer 1's mean absolute value over the last layer's, at the first
+    record and at the last.
     """
+    could = learned(results["test_accuracy"], results["chance"])
+    first, last = results["first_log10_gradient_ratio"], results["last_log10_gradient_ratio"]
+    return {
+        "Could learn": "yes" if could else "no",
+        "Loss": _number(results["train_loss"], ".3f"),
+        "Train accuracy": _number(results["train_accuracy"], ".2%"),
+        "Test accuracy": _number(results["test_accuracy"], ".2%"),
+        "Gradient layer 1 / last": f"{_ratio(first)} -> {_ratio(last)}",
+    }
+
+
+def comparison_table(runs: Iterable[Run]) -> Table:
+    """Finished runs, one or more, side by side: which could learn, what reached layer 1."""
     table = Table(title="Which network could learn?", title_justify="left")
+    rows = [(run, result_row(run.results)) for run in runs]
     table.add_column("Scenario")
-    table.add_column("Could learn")
-    for heading in ("Loss", "Train accuracy", "Test accuracy", "Gradient layer 1 / last", "Seconds"):
+    for heading in rows[0][1]:
         table.add_column(heading, justify="right")
+    table.add_column("Seconds", justify="right")
     table.add_column("Folder", overflow="fold")
-    for run in runs:
-        results = run.results
-        could = learned(results["test_accuracy"], results["chance"])
-        table.add_row(
-            run.name,
-            "[green]yes" if could else "[red]no",
-            _number(results["train_loss"], ".3f"),
-            _number(results["train_accuracy"], ".2%"),
-            _number(results["test_accuracy"], ".2%"),
-            f"{_ratio(results['first_log10_gradient_ratio'])} -> "
-            f"{_ratio(results['last_log10_gradient_ratio'])}",
-            f"{run.seconds:.1f}",
-            str(run.folder),
-        )
+    for run, row in rows:
+        style = None if row["Could learn"] == "yes" else "red"
+        table.add_row(run.name, *row.values(), f"{run.seconds:.1f}", str(run.folder), style=style)
     return table
 
 

@@ -171,7 +171,8 @@ SUITES: dict[str, tuple[Scenario, ...]] = {
         ),
         Scenario(
             activation="leaky_relu",
-            about=_TUTORIAL + "a slope of 0.2 for negative inputs keeps every unit's gradient alive.",
+            about=_TUTORIAL
+            + "a slope of 0.2 for negative inputs keeps every unit's gradient alive.",
         ),
     ),
 }

@@ -10,19 +10,25 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.hparams import api as hp
+from tensorboard.plugins.hparams import api_pb2 as hparams_api_pb2
+from tensorboard.plugins.hparams import summary as hparams_session
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from mnist_vg import runs
-
-LOSS, ACCURACY = "loss", "accuracy"
-TRAIN, TEST = "train", "test"
-GRADIENT_FLOW = "gradient_flow/log10_first_to_last"
-GRADIENT_MEAN_ABS = "gradient_mean_abs"
-HISTOGRAMS = ("gradients", "weights")
-NONFINITE = ("gradient_nonfinite", "weight_nonfinite")
+from mnist_vg.tags import (
+    ACCURACY_TEST,
+    ACCURACY_TRAIN,
+    GRADIENT_FLOW,
+    GRADIENT_MEAN_ABS,
+    HISTOGRAMS,
+    LOSS_TEST,
+    LOSS_TRAIN,
+    NONFINITE,
+    layer_tag,
+)
 
 
 class Recorder:
@@ -34,9 +40,7 @@ class Recorder:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._writer = tf.summary.create_file_writer(
-            str(folder), filename_suffix=runs.EVENT_SUFFIX
-        )
+        self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=runs.EVENT_SUFFIX)
 
     def describe(self, settings: Mapping, about: str, graph) -> None:
         """Write what is known before the first step.
@@ -44,10 +48,10 @@ class Recorder:
         Args:
             settings: the scenario's, for the HParams tab and the text card.
             about: what the scenario is known for.
-            graph: a `tf.Graph` of the forward pass, for the Graphs tab.
+            graph: the forward pass as a GraphDef, for the Graphs tab.
         """
         known = {key: value for key, value in settings.items() if value is not None}
-        metrics = [f"{ACCURACY}/{TEST}", f"{LOSS}/{TEST}", GRADIENT_FLOW]
+        metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW]
         self._write(
             0,
             hparams_summary.hparams_config_pb(
@@ -83,21 +87,25 @@ class Recorder:
         with np.errstate(divide="ignore", invalid="ignore"):
             summary.MergeFrom(scalar_pb(GRADIENT_FLOW, np.log10(mean_abs[0] / mean_abs[-1])))
         for layer in range(len(mean_abs)):
-            summary.MergeFrom(scalar_pb(f"{GRADIENT_MEAN_ABS}/layer{layer + 1}", mean_abs[layer]))
+            summary.MergeFrom(scalar_pb(layer_tag(GRADIENT_MEAN_ABS, layer), mean_abs[layer]))
             for group in HISTOGRAMS:
                 parts = {key: stacked[layer] for key, stacked in measures[group].items()}
                 if parts["counts"].any():
-                    summary.value.append(_histogram_value(f"{group}/layer{layer + 1}", **parts))
+                    summary.value.append(_histogram_value(layer_tag(group, layer), **parts))
         for group in NONFINITE:
             if measures[group].any():
                 for layer, count in enumerate(measures[group]):
-                    summary.MergeFrom(scalar_pb(f"{group}/layer{layer + 1}", count))
+                    summary.MergeFrom(scalar_pb(layer_tag(group, layer), count))
         self._write(step, summary)
         self._writer.flush()
 
     def conclude(self, step: int, results: Mapping) -> None:
-        """Write the result card at the end of a run."""
-        self._write(step, text_pb("result", _markdown_table(results)))
+        """Write the end of a run: its result as a text card, success for the HParams tab."""
+        self._write(
+            step,
+            text_pb("result", _markdown_table(results)),
+            hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
+        )
         self._writer.flush()
 
     def lengths(self) -> list[int]:
@@ -136,15 +144,15 @@ def _layout():
             layout_pb2.Category(
                 title="Gradient by layer",
                 chart=[
-                    chart("mean absolute gradient of every layer", rf"{GRADIENT_MEAN_ABS}/layer\d+"),
+                    chart("mean absolute gradient of every layer", f"{GRADIENT_MEAN_ABS}/.*"),
                     chart("log10 of layer 1's over the last layer's", GRADIENT_FLOW),
                 ],
             ),
             layout_pb2.Category(
                 title="Learning",
                 chart=[
-                    chart("loss", f"{LOSS}/{TRAIN}", f"{LOSS}/{TEST}"),
-                    chart("accuracy", f"{ACCURACY}/{TRAIN}", f"{ACCURACY}/{TEST}"),
+                    chart("loss", LOSS_TRAIN, LOSS_TEST),
+                    chart("accuracy", ACCURACY_TRAIN, ACCURACY_TEST),
                 ],
             ),
         ]
