@@ -67,7 +67,7 @@ def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Data
     return _load(
         builder.info.full_name,
         _split_names(builder),
-        _label_size(builder),
+        builder.info.features[_image_and_label(builder)[1]].num_classes,
         Path(builder.data_dir),
         lambda: builder,
     )
@@ -109,8 +109,8 @@ def _decode(builder, split: str) -> Split:
     import tensorflow as tf
 
     try:
-        images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
-        images, labels = images.numpy(), labels.numpy()
+        examples = builder.as_dataset(split=split, batch_size=-1)
+        images, labels = (examples[key].numpy() for key in _image_and_label(builder))
     except (tf.errors.OpError, OSError, AssertionError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise UsageError(
@@ -157,18 +157,12 @@ def _prepared_builder(name, data_dir):
 
 
 def _check_image_classification(builder, name):
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    keys = builder.info.supervised_keys or (None, None)
     try:
-        image, label = (features[key] for key in keys)
-    except (KeyError, TypeError, ValueError):
-        image = label = None
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
-        raise UsageError(f"dataset: {name!r} is not an image classification set; try mnist")
+        image, _ = (builder.info.features[key] for key in _image_and_label(builder))
+    except ValueError:
+        raise UsageError(
+            f"dataset: {name!r} is not an image classification set; try mnist"
+        ) from None
     if None in image.shape or image.np_dtype != np.uint8:
         raise UsageError(
             f"dataset: {name!r} has images of shape {image.shape} and type {image.np_dtype}; "
@@ -176,8 +170,15 @@ def _check_image_classification(builder, name):
         )
 
 
-def _label_size(builder) -> int:
-    return builder.info.features[builder.info.supervised_keys[1]].num_classes
+def _image_and_label(builder) -> tuple[str, str]:
+    """The names of the one image and the one class label of an example."""
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features.items())
+    keys = builder.info.supervised_keys or features
+    [image] = [key for key in keys if isinstance(features.get(key), tfds.features.Image)]
+    [label] = [key for key in keys if isinstance(features.get(key), tfds.features.ClassLabel)]
+    return image, label
 
 
 def _split_names(builder) -> dict[str, str]:

@@ -3,7 +3,9 @@ import json
 import subprocess
 import sys
 
+import keras
 import pytest
+from keras.src import activations, initializers, optimizers
 
 from mnist_vg import SCENARIOS, Scenario, UsageError
 from mnist_vg import scenarios as module
@@ -34,21 +36,25 @@ def test_the_defaults_are_the_tutorials_experiment():
 
 
 def test_names_are_those_that_keras_knows():
-    from keras.src import activations, initializers, optimizers
-
-    assert set(module.ACTIVATIONS) == set(activations.ALL_OBJECTS_DICT)
     snake_case = {name for name in initializers.ALL_OBJECTS_DICT if name.islower()}
-    # A short-time Fourier transform's kernel has three axes; the other is the base class.
-    assert set(module.KERNEL_INITIALIZERS) == snake_case - {"stft", "initializer"}
-    # Those left out wrap another optimizer.
-    wrappers = {"lossscaleoptimizer", "multioptimizer", "optimizer", "optimizermap"}
-    assert set(module.OPTIMIZERS) == set(optimizers.ALL_OBJECTS_DICT) - wrappers
+    known = {
+        module.ACTIVATIONS: set(activations.ALL_OBJECTS_DICT),
+        # A short-time Fourier transform's kernel has three axes; the other is the base class.
+        module.KERNEL_INITIALIZERS: snake_case - {"stft", "initializer"},
+        # Those left out wrap another optimizer.
+        module.OPTIMIZERS: set(optimizers.ALL_OBJECTS_DICT)
+        - {"lossscaleoptimizer", "multioptimizer", "optimizer", "optimizermap"},
+    }
+    for ours, theirs in known.items():
+        assert theirs <= set(ours)
+        # Keras 3.12, the last for Python 3.10, lacks a few.
+        assert theirs == set(ours) or keras.__version__.startswith("3.12.")
 
 
 def test_keras_makes_every_optimizer():
     from mnist_vg.training import make_optimizer
 
-    for name in module.OPTIMIZERS:
+    for name in set(module.OPTIMIZERS) & set(optimizers.ALL_OBJECTS_DICT):
         optimizer = make_optimizer(
             Scenario(optimizer=name, learning_rate=0.125, global_clipnorm=2.0)
         )

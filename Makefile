@@ -1,0 +1,43 @@
+# The one place for every command; `make` explains itself.
+PYTHON ?= python3
+VENV ?= .venv
+LOGDIR ?= logdir
+PORT ?= 6006
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train board test lint bench clean
+
+help:  ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT)"
+
+setup: $(INSTALLED)  ## Make the virtual environment and install everything into it
+
+$(INSTALLED): setup.cfg pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test]'
+	@touch $@
+
+train: $(INSTALLED)  ## Train the tutorial's three networks into LOGDIR, and compare them
+	@$(BIN)/mnist-vg train --logdir $(LOGDIR)
+
+board: $(INSTALLED)  ## Open TensorBoard on LOGDIR, also while it trains
+	@$(BIN)/mnist-vg board --logdir $(LOGDIR) --port $(PORT)
+
+test: $(INSTALLED)  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## Check style and docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(INSTALLED)  ## Measure against the usual ways of doing the same
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit; done
+
+clean:  ## Remove the virtual environment and caches; never LOGDIR
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -exec rm -rf {} +

@@ -1,0 +1,238 @@
+"""Runs that are killed, interrupted, refused or replaced."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import COMMAND, assert_refused, run_command
+from test_runs import points, read
+
+from mnist_vg import Run, Scenario, UsageError, runs, train
+
+LONG = Scenario(activation="relu", num_layers=3, iterations=12_000, log_every=50, name="long")
+SHORT = Scenario(activation="relu", num_layers=2, iterations=40, log_every=10, name="short")
+
+
+def arguments(scenario, logdir, *more):
+    flags = [
+        text
+        for key, value in scenario.settings().items()
+        if value is not None and not isinstance(value, bool)
+        for text in (f"--{key.replace('_', '-')}", str(value))
+    ]
+    return ["train", "--logdir", str(logdir), "--checkpoint-seconds", "0", *flags, *more]
+
+
+def start(scenario, logdir, **options):
+    """The command in a process of its own, as soon as it has begun to train."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments(scenario, logdir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+    for line in process.stdout:
+        if line.startswith("Iteration"):
+            break
+    return process
+
+
+def bits(folder):
+    """Everything that a run leaves but its times: events as read, and variables."""
+    reader = read(folder)
+    tags = [*reader.PluginTagToContent("scalars"), *reader.PluginTagToContent("histograms")]
+    events = {tag: points(reader, tag) for tag in tags}
+    for tag in tags:
+        assert len(reader.Tensors(tag)) == len(events[tag]), f"{tag} has a step twice"
+    for tag in reader.PluginTagToContent("text"):
+        events[tag] = points(reader, tag)
+    checkpoint = tf.train.load_checkpoint(folder / runs.CHECKPOINT_FOLDER)
+    variables = {
+        name: checkpoint.get_tensor(name)
+        for name in checkpoint.get_variable_to_shape_map()
+        if name.endswith(".ATTRIBUTES/VARIABLE_VALUE") and not name.startswith("save_counter")
+    }
+    return events, variables
+
+
+def assert_same_bits(folder, other):
+    for ours, theirs in zip(bits(folder), bits(other), strict=True):
+        assert list(ours) == list(theirs)
+        for name, value in ours.items():
+            tf.nest.map_structure(np.testing.assert_array_equal, value, theirs[name])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return train(LONG, folder).folder
+
+
+def test_killed_at_ten_random_instants_a_run_ends_as_if_never_killed(tmp_path, uninterrupted):
+    chance = random.Random(0)
+    steps = []
+    for _ in range(10):
+        process = start(LONG, tmp_path)
+        time.sleep(chance.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+        run = Run.load(tmp_path / LONG.name)
+        steps.append(run.history["step"].max(initial=-1))
+        assert run.status == "running"
+    assert steps == sorted(steps), "a kill took back what a checkpoint held"
+    assert 0 <= steps[-1] < LONG.iterations - 1
+    done = run_command(*arguments(LONG, tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(runs.event_files(tmp_path / LONG.name)) > 1
+    assert_same_bits(tmp_path / LONG.name, uninterrupted)
+
+
+def test_ctrl_c_writes_everything_and_the_same_command_goes_on(tmp_path, uninterrupted):
+    process = start(LONG, tmp_path)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert errors.splitlines() == [
+        "mnist-vg: interrupted; everything is written, and the same command goes on from there"
+    ]
+    run = Run.load(tmp_path / LONG.name)
+    assert run.status == "interrupted"
+    checkpoint = tf.train.load_checkpoint(run.folder / runs.CHECKPOINT_FOLDER)
+    notes = checkpoint.get_tensor("notes/.ATTRIBUTES/py_state")
+    assert run.history["step"][-1] >= int(str(notes).split('"steps_done": ')[1].split(",")[0]) - 50
+    assert run_command(*arguments(LONG, tmp_path)).returncode == 0
+    assert_same_bits(run.folder, uninterrupted)
+
+
+def test_a_second_process_is_refused_while_the_first_is_alive(tmp_path):
+    process = start(LONG, tmp_path)
+    done = run_command(*arguments(LONG, tmp_path))
+    overwriting = run_command(*arguments(LONG, tmp_path, "--overwrite"))
+    assert process.poll() is None, "the first one ended too soon to tell"
+    process.kill()
+    process.communicate()
+    assert_refused(done, "another process is writing", "--logdir")
+    assert_refused(overwriting, "another process is writing", "--logdir")
+    assert run_command(*arguments(LONG, tmp_path)).returncode == 0
+
+
+@pytest.fixture
+def short(tmp_path):
+    return train(SHORT, tmp_path, checkpoint_seconds=0)
+
+
+def stamps(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def test_a_finished_run_is_left_alone(short):
+    before = stamps(short.folder)
+    again = train(SHORT, short.folder.parent)
+    assert (again.status, again.results) == ("finished", short.results)
+    assert stamps(short.folder) == before
+    done = run_command(*arguments(SHORT, short.folder.parent))
+    assert "finished before, left alone" in done.stdout
+    assert stamps(short.folder) == before
+
+
+def test_other_settings_in_the_same_folder_are_refused_with_the_ways_out(short):
+    before = stamps(short.folder)
+    other = Scenario(**{**SHORT.settings(), "seed": 7})
+    done = run_command(*arguments(other, short.folder.parent))
+    assert_refused(done, "seed 0 and not 7", "--logdir", "--name", "--overwrite")
+    assert stamps(short.folder) == before
+
+
+def test_overwriting_removes_only_what_this_program_wrote(short):
+    foreign = [short.folder / "notes.txt", short.folder / "events.out.tfevents.1.keras.v2"]
+    for path in foreign:
+        path.write_text("mine")
+    other = Scenario(**{**SHORT.settings(), "seed": 7})
+    run = train(other, short.folder.parent, overwrite=True)
+    assert [path.read_text() for path in foreign] == ["mine", "mine"]
+    assert len(runs.event_files(run.folder)) == 1
+    assert run.settings["seed"] == 7
+    assert run.results != short.results
+
+
+def unfinish(run):
+    """Put a finished run's `run.json` back to where a kill would have left it."""
+    path = run.folder / runs.RUN_FILE
+    path.write_text(path.read_text().replace('"finished"', '"running"'))
+
+
+def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(short, tmp_path):
+    unfinish(short)
+    again = train(SHORT, tmp_path)
+    assert again.status == "finished"
+    assert again.results == short.results
+    assert len(read(again.folder).Tensors("result")) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: next(folder.glob("*.data-*")).write_bytes(b"x" * 100),
+        lambda folder: next(folder.glob("*.index")).write_bytes(b""),
+        lambda folder: next(folder.glob("*.data-*")).unlink(),
+        lambda folder: (folder / "checkpoint").unlink(),
+    ],
+    ids=["scribbled", "emptied", "data gone", "list gone"],
+)
+def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, damage):
+    unfinish(short)
+    damage(short.folder / runs.CHECKPOINT_FOLDER)
+    before = stamps(short.folder)
+    with pytest.raises(UsageError, match=r"^checkpoint: .* is damaged .*--overwrite.*--logdir$"):
+        train(SHORT, tmp_path)
+    del before[short.folder / runs.LOCK_FILE]
+    after = stamps(short.folder)
+    assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
+def test_a_damaged_run_json_is_one_line(short, content):
+    (short.folder / runs.RUN_FILE).write_text(content)
+    done = run_command(*arguments(SHORT, short.folder.parent))
+    assert_refused(done, "run.json is damaged", "--overwrite", "--logdir")
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, uninterrupted):
+    """A limit on the size of files stands in for the disk that is full."""
+    limit = 400_000
+    done = run_command(
+        *arguments(LONG, tmp_path),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 1, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"mnist-vg: run {LONG.name!r} broke at step ")
+    assert Run.load(tmp_path / LONG.name).status == "running"
+    assert run_command(*arguments(LONG, tmp_path)).returncode == 0
+    assert_same_bits(tmp_path / LONG.name, uninterrupted)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = run_command("train", "relu", "--logdir", tmp_path / "file")
+    assert_refused(done, "is a file", "--logdir")
+    if os.geteuid() != 0:  # the superuser may write anywhere
+        tmp_path.chmod(0o500)
+        done = run_command("train", "relu", "--logdir", tmp_path / "logs")
+        assert_refused(done, "cannot be written", "--logdir")
+
+
+def test_two_scenarios_of_one_name_are_refused_before_either_trains(tmp_path):
+    from mnist_vg.driver import train_all
+
+    with pytest.raises(UsageError, match="one name"):
+        list(train_all([SHORT, Scenario(**{**SHORT.settings(), "seed": 1})], tmp_path))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,199 @@
+"""What stands in a run folder, read by TensorBoard's own reader."""
+
+import json
+
+import numpy as np
+import pytest
+import twins
+from conftest import run_command
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.util.tensor_util import make_ndarray
+
+from mnist_vg import SCENARIOS, Model, Run, Scenario, runs, train
+from mnist_vg.scenarios import SUITES
+
+STEPS = [*range(0, 2500, 200), 2499]
+LAYERS = range(1, 7)
+SCALARS = {
+    "loss/train",
+    "accuracy/train",
+    "loss/test",
+    "accuracy/test",
+    "gradient_flow/log10_first_to_last",
+    *(f"gradient_mean_abs/layer{layer}" for layer in LAYERS),
+}
+HISTOGRAMS = {f"{group}/layer{layer}" for group in ("gradients", "weights") for layer in LAYERS}
+
+
+def read(folder):
+    return EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+
+
+def points(reader, tag):
+    return {event.step: make_ndarray(event.tensor_proto) for event in reader.Tensors(tag)}
+
+
+@pytest.fixture(scope="module", params=list(SCENARIOS))
+def reader(request, logdir):
+    return read(logdir / request.param)
+
+
+def test_every_tag_has_every_step_once(reader):
+    plugins = {"scalars": SCALARS, "histograms": HISTOGRAMS}
+    for plugin, tags in plugins.items():
+        assert set(reader.PluginTagToContent(plugin)) == tags
+        for tag in tags:
+            assert [event.step for event in reader.Tensors(tag)] == STEPS
+    assert set(reader.PluginTagToContent("text")) == {"scenario", "result"}
+
+
+def test_hyperparameters_layout_and_graph_are_there(reader):
+    assert set(reader.PluginTagToContent("hparams")) == {
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    }
+    [layout] = points(reader, "custom_scalars__config__").values()
+    titles = [category.title for category in layout_pb2.Layout.FromString(layout.item()).category]
+    assert titles == ["Gradient by layer", "Learning"]
+    assert {node.name for node in reader.Graph().node} >= {"input", "layer1/MatMul"} or (
+        b"layer1" in reader.Graph().SerializeToString()
+    )
+
+
+def test_histograms_of_weights_are_of_weights(reader):
+    """The first record's weights are the initial ones; the tutorial wrote gradients here."""
+    initial = Model(seed=0)
+    for layer, dense in enumerate(initial.dense_layers, 1):
+        written = points(reader, f"weights/layer{layer}")[0]
+        expected = twins.histogram(dense.kernel.numpy())
+        np.testing.assert_array_equal(written[:, 2], expected[:, 2])
+        np.testing.assert_allclose(written[:, :2], expected[:, :2])
+        gradients = points(reader, f"gradients/layer{layer}")[0]
+        assert not np.array_equal(written, gradients)
+
+
+def test_the_flow_is_layer_1_over_the_last(reader):
+    first, last = (points(reader, f"gradient_mean_abs/layer{layer}") for layer in (1, 6))
+    for step, flow in points(reader, "gradient_flow/log10_first_to_last").items():
+        assert flow == pytest.approx(np.log10(first[step] / last[step]), abs=1e-5)
+
+
+def test_the_history_is_what_tensorboards_reader_reads(logdir):
+    history = Run.load(logdir / "sigmoid").history
+    reader = read(logdir / "sigmoid")
+    assert history["step"].tolist() == STEPS
+    assert history["gradient_mean_abs"].shape == (len(STEPS), 6)
+    assert history["weights"].shape == (len(STEPS), 6, 30, 3)
+    for tag in SCALARS | HISTOGRAMS:
+        group, _, layer = tag.partition("/layer")
+        ours = history[group][:, int(layer) - 1] if layer else history[tag]
+        np.testing.assert_array_equal(ours, list(points(reader, tag).values()))
+
+
+def test_the_experiment_comes_out_as_published(logdir):
+    """The bounds are those of nine seeds, a little widened."""
+    accuracy, ratios = {}, {}
+    for name in SCENARIOS:
+        run = Run.load(logdir / name)
+        accuracy[name] = run.results["test_accuracy"]
+        ratios[name] = 10 ** run.history["gradient_flow/log10_first_to_last"]
+        assert run.results["test_accuracy"] == pytest.approx(run.history["accuracy/test"][-1])
+    assert 0.2 < accuracy["sigmoid"] < 0.45
+    assert ratios["sigmoid"][0] < 1e-3
+    assert ratios["sigmoid"][1] < 2e-3
+    for name in ("relu", "leaky_relu"):
+        assert accuracy[name] > 0.84
+        assert 0.2 < ratios[name][0] < 4
+        assert ratios[name][1] > 0.05
+
+
+def test_the_last_thing_on_the_screen_is_the_table(logdir):
+    printed = (logdir.parent / "printed.txt").read_text()
+    assert printed.index("Training sigmoid") < printed.index("Training relu")
+    assert "Iteration 200 of 2500, loss: 2.3" in printed
+    _, table = printed.split("Which network could learn?")
+    rows = {line.split()[1]: line for line in table.splitlines() if line.startswith("│")}
+    assert [rows[name].split("│")[2].strip() for name in SCENARIOS] == ["no", "yes", "yes"]
+    assert printed.splitlines()[-1] == f"tensorboard --logdir {logdir}"
+
+
+def test_run_json_tells_the_run(logdir):
+    facts = json.loads((logdir / "relu" / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert facts["settings"] == SCENARIOS["relu"].settings()
+    assert facts["dataset"] == "mnist/3.0.1"
+    assert {"python", "tensorflow", "keras", "mnist_vg"} <= set(facts["versions"])
+    assert facts["results"]["chance"] == 0.1135
+    assert facts["seconds"] > 0
+
+
+def test_alone_or_among_others_a_run_gives_the_same_bits(logdir, tmp_path):
+    done = run_command("train", "leaky_relu", "--logdir", tmp_path)
+    assert done.returncode == 0
+    alone, among = (read(folder / "leaky_relu") for folder in (tmp_path, logdir))
+    for tag in SCALARS | HISTOGRAMS:
+        ours, theirs = points(alone, tag), points(among, tag)
+        assert list(ours) == list(theirs)
+        for step in ours:
+            np.testing.assert_array_equal(ours[step], theirs[step])
+
+
+def test_all_scenarios_start_from_the_same_batches(logdir):
+    first_batches = {
+        name: points(read(logdir / name), "gradient_mean_abs/layer6")[0] for name in SCENARIOS
+    }
+    assert len(set(map(float, first_batches.values()))) == 3
+    assert len({s.seed for s in SUITES["tutorial"]}) == 1
+    assert len({s.batch_size for s in SUITES["tutorial"]}) == 1
+
+
+def test_an_explosion_is_recorded_to_the_end(tmp_path):
+    scenario = Scenario(
+        name="explosion",
+        activation="relu",
+        optimizer="sgd",
+        learning_rate=1e20,
+        num_layers=3,
+        iterations=30,
+        log_every=10,
+    )
+    run = train(scenario, tmp_path)
+    assert run.status == "finished"
+    assert run.results["test_loss"] is None
+    assert "NaN" not in (run.folder / "run.json").read_text()
+    history = run.history
+    assert history["step"].tolist() == [0, 10, 20, 29]
+    assert np.isnan(history["loss/train"][-1])
+    assert history["gradient_nonfinite"][-1].sum() > 0
+    for buckets in history["gradients"], history["weights"]:
+        assert np.isfinite(buckets[0]).all()
+    reader = read(run.folder)
+    for tag in reader.PluginTagToContent("histograms"):
+        for buckets in points(reader, tag).values():
+            assert np.isfinite(buckets).all()
+    from mnist_vg.report import comparison_table, make_console
+
+    console = make_console()
+    with console.capture() as captured:
+        console.print(comparison_table([run]))
+    assert "not finite" in captured.get()
+
+
+def test_parts_are_read_in_order_even_if_the_clock_went_back(tmp_path):
+    """Two parts of a run, the second one written under an earlier time."""
+    later, earlier = (
+        f"events.out.tfevents.{t}.host.1.0.mnist_vg" for t in (2000000000, 1000000000)
+    )
+    (tmp_path / later).write_bytes(b"0123456789")
+    runs.cut_event_files(tmp_path, [4])
+    (tmp_path / earlier).write_bytes(b"second")
+    files = runs.event_files(tmp_path)
+    assert [path.read_bytes() for path in files] == [b"0123", b"second"]
+    runs.cut_event_files(tmp_path, [4, 3])
+    assert [path.read_bytes() for path in runs.event_files(tmp_path)] == [b"0123", b"sec"]
+    runs.cut_event_files(tmp_path, [2])
+    assert [path.read_bytes() for path in runs.event_files(tmp_path)] == [b"01"]
+    runs.cut_event_files(tmp_path, [])
+    assert runs.event_files(tmp_path) == []
