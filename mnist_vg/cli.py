@@ -85,8 +85,11 @@ def train(scenario, quick, logdir, **options):
     settings = {name: value for name, value in given.items() if value is not None}
     scenarios = _choose(scenario, settings, quick)
     console = report.make_console()
-    with report.Display(console) as display:
-        done = list(train_all(scenarios, logdir, watch=display.watch, **options))
+    try:
+        with report.Display(console) as display:
+            done = list(train_all(scenarios, logdir, watch=display.watch, **options))
+    except KeyboardInterrupt:
+        raise click.Abort from None
     for run in done:
         if run.name not in display.watched:
             console.print(f"{run.name}: finished before, left alone (--overwrite trains it anew)")

@@ -90,6 +90,10 @@ def train_all(
         raise UsageError("name: two different scenarios have one name, so one folder; rename one")
     folders = {scenario: Path(logdir) / scenario.name for scenario in scenarios}
     found = {s: runs.check(folder, s, overwrite) for s, folder in folders.items()}
+    for scenario, run in found.items():
+        if run is not None and run.status != "finished":
+            with runs.claim(folders[scenario]):
+                pass  # Refused now, if at all, and not after the seconds of compiling.
     waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
     with ThreadPoolExecutor(1) as ahead:
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,6 +144,22 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, np.ndarray]]:
                         value.tag,
                         tensor_util.make_ndarray(value.tensor).astype(float),
                     )
+
+
+def whole_records(path: Path, start: int) -> tuple[int, int]:
+    """How many whole records an event file has from byte `start` on, and where they end."""
+    count, end = 0, start
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while end + 8 <= size:
+            file.seek(end)
+            [length] = struct.unpack("<Q", file.read(8))
+            # A record: its length and that one's checksum, the data and theirs.
+            following = end + 8 + 4 + length + 4
+            if following > size:
+                break
+            count, end = count + 1, following
+    return count, end
 
 
 def cut_event_files(folder: Path, lengths: list[int]) -> None:

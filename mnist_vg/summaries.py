@@ -36,11 +36,16 @@ class Recorder:
 
     Args:
         folder: the run folder, in which no other writer may be at work.
+
+    Each method raises OSError where what it writes does not reach the disk.
     """
 
     def __init__(self, folder: Path):
-        self._folder = folder
+        self._earlier = [path.stat().st_size for path in runs.event_files(folder)]
         self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=runs.EVENT_SUFFIX)
+        self._path = runs.event_files(folder)[-1]
+        # The file's first record tells its version.
+        self._unchecked, self._length = 1, 0
 
     def describe(self, settings: Mapping, about: str, graph) -> None:
         """Write what is known before the first step.
@@ -64,7 +69,8 @@ class Recorder:
         )
         with self._writer.as_default():
             tf.summary.graph(graph)
-        self._writer.flush()
+        self._unchecked += 1
+        self._flush()
 
     def record(
         self,
@@ -97,7 +103,7 @@ class Recorder:
                 for layer, count in enumerate(measures[group]):
                     summary.MergeFrom(scalar_pb(layer_tag(group, layer), count))
         self._write(step, summary)
-        self._writer.flush()
+        self._flush()
 
     def conclude(self, step: int, results: Mapping) -> None:
         """Write the end of a run: its result as a text card, success for the HParams tab."""
@@ -106,12 +112,11 @@ class Recorder:
             text_pb("result", _markdown_table(results)),
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )
-        self._writer.flush()
+        self._flush()
 
     def lengths(self) -> list[int]:
         """Bytes of each event file up to the newest record, for `runs.cut_event_files`."""
-        self._writer.flush()
-        return [path.stat().st_size for path in runs.event_files(self._folder)]
+        return [*self._earlier, self._length]
 
     def close(self) -> None:
         """End the event file."""
@@ -121,6 +126,18 @@ class Recorder:
         with self._writer.as_default():
             for summary in summaries:
                 tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
+                self._unchecked += 1
+
+    def _flush(self):
+        """Bring what was written to the disk, and see that it is there.
+
+        TensorFlow's writer goes on in silence when the disk is full.
+        """
+        self._writer.flush()
+        count, self._length = runs.whole_records(self._path, self._length)
+        if count != self._unchecked or self._length != self._path.stat().st_size:
+            raise OSError(f"{self._path} could not be written to its end; is the disk full?")
+        self._unchecked = 0
 
 
 def _histogram_value(tag, min, max, counts):

@@ -273,7 +273,7 @@ class Checkpoint:
         try:
             self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
             self._trainer.steps_done = self._notes.values["steps_done"]
-        except (tf.errors.OpError, AssertionError, ValueError, KeyError) as error:
+        except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
             reason = str(error).partition("\n")[0][:200]
             raise UsageError(
                 f"checkpoint: {folder} is damaged ({reason}); train this run anew with "

@@ -1,0 +1,126 @@
+import io
+import subprocess
+import sys
+
+import pytest
+from conftest import assert_refused, run_command
+from rich.console import Console
+
+from mnist_vg import Run, Scenario, train
+from mnist_vg.report import Display
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "sigmod"], ["scenario: 'sigmod'", "did you mean sigmoid"]),
+        (["train", "--activation", "rellu"], ["activation: 'rellu'", "did you mean relu"]),
+        (["train", "--optimizer", "sdg"], ["optimizer: 'sdg'", "did you mean sgd"]),
+        (["train", "--kernel-initializer", "he_norm"], ["kernel_initializer:", "he_normal"]),
+        (["train", "--num-layers", "0"], ["num_layers: 0", "1 or more"]),
+        (["train", "--iterations", "many"], ["--iterations", "'many'", "integer"]),
+        (["train", "--learning-rate", "-1"], ["learning_rate: -1.0", "positive finite"]),
+        (["train", "--learning-rate", "inf"], ["learning_rate: inf", "positive finite"]),
+        (["train", "--name", "a/b", "relu"], ["name: 'a/b'", "letters, digits"]),
+        (["train", "--name", "both", "relu", "sigmoid"], ["name: 'both'", "2 scenarios"]),
+        (["train", "--checkpoint-seconds", "-1"], ["--checkpoint-seconds", "-1"]),
+        (["train", "--depth", "3"], ["--depth"]),
+        (["trian"], ["trian"]),
+        (["board", "--port", "0"], ["--port", "0"]),
+    ],
+)
+def test_a_bad_request_is_one_line_with_code_2_and_nothing_written(tmp_path, arguments, words):
+    assert_refused(run_command(*arguments, cwd=tmp_path), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_such_data_set_is_one_line(tmp_path):
+    done = run_command("train", "--dataset", "mnits", cwd=tmp_path)
+    assert_refused(done, "dataset: 'mnits'", "did you mean", "mnist")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_cannot_be_made_is_one_line(tmp_path):
+    done = run_command("train", "--activation", "glu", "--hidden-size", "9", cwd=tmp_path)
+    assert_refused(done, "scenario: 'glu' makes no network")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["list"]])
+def test_help_and_lists_import_no_tensorflow(arguments):
+    code = (
+        "import sys; sys.argv[0] = 'mnist-vg'\n"
+        "from mnist_vg.cli import cli\n"
+        f"cli.main({arguments!r}, standalone_mode=False)\n"
+        "assert not {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+
+
+def test_every_setting_is_an_option():
+    printed = run_command("train", "--help").stdout
+    for name in Scenario().settings():
+        assert f"--{name.replace('_', '-')}" in printed
+
+
+def test_the_list_names_every_scenario():
+    printed = run_command("list").stdout
+    for name in ("sigmoid", "relu", "leaky_relu", "tutorial"):
+        assert f" {name} " in printed
+
+
+def test_options_make_a_network_of_ones_own(tmp_path):
+    done = run_command(
+        *["train", "--activation", "gelu", "--num-layers", "4", "--hidden-size", "16"],
+        *["--kernel-initializer", "he_normal", "--optimizer", "sgd", "--learning-rate", "0.1"],
+        *["--iterations", "60", "--batch-size", "20", "--log-every", "30", "--seed", "3"],
+        *["--skip-connections", "--normalization", "layer", "--name", "mine"],
+        *["--logdir", tmp_path],
+    )
+    assert done.returncode == 0, done.stderr
+    run = Run.load(tmp_path / "mine")
+    assert run.settings == {
+        "name": "mine",
+        "dataset": "mnist",
+        "num_layers": 4,
+        "hidden_size": 16,
+        "activation": "gelu",
+        "kernel_initializer": "he_normal",
+        "normalization": "layer",
+        "skip_connections": True,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "global_clipnorm": None,
+        "iterations": 60,
+        "batch_size": 20,
+        "log_every": 30,
+        "seed": 3,
+    }
+    assert run.history["gradient_mean_abs"].shape == (3, 4)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Iteration")]
+    assert [line.split(",")[0] for line in lines] == [
+        f"Iteration {step} of 60" for step in (0, 30, 59)
+    ]
+
+
+def test_quick_goes_the_whole_way_in_folders_of_its_own(tmp_path):
+    done = run_command("train", "relu", "--quick", "--logdir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = Run.load(tmp_path / "relu-quick")
+    assert run.status == "finished"
+    assert run.settings["iterations"] == 300
+    assert [path.name for path in tmp_path.iterdir()] == ["relu-quick"]
+
+
+def test_a_terminal_gets_a_live_bar(tmp_path):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    scenario = Scenario(num_layers=2, iterations=40, log_every=20, name="bar")
+    with Display(console) as display:
+        train(scenario, tmp_path, watch=display.watch)
+    shown = screen.getvalue()
+    assert "40/40" in shown
+    assert "steps/s" in shown
+    assert "Iteration" not in shown
+    assert display.watched == {"bar"}
