@@ -1,7 +1,7 @@
 """Numbers to verdicts."""
 
-LEARNED_KAPPA = 0.41
-"""Where agreement beyond chance counts as moderate: Landis and Koch 1977, p. 165."""
+LEARNED_KAPPA = 0.61
+"""Where agreement beyond chance counts as substantial: Landis and Koch 1977, p. 165."""
 
 
 def learned(accuracy: float | None, chance: float) -> bool:

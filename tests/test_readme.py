@@ -1,0 +1,73 @@
+"""The README's code and commands, as they stand there."""
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import run_command
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_library_in_five_lines(in_tmp_path):
+    [code] = blocks("python")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert "(4, 12)" in printed.getvalue()
+    assert (in_tmp_path / "logdir" / "tanh" / "run.json").exists()
+
+
+COMMANDS = [
+    shlex.split(line)[1:]
+    for block in blocks("sh")
+    for line in block.splitlines()
+    if line.startswith(".venv/bin/mnist-vg")
+]
+
+
+@pytest.mark.parametrize(
+    "arguments", [c for c in COMMANDS if "fashion_mnist" not in c], ids=" ".join
+)
+def test_the_commands_run(in_tmp_path, arguments):
+    """With fewer iterations; the data set that wants a network is left out."""
+    few = ["--iterations", "20"] if arguments[0] == "train" and "--help" not in arguments else []
+    done = run_command(*arguments, *few)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_the_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"`make (\w+)`", README)) | set(
+        re.findall(r"^make (\w+)$", README, re.MULTILINE)
+    )
+    assert named >= {"train", "board", "test", "lint", "bench"}
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_table_is_one_that_make_train_prints(logdir):
+    """Its scenarios, headings and verdicts; seconds and last digits differ by machine."""
+    printed = (logdir.parent / "printed.txt").read_text()
+    [table] = [block for block in blocks("") if "Which network could learn?" in block]
+    for name, verdict in [("sigmoid", "no"), ("relu", "yes"), ("leaky_relu", "yes")]:
+        for text in (table, printed):
+            assert re.search(rf"│ {name} +│ +{verdict} │", text)
+    [headings] = [line for line in table.splitlines() if "Scenario" in line]
+    for heading in re.split(r"\s*┃\s*", headings.strip("┃ ")):
+        assert heading in printed
