@@ -16,7 +16,7 @@ from test_runs import points, read
 
 from mnist_vg import Run, Scenario, UsageError, runs, train
 
-LONG = Scenario(activation="relu", num_layers=3, iterations=12_000, log_every=50, name="long")
+LONG = Scenario(activation="relu", num_layers=3, iterations=6_000, log_every=50, name="long")
 SHORT = Scenario(activation="relu", num_layers=2, iterations=40, log_every=10, name="short")
 
 
@@ -83,7 +83,7 @@ def test_killed_at_ten_random_instants_a_run_ends_as_if_never_killed(tmp_path, u
     steps = []
     for _ in range(10):
         process = start(LONG, tmp_path)
-        time.sleep(chance.uniform(0, 0.5))
+        time.sleep(chance.uniform(0, 0.3))
         process.kill()
         process.communicate()
         run = Run.load(tmp_path / LONG.name)
@@ -212,7 +212,7 @@ def test_a_damaged_run_json_is_one_line(short, content):
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, uninterrupted):
     """A limit on the size of files stands in for the disk that is full."""
-    limit = 400_000
+    limit = 200_000
     done = run_command(
         *arguments(LONG, tmp_path),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
