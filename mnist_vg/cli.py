@@ -141,6 +141,7 @@ def _is_free(port):
 
 
 INTERRUPTED = "interrupted; everything is written, and the same command goes on from there"
+CUT_OFF = "interrupted; the same command goes on from the last checkpoint"
 
 INTERRUPT_SECONDS = 0.9
 """How long Ctrl-C may take before the process ends as it stands."""
@@ -186,7 +187,7 @@ def _leave_soon_after_interrupt():
             pass
         time.sleep(INTERRUPT_SECONDS)
         # The escape sequence brings back the cursor that a progress bar hides.
-        click.echo(f"\x1b[?25hmnist-vg: {INTERRUPTED}", err=True)
+        click.echo(f"\x1b[?25hmnist-vg: {CUT_OFF}", err=True)
         os._exit(130)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnist_vg import datasets, runs
 from mnist_vg.errors import RunFailed, UsageError
@@ -22,10 +23,13 @@ from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario, find_scenario
 from mnist_vg.tags import ACCURACY_TEST, ACCURACY_TRAIN, GRADIENT_FLOW, LOSS_TEST, LOSS_TRAIN
 
+if TYPE_CHECKING:
+    from mnist_vg.training import Block
+
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints: what a killed run may lose."""
 
-Watcher = Callable[[Scenario, "Block"], None]  # noqa: F821 - importing it is importing TensorFlow
+Watcher = Callable[[Scenario, "Block"], None]
 """Called after each block of steps, for a display."""
 
 
@@ -90,31 +94,33 @@ def train_all(
         raise UsageError("name: two different scenarios have one name, so one folder; rename one")
     folders = {scenario: Path(logdir) / scenario.name for scenario in scenarios}
     found = {s: runs.check(folder, s, overwrite) for s, folder in folders.items()}
-    for scenario, run in found.items():
-        if run is not None and run.status != "finished":
+    waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
+    for scenario in waiting:
+        if (folders[scenario] / runs.LOCK_FILE).exists():
             with runs.claim(folders[scenario]):
                 pass  # Refused now, if at all, and not after the seconds of compiling.
-    waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
-    with ThreadPoolExecutor(1) as ahead:
+    ahead = ThreadPoolExecutor(1)
+    # One ahead and no more: each holds its data set on the device.
+    upcoming = iter([*waiting, None])
 
-        def prepare_next():
-            return ahead.submit(_prepare, waiting.pop(0), data_dir) if waiting else None
+    def prepare_next():
+        scenario = next(upcoming)
+        return scenario and ahead.submit(_prepare, scenario, data_dir)
 
+    try:
         prepared = prepare_next()
         for scenario, run in found.items():
-            if run is None or run.status != "finished":
+            if scenario in waiting:
                 dataset, trainer = prepared.result()
                 prepared = prepare_next()
+                folder = folders[scenario]
                 run = _train(
-                    scenario,
-                    folders[scenario],
-                    dataset,
-                    trainer,
-                    overwrite,
-                    checkpoint_seconds,
-                    watch,
+                    scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch
                 )
             yield run
+    finally:
+        # After Ctrl-C nobody waits for the compiler.
+        ahead.shutdown(wait=False, cancel_futures=True)
 
 
 def _prepare(scenario, data_dir):
