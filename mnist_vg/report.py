@@ -13,7 +13,7 @@ from mnist_vg.diagnosis import learned
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
 
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 160
 """Columns of a table off a terminal, where there is no width to ask for."""
 
 
@@ -97,15 +97,21 @@ def result_row(results: dict[str, float | None]) -> dict[str, str]:
         "Loss": _number(results["train_loss"], ".3f"),
         "Train accuracy": _number(results["train_accuracy"], ".2%"),
         "Test accuracy": _number(results["test_accuracy"], ".2%"),
-        "Gradient layer 1 / last": f"{_ratio(first)} -> {_ratio(last)}",
+        "Gradient ratio": f"{_ratio(first)} -> {_ratio(last)}",
     }
 
 
 def comparison_table(runs: Iterable[Run]) -> Table:
     """Finished runs, one or more, side by side: which could learn, what reached layer 1."""
-    table = Table(title="Which network could learn?", title_justify="left")
+    table = Table(
+        title="Which network could learn?",
+        title_justify="left",
+        caption="Gradient ratio: layer 1's mean absolute gradient over the last layer's, at the "
+        "first record -> at the last. Loss and accuracy: of the final weights, on all examples.",
+        caption_justify="left",
+    )
     rows = [(run, result_row(run.results)) for run in runs]
-    table.add_column("Scenario")
+    table.add_column("Scenario", overflow="fold")
     for heading in rows[0][1]:
         table.add_column(heading, justify="right")
     table.add_column("Seconds", justify="right")
@@ -121,7 +127,7 @@ def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:
     table = Table()
     table.add_column("Suite")
     table.add_column("Scenario")
-    table.add_column("About")
+    table.add_column("About", max_width=90)
     for suite, scenarios in suites.items():
         for scenario in scenarios:
             table.add_row(suite, scenario.name, scenario.about)
