@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mnist_vg import UsageError, datasets
+from mnist_vg import Scenario, UsageError, datasets, train
 
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -172,3 +172,14 @@ def test_no_network_is_needed_for_mnist_and_said_for_others(tmp_path, arguments,
         env=environment,
     )
     assert printed in done.stdout.splitlines()[-1]
+
+
+def test_a_set_of_ones_own_decides_the_networks_sizes(cache, data_dir, tmp_path):
+    scenario = Scenario(dataset="tiny_images", num_layers=2, iterations=5, log_every=2)
+    run = train(scenario, tmp_path, data_dir=data_dir)
+    assert run.dataset == "tiny_images/3.0.1"
+    assert run.results["chance"] == 0.5
+    # Batches of 30 from 6 examples: each batch is five epochs.
+    assert run.history["step"].tolist() == [0, 2, 4]
+    assert run.history["weights"][0, 0, :, 2].sum() == 6 * 10
+    assert run.history["weights"][0, 1, :, 2].sum() == 10 * 2
