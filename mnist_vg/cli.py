@@ -92,13 +92,16 @@ def train(scenario, quick, logdir, **options):
         raise click.Abort from None
     for run in done:
         if run.name not in display.watched:
-            console.print(f"{run.name}: finished before, left alone (--overwrite trains it anew)")
-    console.print(report.comparison_table(done), report.tensorboard_line(logdir), sep="\n")
+            console.print(f"{run.name}: nothing left to train (--overwrite trains it anew)")
+    console.print(report.comparison_table(done))
+    click.echo(report.tensorboard_line(logdir))
 
 
 def _choose(names, settings, quick):
     """The scenarios to train: named ones, a new one, or the tutorial's three."""
     changes = {**(QUICK if quick else {}), **settings}
+    if changes:
+        changes["about"] = ""  # It tells of the scenario as it was.
     if names:
         chosen = [find_scenario(name) for name in names]
     elif "activation" in settings or "name" in settings:
@@ -123,7 +126,11 @@ def board(logdir, port):
     sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
     from tensorboard import main as tensorboard
 
-    free = next(candidate for candidate in range(port, 65536) if _is_free(candidate))
+    free = next((candidate for candidate in range(port, 65536) if _is_free(candidate)), None)
+    if free is None:
+        raise UsageError(f"port: {port} is in use, and so is every one above it; give a lower one")
+    if not logdir.exists():
+        click.echo(f"logdir: {logdir} does not exist yet; TensorBoard waits for it", err=True)
     if free != port:
         click.echo(f"port {port} is in use; the next free one is {free}", err=True)
     sys.argv = ["tensorboard", "--logdir", str(logdir), "--port", str(free)]
@@ -140,8 +147,10 @@ def _is_free(port):
     return True
 
 
-INTERRUPTED = "interrupted; everything is written, and the same command goes on from there"
-CUT_OFF = "interrupted; the same command goes on from the last checkpoint"
+INTERRUPTED = (
+    "interrupted; everything is written, and the same command (without --overwrite) goes on"
+)
+CUT_OFF = "interrupted; the same command (without --overwrite) goes on from the last checkpoint"
 
 INTERRUPT_SECONDS = 0.9
 """How long Ctrl-C may take before the process ends as it stands."""
@@ -149,15 +158,15 @@ INTERRUPT_SECONDS = 0.9
 
 def main():
     """Run the command line; every refusal is one line and an exit code."""
-    # TensorFlow reads this when it is imported: its start-up chatter stays off the screen.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _leave_soon_after_interrupt()
+    # Standard error is closed for as long as TensorFlow is imported.
+    screen = os.fdopen(os.dup(2), "w")
+    _leave_soon_after_interrupt(screen)
     code = 0
     try:
         cli.main(prog_name="mnist-vg", standalone_mode=False)
     except (click.ClickException, UsageError, RunFailed, click.Abort) as error:
         code, message = _refusal(error)
-        click.echo(f"mnist-vg: {message}", err=True)
+        click.echo(f"mnist-vg: {message}", file=screen)
     sys.stdout.flush()
     # Everything is on the disk, and TensorFlow takes a second to take itself apart.
     os._exit(code)
@@ -172,22 +181,24 @@ def _refusal(error):
     return (1 if isinstance(error, RunFailed) else 2), error
 
 
-def _leave_soon_after_interrupt():
+def _leave_soon_after_interrupt(screen):
     """End the process soon after Ctrl-C, also from within a long compilation.
 
-    Python acts on a signal only between its own instructions. What is on the disk is
-    whole at every instant, so ending there loses nothing that had been recorded.
+    Python acts on a signal only between its own instructions. A run may be killed at
+    any instant, so the harm of ending there is what came after its last checkpoint.
     """
+    # What a scheduler or `docker stop` sends is a request to end in order, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
 
     def wait():
-        while os.read(reader, 1) != bytes([signal.SIGINT]):
+        while os.read(reader, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
             pass
         time.sleep(INTERRUPT_SECONDS)
         # The escape sequence brings back the cursor that a progress bar hides.
-        click.echo(f"\x1b[?25hmnist-vg: {CUT_OFF}", err=True)
+        click.echo(f"\x1b[?25hmnist-vg: {CUT_OFF}", file=screen)
         os._exit(130)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -62,7 +62,7 @@ def train(
     Raises:
         UsageError: the request cannot be carried out; nothing was changed.
         RunFailed: the run broke half way; the same call goes on with it.
-        KeyboardInterrupt: after everything was written; the same call goes on.
+        KeyboardInterrupt: everything is written, and the same call goes on.
     """
     [run] = train_all(
         [scenario],
@@ -92,6 +92,8 @@ def train_all(
     names = {scenario.name for scenario in scenarios}
     if len(names) < len(set(scenarios)):
         raise UsageError("name: two different scenarios have one name, so one folder; rename one")
+    if not checkpoint_seconds >= 0:
+        raise UsageError(f"checkpoint_seconds: {checkpoint_seconds} must be 0 or more")
     folders = {scenario: Path(logdir) / scenario.name for scenario in scenarios}
     found = {s: runs.check(folder, s, overwrite) for s, folder in folders.items()}
     waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
@@ -147,16 +149,19 @@ def _prepare(scenario, data_dir):
         optimizer = make_optimizer(scenario)
         trainer = Trainer(model, optimizer, dataset.train, scenario.batch_size, scenario.seed)
         trainer.compile()
-    except (ValueError, TypeError, tf.errors.OpError) as error:
+    except (ValueError, TypeError, MemoryError, RecursionError, tf.errors.OpError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"scenario: {scenario.name!r} makes no network: {reason}") from error
     return dataset, trainer
 
 
 def _import_tensorflow():
-    """Import TensorFlow without what its C++ side prints before any setting is read."""
+    """Import TensorFlow, and Keras on it, without the chatter of its start-up."""
     if "tensorflow" in sys.modules:
         return
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Some lines come before any setting is read.
     stderr = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
@@ -177,6 +182,11 @@ def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, wa
             runs.remove_run(folder)
         elif run.status == "finished":
             return run
+        elif run.dataset != dataset.name:
+            raise UsageError(
+                f"dataset: {folder} was begun with {run.dataset}, not {dataset.name}; give the "
+                "same --data-dir, or replace that run with --overwrite"
+            )
         try:
             with closing(_Session(scenario, folder, dataset, trainer)) as session:
                 return session.train(checkpoint_seconds, watch)
@@ -185,7 +195,7 @@ def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, wa
             raise RunFailed(
                 f"run {scenario.name!r} broke at step {trainer.steps_done} of "
                 f"{scenario.iterations}: {reason}; what was written is kept, and the same command "
-                "goes on with it"
+                "(without --overwrite) goes on from its last checkpoint"
             ) from error
 
 
@@ -269,8 +279,8 @@ class _Session:
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
             "chance": self.dataset.chance,
-            "first_log10_gradient_ratio": float(flow[0]),
-            "last_log10_gradient_ratio": float(flow[-1]),
+            "first_gradient_ratio": 10.0 ** float(flow[0]),
+            "last_gradient_ratio": 10.0 ** float(flow[-1]),
         }
         return {key: value if math.isfinite(value) else None for key, value in results.items()}
 
@@ -287,7 +297,9 @@ def _interrupt_at_exit():
     Yields a function that tells whether Ctrl-C came; if so, KeyboardInterrupt is
     raised at the end. A second Ctrl-C is not put off.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not callable(before):  # a shell's `&` ignores Ctrl-C
         yield lambda: False
         return
     came = threading.Event()
@@ -296,7 +308,7 @@ def _interrupt_at_exit():
         came.set()
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield came.is_set
     finally:

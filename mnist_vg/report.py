@@ -1,6 +1,7 @@
 """What a person reads while runs train and when they have ended."""
 
 import math
+import shlex
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mnist_vg.diagnosis import learned
 from mnist_vg.runs import Run
@@ -91,13 +93,13 @@ def result_row(results: dict[str, float | None]) -> dict[str, str]:
     record and at the last.
     """
     could = learned(results["test_accuracy"], results["chance"])
-    first, last = results["first_log10_gradient_ratio"], results["last_log10_gradient_ratio"]
+    first, last = results["first_gradient_ratio"], results["last_gradient_ratio"]
     return {
         "Could learn": "yes" if could else "no",
         "Loss": _number(results["train_loss"], ".3f"),
         "Train accuracy": _number(results["train_accuracy"], ".2%"),
         "Test accuracy": _number(results["test_accuracy"], ".2%"),
-        "Gradient ratio": f"{_ratio(first)} -> {_ratio(last)}",
+        "Gradient ratio": f"{_number(first, '.2g')} -> {_number(last, '.2g')}",
     }
 
 
@@ -107,7 +109,8 @@ def comparison_table(runs: Iterable[Run]) -> Table:
         title="Which network could learn?",
         title_justify="left",
         caption="Gradient ratio: layer 1's mean absolute gradient over the last layer's, at the "
-        "first record -> at the last. Loss and accuracy: of the final weights, on all examples.",
+        "first record -> at the last. Loss and accuracy: of the final weights, on all examples. "
+        "Seconds: training and logging, without start-up and compilation.",
         caption_justify="left",
     )
     rows = [(run, result_row(run.results)) for run in runs]
@@ -118,7 +121,9 @@ def comparison_table(runs: Iterable[Run]) -> Table:
     table.add_column("Folder", overflow="fold")
     for run, row in rows:
         style = None if row["Could learn"] == "yes" else "red"
-        table.add_row(run.name, *row.values(), f"{run.seconds:.1f}", str(run.folder), style=style)
+        table.add_row(
+            run.name, *row.values(), f"{run.seconds:.1f}", Text(str(run.folder)), style=style
+        )
     return table
 
 
@@ -136,12 +141,8 @@ def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:
 
 def tensorboard_line(logdir: str | Path) -> str:
     """The line to type to see the runs."""
-    return f"tensorboard --logdir {logdir}"
+    return f"tensorboard --logdir {shlex.quote(str(logdir))}"
 
 
 def _number(value, spec):
     return "not finite" if value is None else format(value, spec)
-
-
-def _ratio(log10_ratio):
-    return "not finite" if log10_ratio is None else f"{10**log10_ratio:.2g}"

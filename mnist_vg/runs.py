@@ -5,6 +5,7 @@ Nothing here imports TensorFlow: TensorBoard brings a reader of its own.
 
 import contextlib
 import json
+import operator
 import os
 import shutil
 import struct
@@ -58,7 +59,12 @@ class Run:
         """
         path = Path(folder) / RUN_FILE
         try:
-            return cls(folder=Path(folder), **json.loads(path.read_text()))
+            run = cls(folder=Path(folder), **json.loads(path.read_text()))
+            if not isinstance(run.settings, dict) or (run.status == "finished") != bool(
+                run.results
+            ):
+                raise ValueError("it does not tell a run")
+            return run
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -171,6 +177,12 @@ def cut_event_files(folder: Path, lengths: list[int]) -> None:
     be killed at any point in here does no harm: the order of names never changes.
     """
     files = event_files(folder)
+    sizes = [path.stat().st_size for path in files]
+    if len(sizes) < len(lengths) or any(map(operator.lt, sizes, lengths)):
+        raise UsageError(
+            f"logdir: event files are missing in {folder}, or shortened; train this run anew with "
+            "--overwrite, or elsewhere with --logdir"
+        )
     for path in files[len(lengths) :]:
         path.unlink()
     for part, (path, length) in enumerate(zip(files, lengths, strict=False)):
@@ -183,7 +195,11 @@ def remove_run(folder: Path) -> None:
     # The file that makes it a run goes first: killed in here, a folder is none.
     for path in (folder / RUN_FILE, folder / f"{RUN_FILE}.new", *event_files(folder)):
         path.unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+    checkpoint = folder / CHECKPOINT_FOLDER
+    for path in [*checkpoint.glob("ckpt-*"), *checkpoint.glob("checkpoint*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with contextlib.suppress(OSError):
+        checkpoint.rmdir()  # Where others keep files there too, it stays.
 
 
 def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:
@@ -197,7 +213,11 @@ def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | No
         _check_same_settings(run, scenario)
         if run.status == "finished":
             return run
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        places = [folder / CHECKPOINT_FOLDER, folder, *folder.absolute().parents]
+        nearest = next(place for place in places if place.exists())
+    except OSError as error:
+        raise UsageError(f"logdir: {folder} cannot be written ({error.strerror})") from error
     if not nearest.is_dir():
         raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
     if not os.access(nearest, os.W_OK | os.X_OK):

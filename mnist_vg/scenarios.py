@@ -76,14 +76,14 @@ def _flag(value):
 
 
 def _file_name(value):
-    if not isinstance(value, str) or not re.fullmatch(r"\w[\w.+=-]*", value):
-        raise ValueError("must be letters, digits and _ . + = -, as it names the run's folder")
+    if not isinstance(value, str) or not re.fullmatch(r"\w[\w.+=-]{0,99}", value):
+        raise ValueError("must be at most 100 letters, digits and _ . + = -, as it names a folder")
     return value
 
 
 def _dataset_name(value):
     # A TFDS name may carry a configuration and a version: `emnist/letters:3.1.0`.
-    if not isinstance(value, str) or not re.fullmatch(r"\w+(/[\w.+-]+)?(:[\w.*]+)?", value):
+    if not isinstance(value, str) or not re.fullmatch(r"\w+(/[\w.+-]+)?(:\d[\d.*]*)?", value):
         raise ValueError("must be the name of a TensorFlow Datasets image set, such as mnist")
     return value
 

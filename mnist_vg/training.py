@@ -1,5 +1,6 @@
 """The compiled block of steps, the loop over blocks, checkpoints."""
 
+import contextlib
 import functools
 import json
 import time
@@ -254,7 +255,8 @@ class Checkpoint:
         checkpoint = tf.train.Checkpoint(
             model=trainer.model, optimizer=trainer.optimizer, notes=self._notes
         )
-        self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
+        with _damage_reported(folder):
+            self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
 
     def save(self, **notes) -> None:
         """Save the state together with `notes`, which JSON can hold."""
@@ -267,16 +269,23 @@ class Checkpoint:
         Raises:
             UsageError: it is damaged or of another network.
         """
-        folder = Path(self._manager.directory)
-        if self._manager.latest_checkpoint is None and not any(folder.glob("ckpt-*")):
+        newest = self._manager.latest_checkpoint
+        # Files without a name in TensorFlow's list are of a first save that was cut short.
+        if newest is None:
             return None
-        try:
-            self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+        with _damage_reported(Path(self._manager.directory)):
+            self._manager.checkpoint.restore(newest).assert_consumed()
             self._trainer.steps_done = self._notes.values["steps_done"]
-        except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
-            reason = str(error).partition("\n")[0][:200]
-            raise UsageError(
-                f"checkpoint: {folder} is damaged ({reason}); train this run anew with "
-                "--overwrite, or elsewhere with --logdir"
-            ) from error
         return self._notes.values
+
+
+@contextlib.contextmanager
+def _damage_reported(folder):
+    try:
+        yield
+    except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise UsageError(
+            f"checkpoint: {folder} is damaged ({reason}); train this run anew with "
+            "--overwrite, or elsewhere with --logdir"
+        ) from error

@@ -1,6 +1,7 @@
 """Runs that are killed, interrupted, refused or replaced."""
 
 import dataclasses
+import json
 import os
 import random
 import resource
@@ -15,6 +16,7 @@ from conftest import COMMAND, assert_refused, run_command
 from test_runs import points, read
 
 from mnist_vg import Run, Scenario, UsageError, runs, train
+from mnist_vg.cli import INTERRUPTED
 
 LONG = Scenario(activation="relu", num_layers=3, iterations=6_000, log_every=50, name="long")
 SHORT = Scenario(activation="relu", num_layers=2, iterations=40, log_every=10, name="short")
@@ -103,9 +105,7 @@ def test_ctrl_c_writes_everything_and_the_same_command_goes_on(tmp_path, uninter
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert errors.splitlines() == [
-        "mnist-vg: interrupted; everything is written, and the same command goes on from there"
-    ]
+    assert errors.splitlines() == [f"mnist-vg: {INTERRUPTED}"]
     run = Run.load(tmp_path / LONG.name)
     assert run.status == "interrupted"
     checkpoint = tf.train.load_checkpoint(run.folder / runs.CHECKPOINT_FOLDER)
@@ -144,7 +144,7 @@ def test_a_finished_run_is_left_alone(short):
     assert (again.status, again.results) == ("finished", short.results)
     assert stamps(short.folder) == before
     done = run_command(*arguments(SHORT, short.folder.parent))
-    assert "finished before, left alone" in done.stdout
+    assert "nothing left to train" in done.stdout
     assert stamps(short.folder) == before
 
 
@@ -157,12 +157,16 @@ def test_other_settings_in_the_same_folder_are_refused_with_the_ways_out(short):
 
 
 def test_overwriting_removes_only_what_this_program_wrote(short):
-    foreign = [short.folder / "notes.txt", short.folder / "events.out.tfevents.1.keras.v2"]
+    foreign = [
+        short.folder / "notes.txt",
+        short.folder / "events.out.tfevents.1.keras.v2",
+        short.folder / runs.CHECKPOINT_FOLDER / "weights.h5",
+    ]
     for path in foreign:
         path.write_text("mine")
     other = dataclasses.replace(SHORT, seed=7)
     run = train(other, short.folder.parent, overwrite=True)
-    assert [path.read_text() for path in foreign] == ["mine", "mine"]
+    assert [path.read_text() for path in foreign] == ["mine"] * 3
     assert len(runs.event_files(run.folder)) == 1
     assert run.settings["seed"] == 7
     assert run.results != short.results
@@ -171,7 +175,8 @@ def test_overwriting_removes_only_what_this_program_wrote(short):
 def unfinish(run):
     """Put a finished run's `run.json` back to where a kill would have left it."""
     path = run.folder / runs.RUN_FILE
-    path.write_text(path.read_text().replace('"finished"', '"running"'))
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "status": "running", "results": None}))
 
 
 def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(short, tmp_path):
@@ -188,9 +193,10 @@ def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(sho
         lambda folder: next(folder.glob("*.data-*")).write_bytes(b"x" * 100),
         lambda folder: next(folder.glob("*.index")).write_bytes(b""),
         lambda folder: next(folder.glob("*.data-*")).unlink(),
-        lambda folder: (folder / "checkpoint").unlink(),
+        lambda folder: (folder / "checkpoint").write_bytes(b""),
+        lambda folder: (folder / "checkpoint").write_bytes(b"\xff\xfe"),
     ],
-    ids=["scribbled", "emptied", "data gone", "list gone"],
+    ids=["scribbled", "emptied", "data gone", "list emptied", "list scribbled"],
 )
 def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, damage):
     unfinish(short)
@@ -201,6 +207,23 @@ def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, d
     del before[short.folder / runs.LOCK_FILE]
     after = stamps(short.folder)
     assert {path: after[path] for path in before} == before
+
+
+def test_a_first_checkpoint_that_was_cut_short_is_none(short, tmp_path):
+    """What a kill in the middle of the first save leaves: files, and no list of them."""
+    unfinish(short)
+    (short.folder / runs.CHECKPOINT_FOLDER / "checkpoint").unlink()
+    again = train(SHORT, tmp_path)
+    assert again.results == short.results
+    assert again.history["step"].tolist() == [0, 10, 20, 30, 39]
+
+
+def test_event_files_that_went_missing_are_one_line(short, tmp_path):
+    unfinish(short)
+    [events] = runs.event_files(short.folder)
+    events.unlink()
+    with pytest.raises(UsageError, match="event files are missing"):
+        train(SHORT, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
