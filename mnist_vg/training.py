@@ -123,6 +123,23 @@ class Trainer:
         specs = [tf.TensorSpec(values[i].shape, tf.float32) for i in self._kernel_positions]
         measure = tf.function(layer_measures, autograph=False)
         self._measure = measure.get_concrete_function(specs, specs)
+        self._trace()
+
+    def _trace(self):
+        # Traced by hand: TensorFlow would warn of a function that each trainer traces anew.
+        def some(tensor):
+            return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+        block = tf.function(self._block, jit_compile=True, autograph=False)
+        self._compiled_block = block.get_concrete_function(
+            tf.TensorSpec.from_tensor(self._images),
+            tf.TensorSpec.from_tensor(self._labels),
+            tf.TensorSpec([BLOCK_STEPS, self._batch_size], tf.int32),
+            tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([], tf.bool),
+        )
+        score = tf.function(self._score, autograph=False)
+        self._traced_score = score.get_concrete_function(some(self._images), some(self._labels))
 
     def compile(self) -> None:
         """Compile the block, by running it for no step."""
@@ -140,13 +157,14 @@ class Trainer:
         scores, sizes = [], []
         for start in range(0, len(examples.labels), EVALUATION_BATCH):
             batch = slice(start, start + EVALUATION_BATCH)
-            score = self._score(examples.images[batch], examples.labels[batch])
+            score = self._traced_score(
+                tf.constant(examples.images[batch]), tf.constant(examples.labels[batch])
+            )
             scores.append([float(value) for value in score])
             sizes.append(len(examples.labels[batch]))
         loss, accuracy = np.average(scores, axis=0, weights=sizes)
         return float(loss), float(accuracy)
 
-    @tf.function(autograph=False, reduce_retracing=True)
     def _score(self, images, labels):
         return _loss_and_accuracy(self.model(_pixels(images), training=False), labels)
 
@@ -158,11 +176,10 @@ class Trainer:
         return tf.constant(indices)
 
     def _run(self, indices, steps, record):
-        return self._block(
+        return self._compiled_block(
             self._images, self._labels, indices, tf.constant(steps), tf.constant(record)
         )
 
-    @tf.function(autograph=False, jit_compile=True)
     def _block(self, images, labels, indices, steps, record):
         """`steps` steps in one compiled loop.
 

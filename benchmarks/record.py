@@ -1,0 +1,90 @@
+"""One record of the sigmoid network: by `Recorder`, and by TensorFlow's own eager calls.
+
+Both begin where the step has ended and end when the event file is flushed. Ours has
+less left to do: the compiled block has measured already. What that costs there is
+printed too. The eager record has no `gradient_flow`, which is one scalar of ours more.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import _common_tf
+import tensorflow as tf
+from _common import in_turn, ratios, spread
+
+from mnist_vg import datasets
+from mnist_vg.scenarios import Scenario
+from mnist_vg.summaries import Recorder
+
+TARGET = 30
+"""How many times faster than the eager record ours should be, at least."""
+
+SCALARS = {"loss/train": 2.3, "accuracy/train": 0.1, "loss/test": 2.3, "accuracy/test": 0.1}
+
+
+def milliseconds(call) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - start)
+
+
+def ways(folder: Path) -> dict:
+    """What is timed, by name, each a function without arguments."""
+    scenario = Scenario()
+    examples = datasets.load().train
+    trainer = _common_tf.make_trainer(scenario, examples)
+    trainer.compile()
+    measures = trainer.advance(1, record=True).measures
+    gradients = kernel_gradients(trainer.model, examples, scenario.batch_size)
+    kernels = [layer.kernel for layer in trainer.model.dense_layers]
+    recorder = Recorder(folder / "ours")
+    writer = tf.summary.create_file_writer(str(folder / "eager"))
+
+    def eager():
+        with writer.as_default():
+            _common_tf.write_eagerly(0, SCALARS, gradients, kernels)
+        writer.flush()
+
+    return {
+        "Recorder.record": lambda: recorder.record(0, SCALARS, measures),
+        "eager tf.summary": eager,
+        "a step": lambda: trainer.advance(1, record=False),
+        "a step that measures": lambda: trainer.advance(1, record=True),
+    }
+
+
+def kernel_gradients(model, examples, batch_size) -> list[tf.Tensor]:
+    """The gradient of a batch's loss for each kernel."""
+    images = tf.cast(examples.images[:batch_size], tf.float32) / 255
+    labels = examples.labels[:batch_size]
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        loss = tf.reduce_mean(losses)
+    return tape.gradient(loss, [layer.kernel for layer in model.dense_layers])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=50, help="rounds that are timed [50]")
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        calls = ways(Path(folder))
+        timed = {name: lambda call=call: milliseconds(call) for name, call in calls.items()}
+        in_turn(timed, 3)  # what is done only once is not timed
+        times = in_turn(timed, rounds)
+    print(f"One record, flush included, {rounds} rounds in turn: median (min–max)\n")
+    for name, figures in times.items():
+        print(f"{name:21} {spread(figures, '.2f'):>24} ms")
+    ahead = ratios(times["eager tf.summary"], times["Recorder.record"])
+    verdict = "met" if median(ahead) >= TARGET else "missed"
+    print(f"\neager over ours: {spread(ahead, '.1f')}, target at least {TARGET}: {verdict}")
+
+
+if __name__ == "__main__":
+    main()
