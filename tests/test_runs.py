@@ -93,7 +93,7 @@ def test_the_history_is_what_tensorboards_reader_reads(logdir):
 
 
 def test_the_experiment_comes_out_as_published(logdir):
-    """Over nine seeds sigmoid ended at 0.30 to 0.59, the others at 0.86 to 0.91."""
+    """Over nine seeds sigmoid ended at 0.30 to 0.59, the others at 0.88 to 0.91."""
     accuracy, ratios = {}, {}
     for name in SCENARIOS:
         run = Run.load(logdir / name)
