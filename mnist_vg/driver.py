@@ -176,18 +176,18 @@ def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, wa
     import tensorflow as tf
 
     with runs.claim(folder):
-        # Another process may have written here since the first look.
-        run = runs.check(folder, scenario, overwrite)
-        if run is None:
-            runs.remove_run(folder)
-        elif run.status == "finished":
-            return run
-        elif run.dataset != dataset.name:
-            raise UsageError(
-                f"dataset: {folder} was begun with {run.dataset}, not {dataset.name}; give the "
-                "same --data-dir, or replace that run with --overwrite"
-            )
         try:
+            # Another process may have written here since the first look.
+            run = runs.check(folder, scenario, overwrite)
+            if run is None:
+                runs.remove_run(folder)
+            elif run.status == "finished":
+                return run
+            elif run.dataset != dataset.name:
+                raise UsageError(
+                    f"dataset: {folder} was begun with {run.dataset}, not {dataset.name}; give the "
+                    "same --data-dir, or replace that run with --overwrite"
+                )
             with closing(_Session(scenario, folder, dataset, trainer)) as session:
                 return session.train(checkpoint_seconds, watch)
         except (OSError, tf.errors.OpError) as error:

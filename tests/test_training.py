@@ -110,18 +110,22 @@ def keras_twin(trainer, optimizer):
     return twin
 
 
+def assert_trains_as(twin, trainer, split, steps):
+    for step in range(steps):
+        images, labels = batch(split, step)
+        twin.train_on_batch(np.float32(images), labels)
+    trainer.advance(steps, record=False)
+    for ours, theirs in zip(trainer.model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) & set(ALL_OBJECTS_DICT)))
 def test_every_optimizer_moves_the_weights_as_in_keras(name):
     split = make_split()
     scenario = Scenario(optimizer=name, learning_rate=0.01, global_clipnorm=0.05)
     trainer = make_trainer(split, make_optimizer(scenario), num_layers=2)
     twin = keras_twin(trainer, make_optimizer(scenario))
-    for step in range(4):
-        images, labels = batch(split, step)
-        twin.train_on_batch(np.float32(images), labels)
-    trainer.advance(4, record=False)
-    for ours, theirs in zip(trainer.model.get_weights(), twin.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=2e-5)
+    assert_trains_as(twin, trainer, split, steps=4)
 
 
 @pytest.mark.parametrize("normalization", ["batch", "layer"])
@@ -135,12 +139,7 @@ def test_normalized_networks_with_skips_train_as_in_keras(normalization):
         skip_connections=True,
     )
     twin = keras_twin(trainer, keras.optimizers.SGD(0.1))
-    for step in range(5):
-        images, labels = batch(split, step)
-        twin.train_on_batch(np.float32(images), labels)
-    trainer.advance(5, record=False)
-    for ours, theirs in zip(trainer.model.get_weights(), twin.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert_trains_as(twin, trainer, split, steps=5)
     loss, accuracy = trainer.evaluate(split)
     theirs = twin.evaluate(np.float32(split.images / 255), split.labels, verbose=0)
     assert loss == pytest.approx(theirs, rel=1e-3)
