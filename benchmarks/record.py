@@ -1,4 +1,4 @@
-"""One record of the sigmoid network: by `Recorder`, and by TensorFlow's own eager calls.
+"""One record of the sigmoid network: by `EventLog`, and by TensorFlow's own eager calls.
 
 Both begin where the step has ended and end when the event file is flushed. Ours has
 less left to do: the compiled block has measured already. What that costs there is
@@ -17,7 +17,7 @@ from _common import in_turn, ratios, spread
 
 from mnist_vg import datasets
 from mnist_vg.scenarios import Scenario
-from mnist_vg.summaries import Recorder
+from mnist_vg.summaries import EventLog
 
 TARGET = 30
 """How many times faster than the eager record ours should be, at least."""
@@ -41,7 +41,8 @@ def ways(folder: Path) -> dict:
     measures = trainer.advance(1, record=True).measures
     gradients = kernel_gradients(trainer.model, examples, scenario.batch_size)
     kernels = [layer.kernel for layer in trainer.model.dense_layers]
-    recorder = Recorder(folder / "ours")
+    log = EventLog(folder / "ours")
+    layers = [layer.name for layer in trainer.model.dense_layers]
     writer = tf.summary.create_file_writer(str(folder / "eager"))
 
     def eager():
@@ -50,7 +51,7 @@ def ways(folder: Path) -> dict:
         writer.flush()
 
     return {
-        "Recorder.record": lambda: recorder.record(0, SCALARS, measures),
+        "EventLog.record": lambda: log.record(0, SCALARS, [(layers, measures)]),
         "eager tf.summary": eager,
         "a step": lambda: trainer.advance(1, record=False),
         "a step that measures": lambda: trainer.advance(1, record=True),
@@ -81,7 +82,7 @@ def main() -> None:
     print(f"One record, flush included, {rounds} rounds in turn: median (min–max)\n")
     for name, figures in times.items():
         print(f"{name:21} {spread(figures, '.2f'):>24} ms")
-    ahead = ratios(times["eager tf.summary"], times["Recorder.record"])
+    ahead = ratios(times["eager tf.summary"], times["EventLog.record"])
     verdict = "met" if median(ahead) >= TARGET else "missed"
     print(f"\neager over ours: {spread(ahead, '.1f')}, target at least {TARGET}: {verdict}")
 

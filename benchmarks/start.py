@@ -85,7 +85,7 @@ def timed_run() -> tuple[Stopwatch, float]:
     watch.wrap("trace and compile", training.Trainer, "compile")
     watch.wrap("train", training.Trainer, "advance")
     watch.wrap("evaluate", training.Trainer, "evaluate")
-    watch.wrap("record", summaries.Recorder, "record", "describe", "conclude")
+    watch.wrap("record", summaries.EventLog, "record", "describe", "conclude")
     watch.wrap("checkpoint", training.Checkpoint, "save")
     with tempfile.TemporaryDirectory() as logdir:
         list(driver.train_all(SUITES["tutorial"], logdir))

@@ -23,7 +23,7 @@ from mnist_vg import datasets
 from mnist_vg.datasets import Split
 from mnist_vg.model import Model
 from mnist_vg.scenarios import Scenario
-from mnist_vg.summaries import Recorder
+from mnist_vg.summaries import EventLog
 from mnist_vg.training import run_blocks
 
 STEPS, BATCH, LOG_EVERY = 2500, 30, 200
@@ -38,18 +38,19 @@ Way = Callable[[Path], None]
 
 
 def this_package(examples: Split) -> Way:
-    """`Trainer`, `run_blocks` and `Recorder`, but no test split, as no other way scores it."""
+    """`Trainer`, `run_blocks` and `EventLog`, but no test split, as no other way scores it."""
     scenario = Scenario(iterations=STEPS, batch_size=BATCH, log_every=LOG_EVERY)
     trainer = _common_tf.make_trainer(scenario, examples)
     trainer.compile()
+    layers = [layer.name for layer in trainer.model.dense_layers]
 
     def train(folder):
-        recorder = Recorder(folder)
+        log = EventLog(folder)
         for block in run_blocks(trainer, trainer.steps_done + STEPS, LOG_EVERY):
             if block.measures is not None:
                 scalars = {"loss/train": block.loss, "accuracy/train": block.accuracy}
-                recorder.record(block.step, scalars, block.measures)
-        recorder.close()
+                log.record(block.step, scalars, [(layers, block.measures)])
+        log.close()
 
     return train
 

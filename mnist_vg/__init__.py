@@ -1,17 +1,30 @@
 """See in TensorBoard which network cannot learn: vanishing gradients, layer by layer."""
 
+from importlib import import_module
+
 from mnist_vg.driver import train
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import SCENARIOS, SUITES, Scenario
 
-__all__ = ["SCENARIOS", "SUITES", "Model", "Run", "RunFailed", "Scenario", "UsageError", "train"]
+__all__ = [
+    "SCENARIOS",
+    "SUITES",
+    "GradientLogger",
+    "Model",
+    "Recorder",
+    "Run",
+    "RunFailed",
+    "Scenario",
+    "UsageError",
+    "train",
+]
+
+# Importing these is importing TensorFlow, seconds that reading a log need not pay.
+_LATER = {"GradientLogger": "callback", "Model": "model", "Recorder": "recorder"}
 
 
 def __getattr__(name):
-    # Importing the model is importing TensorFlow, seconds that reading a log need not pay.
-    if name == "Model":
-        from mnist_vg.model import Model
-
-        return Model
+    if name in _LATER:
+        return getattr(import_module(f"mnist_vg.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import platform
 import signal
 import sys
 import threading
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,20 +201,21 @@ class _Session:
     """A run in the making, in a folder that this process has claimed."""
 
     def __init__(self, scenario, folder, dataset, trainer):
-        from mnist_vg.summaries import Recorder
+        from mnist_vg.summaries import EventLog
         from mnist_vg.training import Checkpoint
 
         self.scenario, self.dataset, self.trainer = scenario, dataset, trainer
-        self.run = Run(folder, "running", scenario.settings(), dataset.name, _versions())
+        self.run = Run(folder, "running", scenario.settings(), dataset.name, runs.versions())
         self.checkpoint = Checkpoint(folder / runs.CHECKPOINT_FOLDER, trainer)
         notes = self.checkpoint.restore() or {"seconds": 0.0, "lengths": []}
         self._started = time.monotonic() - notes["seconds"]
         runs.cut_event_files(folder, notes["lengths"])
         self.run.save()
-        self.recorder = Recorder(folder)
+        self.layers = [layer.name for layer in trainer.model.dense_layers]
+        self.log = EventLog(folder)
         if not notes["lengths"]:
             graph = trainer.model.forward_graph()
-            self.recorder.describe(scenario.settings(), scenario.about, graph)
+            self.log.describe(scenario.settings(), scenario.about, graph)
 
     def train(self, checkpoint_seconds, watch) -> Run:
         """Train to the end, or up to the block in which Ctrl-C came."""
@@ -228,7 +227,8 @@ class _Session:
                 self.trainer, self.scenario.iterations, self.scenario.log_every
             ):
                 if block.measures is not None:
-                    self.recorder.record(block.step, self._scalars(block), block.measures)
+                    layers = [(self.layers, block.measures)]
+                    self.log.record(block.step, self._scalars(block), layers)
                 watch(self.scenario, block)
                 if interrupted():
                     break
@@ -241,16 +241,16 @@ class _Session:
             else:
                 # Written after the last checkpoint: killed here, a run writes it once more.
                 results = self._results()
-                self.recorder.conclude(self.scenario.iterations - 1, result_row(results))
+                self.log.conclude(self.scenario.iterations - 1, result_row(results))
                 self._keep_run(status="finished", results=results)
         return self.run
 
     def close(self):
         """End the event file."""
-        self.recorder.close()
+        self.log.close()
 
     def _save(self):
-        self.checkpoint.save(lengths=self.recorder.lengths(), seconds=self._seconds())
+        self.checkpoint.save(lengths=self.log.lengths(), seconds=self._seconds())
 
     def _seconds(self):
         return time.monotonic() - self._started
@@ -283,11 +283,6 @@ class _Session:
             "last_gradient_ratio": 10.0 ** float(flow[-1]),
         }
         return {key: value if math.isfinite(value) else None for key, value in results.items()}
-
-
-def _versions():
-    packages = ("mnist_vg", "tensorflow", "keras", "tensorboard", "numpy")
-    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 Every measure takes a float `[rows, values]`, a row for each tensor that is
 measured, and returns a number (or thirty) a row. Values that are not finite are
-left out of histograms and counted by `nonfinite_count`; the mean lets them through,
-so that an explosion shows.
+left out of histograms and counted by `nonfinite_count`; the other measures let
+them through, so that an explosion shows.
 """
 
 import numpy as np
@@ -12,15 +12,47 @@ import tensorflow as tf
 BUCKETS = 30
 """Buckets of a histogram: what `tf.summary.histogram` has, and TensorBoard draws."""
 
+LARGE = 2**18
+"""Values of a tensor beyond which its histogram counts a sample, evenly spaced, of at
+least an eleventh of so many: enough that a bucket's share is known to 0.3% (one
+standard error, `sqrt(p (1 - p) / n)`), far below what a drawn histogram shows."""
+
+STACKED = 2**14
+"""Values of a tensor up to which tensors of one size are copied together to be measured."""
+
+SATURATION = float(1 / (1 + np.exp(5)))
+"""How near, as a share of its range, a bounded activation is to its end when it is
+saturated: a sigmoid's distance at a sum of 5, the bound of DeepDiagnosis (Wardat et
+al. 2022, section 3.2); of tanh, the same curve, that is a sum of 2.5."""
+
 
 def mean_abs(values) -> tf.Tensor:
     """Mean absolute value, float32 `[rows]`: the tutorial's measure of a gradient."""
     return tf.reduce_mean(tf.abs(tf.cast(values, tf.float32)), axis=1)
 
 
+def norm(values) -> tf.Tensor:
+    """Euclidean norm, float32 `[rows]`."""
+    return tf.norm(tf.cast(values, tf.float32), axis=1)
+
+
+def std(values) -> tf.Tensor:
+    """Standard deviation of the row as a population, float32 `[rows]`."""
+    return tf.math.reduce_std(tf.cast(values, tf.float32), axis=1)
+
+
+def zero_share(values) -> tf.Tensor:
+    """Share of values that are exactly zero, float32 `[rows]`."""
+    return tf.reduce_mean(tf.cast(values == 0, tf.float32), axis=1)
+
+
 def nonfinite_count(values) -> tf.Tensor:
     """How many values are NaN or infinite, int64 `[rows]`."""
-    return tf.math.count_nonzero(~tf.math.is_finite(values), axis=1)
+    return _if_all_finite(
+        values,
+        lambda: tf.zeros([values.shape[0]], tf.int64),
+        lambda: tf.math.count_nonzero(~tf.math.is_finite(values), axis=1),
+    )
 
 
 def histogram(values) -> dict[str, tf.Tensor]:
@@ -31,21 +63,25 @@ def histogram(values) -> dict[str, tf.Tensor]:
     values are equal the last bucket holds them all. Counted by segment, in one pass
     over the values; TensorBoard's own op builds a one-hot row for each.
 
+    Of a row of more than `LARGE` values every k-th is counted, k times; its edges are
+    those of all values.
+
     Returns:
         `min` and `max`, float64 `[rows]`, and `counts`, float64 `[rows, 30]`, of the
         finite values. Of a row without one, `counts` is all zeros.
     """
-    values = tf.cast(values, tf.float64)
+    least, largest = _extremes(values)
+    stride = _stride(values.shape[1])
+    values = tf.cast(values[:, ::stride], tf.float64)
     finite = tf.math.is_finite(values)
-    least = tf.reduce_min(tf.where(finite, values, np.inf), axis=1, keepdims=True)
-    largest = tf.reduce_max(tf.where(finite, values, -np.inf), axis=1, keepdims=True)
     width = (largest - least) / BUCKETS
     # Where all values are equal the quotient is NaN, whose cast would be undefined.
     countable = finite & (width > 0)
     bucket = tf.cast(tf.where(countable, tf.floor((values - least) / width), BUCKETS), tf.int32)
     rows = values.shape[0]
     segment = BUCKETS * tf.range(rows)[:, tf.newaxis] + tf.minimum(bucket, BUCKETS - 1)
-    counts = tf.math.unsorted_segment_sum(tf.cast(finite, tf.float64), segment, BUCKETS * rows)
+    weight = tf.where(finite, tf.constant(stride, tf.float64), 0)
+    counts = tf.math.unsorted_segment_sum(weight, segment, BUCKETS * rows)
     return {
         "min": least[:, 0],
         "max": largest[:, 0],
@@ -53,20 +89,61 @@ def histogram(values) -> dict[str, tf.Tensor]:
     }
 
 
+def _extremes(values):
+    """Least and largest finite value, float64 `[rows, 1]`."""
+
+    def extremes(low, high):
+        return (
+            tf.cast(tf.reduce_min(low, axis=1, keepdims=True), tf.float64),
+            tf.cast(tf.reduce_max(high, axis=1, keepdims=True), tf.float64),
+        )
+
+    def masked():
+        finite = tf.math.is_finite(values)
+        infinity = tf.constant(np.inf, values.dtype)
+        return extremes(tf.where(finite, values, infinity), tf.where(finite, values, -infinity))
+
+    return _if_all_finite(values, lambda: extremes(values, values), masked)
+
+
+def _if_all_finite(values, quick, careful):
+    # On millions of values the mask costs more than all the rest. A sum is finite
+    # only where all values are; least and largest may miss a NaN under XLA.
+    if values.shape[1] is None or values.shape[1] <= LARGE:
+        return careful()
+    return tf.cond(tf.math.is_finite(tf.reduce_sum(values)), quick, careful)
+
+
+def _stride(size):
+    """The distance at which a row is sampled.
+
+    A prime, since a divisor of the matrix' width would meet some columns only.
+    """
+    if size is None or size <= LARGE:
+        return 1
+    stride = max(11, -(-size // LARGE))
+    while any(stride % divisor == 0 for divisor in range(2, stride)):
+        stride += 1
+    return stride
+
+
 def measure_each(measure, tensors) -> dict[str, tf.Tensor]:
     """Apply a measure to tensors of any shapes, in as few operations as their sizes allow.
 
     Args:
         measure: from `[rows, values]` to a structure of tensors `[rows, ...]`.
-        tensors: float tensors.
+        tensors: float tensors of known shapes.
 
     Returns:
         The measure's structure, each part stacked along a first axis in the order
         of `tensors`.
     """
-    groups: dict[int, list[int]] = {}
+    groups: dict[object, list[int]] = {}
     for position, tensor in enumerate(tensors):
-        groups.setdefault(tensor.shape.num_elements(), []).append(position)
+        size = tensor.shape.num_elements()
+        # A large one is measured where it lies.
+        key = (size, tensor.dtype) if size <= STACKED else position
+        groups.setdefault(key, []).append(position)
     measured = [
         measure(tf.stack([tf.reshape(tensors[position], [-1]) for position in positions]))
         for positions in groups.values()
@@ -77,32 +154,101 @@ def measure_each(measure, tensors) -> dict[str, tf.Tensor]:
     )
 
 
-def layer_measures(gradients, weights) -> dict[str, tf.Tensor]:
+def layer_measures(
+    gradients, weights, clipped=None, histograms=True, full=False
+) -> dict[str, tf.Tensor]:
     """What a record holds of every layer, stacked along a first axis of layers.
 
     Args:
         gradients: one gradient of the loss a layer, the layer nearest the input first.
         weights: the variables' values that they were taken at, in the same order.
+        clipped: the gradients after clipping, where the optimizer clips.
+        histograms: whether to count them.
+        full: whether to add norms, spreads and shares.
 
     Returns:
-        `gradient_mean_abs`, float32 `[layers]`; `gradient_nonfinite` and
-        `weight_nonfinite`, int64 `[layers]`; and `gradients` and `weights`, the
-        histograms, each a dict of `min` and `max` `[layers]` and `counts`
-        `[layers, 30]`.
+        By the group of its tags, `[layers]` each: `gradient_mean_abs`, float32;
+        `gradient_nonfinite` and `weight_nonfinite`, int64; with `histograms`
+        `gradients` and `weights`, each a dict of `min` and `max` `[layers]` and
+        `counts` `[layers, 30]`; with `full` `gradient_norm`, `gradient_std`,
+        `gradient_zeros`, `gradient_nonfinite_share`, `weight_norm`, `weight_std` and,
+        given `clipped`, `gradient_clipped_mean_abs` and `gradient_clipped_norm`.
     """
 
     def measure(rows):
-        return mean_abs(rows), nonfinite_count(rows), histogram(rows)
+        measures = {"mean_abs": mean_abs(rows), "nonfinite": nonfinite_count(rows)}
+        if histograms:
+            measures["histogram"] = histogram(rows)
+        if full:
+            measures |= {"norm": norm(rows), "std": std(rows), "zeros": zero_share(rows)}
+            share = measures["nonfinite"] / rows.shape[1]
+            measures["nonfinite_share"] = tf.cast(share, tf.float32)
+        return measures
 
-    # Gradients and weights are of the same sizes, and so are measured together.
-    both = measure_each(measure, [*gradients, *weights])
-    layers = len(gradients)
-    of_gradients = tf.nest.map_structure(lambda part: part[:layers], both)
-    of_weights = tf.nest.map_structure(lambda part: part[layers:], both)
-    return {
-        "gradient_mean_abs": of_gradients[0],
-        "gradient_nonfinite": of_gradients[1],
-        "weight_nonfinite": of_weights[1],
-        "gradients": of_gradients[2],
-        "weights": of_weights[2],
+    # All are of the same sizes, and so are measured together; the compiler drops
+    # what is not asked for.
+    clipped = clipped if full and clipped is not None else []
+    together = measure_each(measure, [*gradients, *weights, *clipped])
+
+    def rows(names, prefix, first):
+        part = slice(first, first + len(gradients))
+        return {
+            prefix + name: tf.nest.map_structure(lambda measured: measured[part], together[name])
+            for name in names
+        }
+
+    extent = ["norm", "std"] if full else []
+    shares = ["zeros", "nonfinite_share"] if full else []
+    measures = rows(["mean_abs", "nonfinite", *extent, *shares], "gradient_", 0)
+    measures |= rows(["nonfinite", *extent], "weight_", len(gradients))
+    if histograms:
+        measures["gradients"] = rows(["histogram"], "", 0)["histogram"]
+        measures["weights"] = rows(["histogram"], "", len(gradients))["histogram"]
+    if clipped:
+        measures |= rows(["mean_abs", "norm"], "gradient_clipped_", 2 * len(gradients))
+    return measures
+
+
+def activation_measures(outputs, ranges, histograms=True) -> dict[str, tf.Tensor]:
+    """What a full record holds of the layers that have an activation.
+
+    Args:
+        outputs: a layer's outputs `[batch, ..., units]`, one entry a call of the layer.
+        ranges: of each layer the ends `(low, high)` of its activation, or None where
+            it has none.
+        histograms: whether to count them.
+
+    Returns:
+        By the group of its tags, `[layers]` each: `activation_mean` and
+        `activation_std`; `activation_dead`, the share of units that give exactly zero
+        on all of the batch (Lu et al. 2019, section 1: a dead ReLU);
+        `activation_saturated`, the share of units that are within `SATURATION` of an
+        end on more than half of it; and with `histograms` `activations`.
+    """
+    measured = []
+    for calls, limits in zip(outputs, ranges, strict=True):
+        units = calls[0].shape[-1]
+        values = tf.concat([tf.reshape(call, [-1, units]) for call in calls], axis=0)
+        measured.append(_activation_measure(tf.cast(values, tf.float32), limits, histograms))
+    return tf.nest.map_structure(lambda *parts: tf.stack(parts), *measured)
+
+
+def _activation_measure(values, limits, histograms):
+    if limits is None:
+        saturated = tf.zeros([])
+    else:
+        low, high = limits
+        distance = tf.minimum(values - low, high - values)
+        often = tf.reduce_mean(tf.cast(distance <= SATURATION * (high - low), tf.float32), axis=0)
+        saturated = tf.reduce_mean(tf.cast(often > 0.5, tf.float32))
+    dead = tf.reduce_all(values == 0, axis=0)
+    measures = {
+        "activation_mean": tf.reduce_mean(values),
+        "activation_std": tf.math.reduce_std(values),
+        "activation_dead": tf.reduce_mean(tf.cast(dead, tf.float32)),
+        "activation_saturated": saturated,
     }
+    if histograms:
+        rows = histogram(tf.reshape(values, [1, -1]))
+        measures["activations"] = {key: part[0] for key, part in rows.items()}
+    return measures

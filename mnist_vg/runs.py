@@ -7,11 +7,13 @@ import contextlib
 import json
 import operator
 import os
+import platform
 import shutil
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from mnist_vg.errors import UsageError
 from mnist_vg.scenarios import Scenario
+from mnist_vg.tags import ACTIVATION_MEAN, GRADIENT_MEAN_ABS, LAYER_GROUPS
 
 RUN_FILE = "run.json"
 CHECKPOINT_FOLDER = "checkpoint"
@@ -40,7 +43,7 @@ class Run:
     folder: Path
     status: str
     settings: dict[str, Any]
-    dataset: str
+    dataset: str | None
     versions: dict[str, str]
     seconds: float = 0.0
     results: dict[str, float | None] | None = None
@@ -60,9 +63,8 @@ class Run:
         path = Path(folder) / RUN_FILE
         try:
             run = cls(folder=Path(folder), **json.loads(path.read_text()))
-            if not isinstance(run.settings, dict) or (run.status == "finished") != bool(
-                run.results
-            ):
+            finished = run.status == "finished"
+            if not isinstance(run.settings, dict) or finished != (run.results is not None):
                 raise ValueError("it does not tell a run")
             return run
         except (FileNotFoundError, NotADirectoryError):
@@ -107,17 +109,28 @@ _SAVED = ("status", "settings", "dataset", "versions", "seconds", "results")
 
 
 def _join_layers(columns):
-    tables: dict[str, dict[int, np.ndarray]] = {}
-    history = {}
+    history, tables = {}, {}
     for tag, column in columns.items():
-        group, _, last = tag.partition("/")
-        if last.startswith("layer") and last[5:].isdigit():
-            tables.setdefault(group, {})[int(last[5:])] = column
+        group, _, layer = tag.partition("/")
+        if group in LAYER_GROUPS:
+            tables.setdefault(group, {})[layer] = column
         else:
             history[tag] = column
-    for group, layers in tables.items():
-        history[group] = np.stack([layers[number] for number in sorted(layers)], axis=1)
+    for names, of_group in (("layers", GRADIENT_MEAN_ABS), ("activation_layers", ACTIVATION_MEAN)):
+        # These two are written for every layer at every record.
+        history |= {names: np.array(list(tables[of_group]))} if of_group in tables else {}
+    for group, by_layer in tables.items():
+        names = "activation_layers" if group.startswith("activation") else "layers"
+        lacking = np.full_like(next(iter(by_layer.values())), np.nan)
+        columns = [by_layer.get(str(layer), lacking) for layer in history[names]]
+        history[group] = np.stack(columns, axis=1)
     return history
+
+
+def versions() -> dict[str, str]:
+    """The versions of what trains, for `run.json`."""
+    packages = ("mnist_vg", "tensorflow", "keras", "tensorboard", "numpy")
+    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
 
 
 def event_files(folder: Path) -> list[Path]:
@@ -154,18 +167,38 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, np.ndarray]]:
 
 def whole_records(path: Path, start: int) -> tuple[int, int]:
     """How many whole records an event file has from byte `start` on, and where they end."""
-    count, end = 0, start
+    ends = [end for _, end in _frames(path, start)]
+    return len(ends), ends[-1] if ends else start
+
+
+def _frames(path, start=0):
+    """Yield where the data of each whole record begin, and where the record ends."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        while end + 8 <= size:
-            file.seek(end)
+        while start + 8 <= size:
+            file.seek(start)
             [length] = struct.unpack("<Q", file.read(8))
             # A record: its length and that one's checksum, the data and theirs.
-            following = end + 8 + 4 + length + 4
-            if following > size:
+            end = start + 8 + 4 + length + 4
+            if end > size:
                 break
-            count, end = count + 1, following
-    return count, end
+            yield start + 12, end
+            start = end
+
+
+def lengths_before(folder: Path, step: int) -> list[int]:
+    """Bytes of each event file up to its first record of `step` or later."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    lengths = []
+    for path in event_files(folder):
+        lengths.append(0)
+        data = path.read_bytes()
+        for start, end in _frames(path):
+            if Event.FromString(data[start : end - 4]).step >= step:
+                return lengths
+            lengths[-1] = end
+    return lengths
 
 
 def cut_event_files(folder: Path, lengths: list[int]) -> None:

@@ -1,6 +1,6 @@
-"""The logging module: one recorder that writes a run through `tf.summary`."""
+"""The logging module: writes a run's event file through `tf.summary`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from mnist_vg.tags import (
 )
 
 
-class Recorder:
+class EventLog:
     """Writes one run's event file; a viewer sees each record at once.
 
     Args:
@@ -47,12 +47,12 @@ class Recorder:
         # The file's first record tells its version.
         self._unchecked, self._length = 1, 0
 
-    def describe(self, settings: Mapping, about: str, graph) -> None:
+    def describe(self, settings: Mapping, about: str, graph=None) -> None:
         """Write what is known before the first step.
 
         Args:
-            settings: the scenario's, for the HParams tab and the text card.
-            about: what the scenario is known for.
+            settings: the run's, for the HParams tab and the text card.
+            about: what the run is known for.
             graph: the forward pass as a GraphDef, for the Graphs tab.
         """
         known = {key: value for key, value in settings.items() if value is not None}
@@ -67,41 +67,35 @@ class Recorder:
             custom_scalar.pb(_layout()),
             text_pb("scenario", f"{about}\n\n{_markdown_table(settings)}".strip()),
         )
-        with self._writer.as_default():
-            tf.summary.graph(graph)
-        self._unchecked += 1
+        if graph is not None:
+            with self._writer.as_default():
+                tf.summary.graph(graph)
+            self._unchecked += 1
         self._flush()
 
     def record(
         self,
         step: int,
         scalars: Mapping[str, float],
-        measures: Mapping[str, tf.Tensor],
+        tables: Iterable[tuple[Sequence[str], Mapping]] = (),
     ) -> None:
         """Write one record.
 
         Args:
             step: the optimizer update that it tells of, counted from 0.
             scalars: tag to value.
-            measures: what `measures.layer_measures` returned at that step.
+            tables: names of layers, the one nearest the input first, with what
+                `measures` returned of them at that step, as NumPy arrays.
         """
-        measures = tf.nest.map_structure(lambda tensor: tensor.numpy(), dict(measures))
         summary = Summary()
         for tag, value in scalars.items():
             summary.MergeFrom(scalar_pb(tag, value))
-        mean_abs = measures[GRADIENT_MEAN_ABS]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            summary.MergeFrom(scalar_pb(GRADIENT_FLOW, np.log10(mean_abs[0] / mean_abs[-1])))
-        for layer in range(len(mean_abs)):
-            summary.MergeFrom(scalar_pb(layer_tag(GRADIENT_MEAN_ABS, layer), mean_abs[layer]))
-            for group in HISTOGRAMS:
-                parts = {key: stacked[layer] for key, stacked in measures[group].items()}
-                if parts["counts"].any():
-                    summary.value.append(_histogram_value(layer_tag(group, layer), **parts))
-        for group in NONFINITE:
-            if measures[group].any():
-                for layer, count in enumerate(measures[group]):
-                    summary.MergeFrom(scalar_pb(layer_tag(group, layer), count))
+        for layers, measures in tables:
+            if GRADIENT_MEAN_ABS in measures:
+                summary.MergeFrom(scalar_pb(GRADIENT_FLOW, _flow(measures[GRADIENT_MEAN_ABS])))
+            for number, layer in enumerate(layers):
+                for group, measured in measures.items():
+                    _add_layer(summary, layer_tag(group, layer), group, measured, number)
         self._write(step, summary)
         self._flush()
 
@@ -138,6 +132,20 @@ class Recorder:
         if count != self._unchecked or self._length != self._path.stat().st_size:
             raise OSError(f"{self._path} could not be written to its end; is the disk full?")
         self._unchecked = 0
+
+
+def _flow(mean_abs):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log10(mean_abs[0] / mean_abs[-1])
+
+
+def _add_layer(summary, tag, group, measured, number):
+    if group in HISTOGRAMS:
+        parts = {key: stacked[number] for key, stacked in measured.items()}
+        if parts["counts"].any():
+            summary.value.append(_histogram_value(tag, **parts))
+    elif group not in NONFINITE or measured.any():
+        summary.MergeFrom(scalar_pb(tag, measured[number]))
 
 
 def _histogram_value(tag, min, max, counts):

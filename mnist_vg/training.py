@@ -36,8 +36,8 @@ class Block(NamedTuple):
     step: int
     loss: float
     accuracy: float
-    measures: dict[str, tf.Tensor] | None
-    """`layer_measures` of the gradient applied at `step`, where a record is due."""
+    measures: dict | None
+    """`layer_measures` of the gradient applied at `step`, as arrays, where a record is due."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -121,7 +121,7 @@ class Trainer:
         self._kernel_positions = [position[id(kernel)] for kernel in kernels]
         values = self._packing.unpack()
         specs = [tf.TensorSpec(values[i].shape, tf.float32) for i in self._kernel_positions]
-        measure = tf.function(layer_measures, autograph=False)
+        measure = tf.function(lambda *tensors: layer_measures(*tensors), autograph=False)
         self._measure = measure.get_concrete_function(specs, specs)
         self._trace()
 
@@ -150,7 +150,8 @@ class Trainer:
         last = self.steps_done + steps - 1
         loss, accuracy, measures = self._run(self._indices(self.steps_done, last), steps, record)
         self.steps_done += steps
-        return Block(last, float(loss), float(accuracy), measures if record else None)
+        measures = tf.nest.map_structure(lambda part: part.numpy(), measures) if record else None
+        return Block(last, float(loss), float(accuracy), measures)
 
     def evaluate(self, examples: Split) -> tuple[float, float]:
         """Mean loss and accuracy over a whole split, the last partial batch included."""

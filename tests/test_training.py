@@ -211,6 +211,6 @@ def test_an_explosion_is_counted_and_does_not_stop_the_training():
     trainer = make_trainer(split, keras.optimizers.SGD(1e30), activation="relu")
     block = trainer.advance(10, record=True)
     assert not np.isfinite(block.loss)
-    assert block.measures["gradient_nonfinite"].numpy().any()
-    assert block.measures["weight_nonfinite"].numpy().any()
+    assert block.measures["gradient_nonfinite"].any()
+    assert block.measures["weight_nonfinite"].any()
     assert trainer.advance(1, record=False).step == 10

@@ -1,0 +1,146 @@
+"""`GradientLogger`: what every layer's gradient does, from a plain `model.fit()`."""
+
+import os
+
+import keras
+
+from mnist_vg.capture import Capture
+from mnist_vg.errors import UsageError
+from mnist_vg.recorder import Recorder, check_every
+from mnist_vg.tags import LOSS_TRAIN, SKIPPED_STEPS
+
+
+class GradientLogger(keras.callbacks.Callback):
+    """Records the gradients that the optimizer applies in `fit`, and the weights.
+
+    ```python
+    model.fit(x, y, callbacks=[GradientLogger("logdir/my_run", every=200)])
+    ```
+
+    Measured inside the training step, on the training batch, on the steps that are
+    recorded and on no other; there is no second forward or backward pass. A step is one
+    update of the weights, counted by the optimizer from 0. Gradients are those before
+    clipping, averaged where they are accumulated, unscaled where the loss is scaled, and
+    summed over a strategy's replicas. The loss is that of the step's batch, the last one
+    of an accumulated step; a `train_step` of the model's own has to find it with
+    `compute_loss` for that.
+
+    A second `fit` goes on in the same run, as does a new logger with a model whose
+    optimizer has done steps; recorded steps that are done again are replaced.
+
+    Args:
+        folder: the run folder, made where missing.
+        every: steps between two records, or "epoch": the first step of every epoch, so
+            that the first record is of the untrained network.
+        layers: a regular expression; layers whose path contains it are recorded.
+        histograms: whether to record histograms.
+        measures: "default", the main job's, or "full", which adds norms, spreads and
+            shares of gradients and weights, the ratio of the update to the weights,
+            the gradient after clipping, and activations.
+        overwrite: replace a run that the folder holds.
+
+    Raises:
+        UsageError: when `fit` starts, an argument is not allowed, the model cannot be
+            recorded or the folder holds a run.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        every: int | str = 200,
+        *,
+        layers: str = "",
+        histograms: bool = True,
+        measures: str = "default",
+        overwrite: bool = False,
+    ):
+        super().__init__()
+        self._folder, self._every, self._layers = folder, every, layers
+        self._options = {"histograms": histograms, "measures": measures, "overwrite": overwrite}
+        self._recorder = None
+
+    def on_train_begin(self, logs=None):
+        """Open the run folder, and have Keras make a training function to hook into."""
+        self._check()
+        model, options = self.model, self._options
+        first_step = int(model.optimizer.iterations.numpy())
+        if self._recorder is None:
+            self._recorder = Recorder(
+                self._folder,
+                model,
+                layers=self._layers,
+                initial_step=first_step,
+                settings={"every": self._every, **_settings(model)},
+                **options,
+            )
+        else:
+            self._recorder.mark("running")
+        every = None if self._every == "epoch" else self._every
+        full = options["measures"] == "full"
+        self._capture = Capture(model, self._recorder, every, full, self._layers, first_step)
+        self._skipped = 0
+        # The model keeps its own function, which knows of no hooks.
+        original = model.train_function
+        model.make_train_function(force=True)
+        self._train_function = model.train_function
+        model.train_function = original
+
+    def _check(self):
+        if keras.backend.backend() != "tensorflow":
+            raise UsageError(
+                f"backend: {keras.backend.backend()!r} must be 'tensorflow'; set KERAS_BACKEND"
+            )
+        if self._every != "epoch":
+            check_every(self._every)
+        if self.model.optimizer is None:
+            raise UsageError(
+                "model: it has no optimizer of its own; compile it with one, or use "
+                "mnist_vg.Recorder where its train_step updates the weights"
+            )
+        if self.model.built and not self.model.trainable_variables:
+            raise UsageError("model: it has no weights to train, so there is no gradient")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Have an epoch's first step recorded, where that was asked for."""
+        if self._every == "epoch":
+            self._capture.arm()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Put the hooked training function in the model's place for one call."""
+        model = self.model
+        original = model.train_function
+
+        def train_function(iterator):
+            vars(model)["train_function"] = original
+            with self._capture.hooks():
+                return self._train_function(iterator)
+
+        vars(model)["train_function"] = train_function
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Write the records of the steps that have been done."""
+        if not self._capture.hooked:
+            raise UsageError(
+                "model: its train_step does not apply gradients with model.optimizer; use "
+                "mnist_vg.Recorder where it updates the weights"
+            )
+        for caught in self._capture.drain():
+            scalars = {} if caught.loss is None else {LOSS_TRAIN: caught.loss}
+            moved = caught.moved if self._options["measures"] == "full" else None
+            self._recorder.write(caught.step, caught.measured, scalars, moved)
+
+    def on_train_end(self, logs=None):
+        """Mark the run as finished, with the last logs as its results."""
+        self._recorder.finish(logs)
+        self._capture = self._train_function = None
+
+
+def _settings(model):
+    optimizer = model.optimizer
+    config = optimizer.get_config()
+    rate = config.get("learning_rate")
+    return {
+        "model": type(model).__name__,
+        "optimizer": type(optimizer).__name__,
+        "learning_rate": rate if isinstance(rate, float) else None,
+    }

@@ -1,0 +1,275 @@
+"""Gradients caught inside a Keras training step, where the optimizer applies them."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnist_vg.layers import activation_range, activations
+from mnist_vg.recorder import Recorder
+
+# Positions in the counters: steps done, records made, steps skipped for overflow.
+STEPS, RECORDS, SKIPPED = range(3)
+
+
+class Caught(NamedTuple):
+    """One record as it leaves the training step."""
+
+    step: int
+    loss: float | None
+    """None where the model's `train_step` does not call its `compute_loss`."""
+    moved: np.ndarray
+    """Norm of what the optimizer added to each layer's weights, `[layers]`."""
+    measured: np.ndarray
+    """What `Recorder.write` takes."""
+
+
+class Capture:
+    """Hooks in a model and its optimizer that measure the steps that are due.
+
+    The hooks are there only while a training function runs, and so is what they add
+    to its graph: a branch that runs on due steps alone and puts a row of numbers into
+    a small variable, which `drain` reads after the call.
+
+    Args:
+        model: compiled, with its layers built.
+        recorder: measures.
+        every: steps between two records; None records only the step after `arm`.
+        full: whether to measure activations and updates too.
+        first_step: the number of the step to come.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        recorder: Recorder,
+        every: int | None,
+        full: bool,
+        pattern: str,
+        first_step: int,
+    ):
+        self._model, self._recorder = model, recorder
+        self._every, self._full = every, full
+        self._outer = model.optimizer
+        # With loss scaling the inner one sees the unscaled gradients, of finite steps only.
+        self._optimizer = getattr(self._outer, "inner_optimizer", self._outer)
+        self._pattern = pattern
+        self._slots = 2 if every is None else model.steps_per_execution // every + 2
+        self._ring = None
+        self._counters = _plain_variable(np.array([first_step, 0, 0], np.int64))
+        self._armed = _plain_variable(False)
+        self._drained = 0
+        self.hooked = False
+        """Whether a gradient has come by."""
+        self._forget()
+
+    def arm(self) -> None:
+        """Record the next step."""
+        self._armed.assign(True)
+
+    def drain(self) -> list[Caught]:
+        """The records made since the last call, oldest first."""
+        records = int(self._counters.numpy()[RECORDS])
+        new = range(self._drained, records)
+        if len(new) > self._slots:
+            raise RuntimeError(
+                f"{len(new)} records came in one execution, where {self._slots} find room; does "
+                "train_step update more than once? Record less often, or compile with "
+                "steps_per_execution=1"
+            )
+        rows = [self._ring[record % self._slots].numpy() for record in new]
+        self._drained = records
+        end = 2 + self._layers
+        return [
+            Caught(
+                step=int(row[0]),
+                loss=float(row[1]) if self._loss_seen else None,
+                moved=np.sqrt(row[2:end]),
+                measured=row[end:],
+            )
+            for row in rows
+        ]
+
+    @property
+    def steps(self) -> int:
+        """Steps done, counted from the first of the optimizer."""
+        return int(self._counters.numpy()[STEPS])
+
+    @property
+    def skipped(self) -> int:
+        """Steps skipped since the start, since a gradient overflowed under loss scaling."""
+        return int(self._counters.numpy()[SKIPPED])
+
+    @contextlib.contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Catch what the calls inside apply."""
+        self._forget()
+        self._activations = activations(self._model, self._pattern) if self._full else {}
+        with contextlib.ExitStack() as stack:
+
+            def hook(owner, name, wrapper):
+                original = getattr(owner, name)
+                stack.enter_context(_replaced(owner, name, wrapper(original)))
+
+            hook(self._model, "compute_loss", self._see_loss)
+            hook(self._optimizer, "_backend_apply_gradients", self._see_variables)
+            hook(self._optimizer, "_clip_gradients", self._see_gradients)
+            if self._outer is not self._optimizer:
+                hook(self._outer, "_stateful_handle_non_finite_grads", self._see_skip)
+            if self._full:
+                hook(self._optimizer, "update_step", self._see_update)
+                for path, layer in self._activations.items():
+                    hook(layer, "call", self._see_output(path))
+            yield
+
+    def _forget(self):
+        # A strategy traces its replicas in turn, each in a thread of its own.
+        self._seen = threading.local()
+        self._columns: dict[int, int] = {}
+
+    def _see_loss(self, original):
+        def compute_loss(*arguments, **options):
+            self._seen.loss = original(*arguments, **options)
+            return self._seen.loss
+
+        return compute_loss
+
+    def _see_output(self, path):
+        def wrapper(original):
+            def call(*arguments, **options):
+                output = original(*arguments, **options)
+                outputs = vars(self._seen).setdefault("outputs", {})
+                outputs.setdefault(path, []).append(keras.tree.flatten(output)[0])
+                return output
+
+            return call
+
+        return wrapper
+
+    def _see_variables(self, original):
+        def apply_gradients(gradients, variables):
+            self._seen.variables = variables
+            return original(gradients, variables)
+
+        return apply_gradients
+
+    def _see_skip(self, original):
+        def skip():
+            self._counters.assign_add([0, 0, 1])
+            return original()
+
+        return skip
+
+    def _see_gradients(self, original):
+        def clip(gradients):
+            clipped = original(gradients)
+            seen = vars(self._seen)
+            self._catch(gradients, clipped, **seen)
+            seen.clear()
+            return clipped
+
+        return clip
+
+    def _catch(self, gradients, clipped, variables, loss=None, outputs=None):
+        self.hooked = True
+        self._loss_seen = loss is not None and _reachable(loss)
+        loss = loss if self._loss_seen else tf.constant(0.0)
+        clipped = clipped if self._full and clipped is not gradients else []
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            # Inside the branch of a due step TensorFlow does not allow a reduction.
+            dense = [tf.convert_to_tensor(gradient) for gradient in [*gradients, *clipped]]
+            *dense, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*dense, loss])
+            gradients, clipped = dense[: len(gradients)], dense[len(gradients) :]
+            if tf.get_static_value(replica.replica_id_in_sync_group) != 0:
+                return
+        groups = list(self._recorder.group(variables).values())
+        self._layers = len(groups)
+        self._columns = {
+            self._optimizer._get_variable_index(variables[position]): column
+            for column, group in enumerate(groups)
+            for position in group
+        }
+        step = self._counters[STEPS]
+        self._due = self._armed if self._every is None else step % self._every == 0
+
+        def measure():
+            measured = self._recorder.measure(
+                gradients, variables, clipped, self._activation_inputs(outputs or {})
+            )
+            head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]
+            row = tf.concat([head, tf.zeros([self._layers], tf.float64), measured], axis=0)
+            slot = self._counters[RECORDS] % self._slots
+            self._make_ring(row.shape[0])
+            self._ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [slot]))
+            self._counters.assign_add([0, 1, 0])
+            self._armed.assign(False)
+
+        tf.cond(self._due, measure, lambda: None)
+        self._counters.assign_add([1, 0, 0])
+
+    def _make_ring(self, width):
+        if self._ring is None:
+            self._ring = _plain_variable(np.zeros([self._slots, width]))
+
+    def _activation_inputs(self, outputs):
+        reachable = {
+            path: [call for call in outputs.get(path, []) if _reachable(call)]
+            for path in self._activations
+        }
+        return {
+            path: (calls, activation_range(self._activations[path]))
+            for path, calls in reachable.items()
+            if calls
+        }
+
+    def _see_update(self, original):
+        def update(gradient, variable, learning_rate):
+            # Each replica of a strategy makes the same update; the first is enough.
+            column = self._columns.pop(self._optimizer._get_variable_index(variable), None)
+            if column is None:
+                return original(gradient, variable, learning_rate)
+
+            def measured():
+                before = tf.identity(variable)
+                original(gradient, variable, learning_rate)
+                square = tf.reduce_sum(tf.square(tf.cast(variable - before, tf.float64)))
+                slot = (self._counters[RECORDS] - 1) % self._slots
+                self._ring.scatter_nd_add([[slot, 2 + column]], [square])
+
+            return tf.cond(self._due, measured, lambda: original(gradient, variable, learning_rate))
+
+        return update
+
+
+def _plain_variable(value):
+    """A variable that belongs to no strategy, also in the midst of tracing a function."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(tf.Variable, value, trainable=False).result()
+
+
+def _reachable(tensor):
+    """Whether the function being traced, or the eager loop, can use a tensor."""
+    if not tf.is_symbolic_tensor(tensor):
+        return True
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if tensor.graph is graph:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+@contextlib.contextmanager
+def _replaced(owner, name, function):
+    # Past Keras' own attribute setting, which would track the change.
+    vars(owner)[name] = function
+    try:
+        yield
+    finally:
+        del vars(owner)[name]

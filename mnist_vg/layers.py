@@ -1,0 +1,160 @@
+"""A Keras model's layers by names that stay the same from run to run."""
+
+import re
+
+import keras
+
+from mnist_vg.errors import UsageError
+
+BOUNDED = {
+    "sigmoid": (0.0, 1.0),
+    "hard_sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "hard_tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+}
+"""Activations that flatten toward both ends of a range, with that range."""
+
+# They call what is inside them once a time step, in a loop that no tensor may leave.
+_WHOLE = (keras.layers.RNN, keras.layers.TimeDistributed)
+
+_RECTIFIERS = (
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ELU,
+)
+
+
+def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Every layer of a model by its path: names joined by slashes, the model's left out.
+
+    A layer inside another (a nested model's, say) comes before it, siblings in the
+    model's order, a shared layer once, where it is met first. A name that Keras made
+    (`dense_7`) depends on what was made before it in the process, so such names are
+    counted anew among siblings: `dense`, `dense_1`. Recurrent and time distributed
+    layers are not opened: what is in them counts as theirs.
+    """
+    return {path: layer for path, layer in _walk(model, "", set())}
+
+
+def _walk(parent, prefix, seen):
+    names: set[str] = set()
+    for child in _children(parent):
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        path = prefix + _unique(_without_number(child), names)
+        if not isinstance(child, _WHOLE):
+            yield from _walk(child, f"{path}/", seen)
+        yield path, child
+
+
+def _children(layer):
+    if isinstance(layer, keras.Model):
+        return layer.layers
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def _without_number(layer):
+    base = re.sub(r"_\d+$", "", layer.name)
+    made_by_keras = re.sub(r"^(forward|backward)_|_", "", base) == type(layer).__name__.lower()
+    return base if made_by_keras else layer.name
+
+
+def _unique(name, names):
+    number, unique = 0, name
+    while unique in names:
+        number += 1
+        unique = f"{name}_{number}"
+    names.add(unique)
+    return unique
+
+
+def group_weights(model: keras.Model | None, variables, pattern: str = "") -> dict[str, list[int]]:
+    """Which of the variables are whose, for measures a layer.
+
+    A layer's weights are its variables without biases; where it has no others
+    (batch normalization's, whose are named beta and gamma, are others), with them.
+
+    Args:
+        model: gives the paths; without one they are made of the variables' own.
+        variables: `keras.Variable`s or `tf.Variable`s, any of the model's.
+        pattern: a regular expression that a path must contain.
+
+    Returns:
+        Positions in `variables` by the path of the layer, in the model's order.
+
+    Raises:
+        UsageError: no path contains the pattern.
+    """
+    owners = {} if model is None else _owners(model)
+    groups: dict[str, list[int]] = {path: [] for path in owners.values()}  # in their order
+    for position, variable in enumerate(variables):
+        path = owners.get(_identity(variable)) or _own_path(variable)
+        groups.setdefault(path, []).append(position)
+    groups = {path: _without_biases(found, variables) for path, found in groups.items() if found}
+    return select(groups, pattern)
+
+
+def select(by_path: dict, pattern: str) -> dict:
+    """The entries whose path contains the regular expression.
+
+    Raises:
+        UsageError: none does, or it is not a regular expression.
+    """
+    try:
+        found = {path: value for path, value in by_path.items() if re.search(pattern, path)}
+    except re.error as error:
+        raise UsageError(f"layers: {pattern!r} is not a regular expression ({error})") from None
+    if by_path and not found:
+        raise UsageError(
+            f"layers: {pattern!r} matches no layer; those with weights to train are "
+            f"{', '.join(by_path)}"
+        )
+    return found
+
+
+def _owners(model):
+    owners = {}
+    for path, layer in layer_paths(model).items():
+        for variable in layer.trainable_variables:
+            owners.setdefault(_identity(variable), path)
+    for variable in model.trainable_variables:
+        owners.setdefault(_identity(variable), _without_number(model))
+    return owners
+
+
+def _identity(variable):
+    return id(variable.value if isinstance(variable, keras.Variable) else variable)
+
+
+def _own_path(variable):
+    path = variable.path if isinstance(variable, keras.Variable) else variable.name.split(":")[0]
+    return path.rpartition("/")[0] or path
+
+
+def _without_biases(positions, variables):
+    weights = [p for p in positions if not _own_name(variables[p]).endswith("bias")]
+    return weights or positions
+
+
+def _own_name(variable):
+    return variable.name.split(":")[0].rpartition("/")[2]
+
+
+def activations(model: keras.Model, pattern: str = "") -> dict[str, keras.layers.Layer]:
+    """The layers that have an activation, by path."""
+    found = {path: layer for path, layer in layer_paths(model).items() if _has_activation(layer)}
+    return {path: layer for path, layer in found.items() if re.search(pattern, path)}
+
+
+def _has_activation(layer):
+    activation = getattr(layer, "activation", None)
+    named = activation is not None and activation is not keras.activations.linear
+    return named or isinstance(layer, _RECTIFIERS)
+
+
+def activation_range(layer: keras.layers.Layer) -> tuple[float, float] | None:
+    """The ends of a layer's activation, where it flattens toward both."""
+    return BOUNDED.get(getattr(getattr(layer, "activation", None), "__name__", None))

@@ -1,0 +1,300 @@
+"""Records of a training loop that is not this package's own."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+from mnist_vg import runs
+from mnist_vg.errors import UsageError
+from mnist_vg.layers import group_weights
+from mnist_vg.measures import activation_measures, layer_measures
+from mnist_vg.runs import Run
+from mnist_vg.summaries import EventLog
+from mnist_vg.tags import LOSS_TRAIN, UPDATE_RATIO
+
+MEASURES = ("default", "full")
+
+_open: weakref.WeakValueDictionary[Path, "Recorder"] = weakref.WeakValueDictionary()
+
+
+class Recorder:
+    """Records what every layer's gradient and weights do in a training loop of one's own.
+
+    ```python
+    recorder = Recorder("logdir/my_loop", model, every=100)
+    recorder.record(step, gradients, variables, loss=loss)  # eager or in a tf.function
+    ```
+
+    The run folder, the tags and the measures are those of every other run of this
+    package. A folder that holds a run is refused, unless the loop goes on with that
+    run from `initial_step`; records from there on are then replaced. Use it as a
+    context manager, or call `finish`, so that the run is marked as finished.
+
+    Args:
+        folder: the run folder, made where missing.
+        model: names the layers; without one they are named by the variables' paths.
+        every: steps between two records.
+        layers: a regular expression; layers whose path contains it are recorded.
+        histograms: whether to record histograms.
+        measures: "default" or "full", which adds norms, spreads and shares.
+        initial_step: the first step to come, of a loop that goes on.
+        overwrite: replace a run that the folder holds.
+        settings: what else is told of the run, for its card and `run.json`.
+
+    Raises:
+        UsageError: an argument is not allowed, or the folder holds a run.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        model: keras.Model | None = None,
+        *,
+        every: int = 1,
+        layers: str = "",
+        histograms: bool = True,
+        measures: str = "default",
+        initial_step: int = 0,
+        overwrite: bool = False,
+        settings: Mapping | None = None,
+    ):
+        if measures not in MEASURES:
+            raise UsageError(f"measures: {measures!r} is not one of {', '.join(MEASURES)}")
+        self.folder = Path(folder)
+        self._every = check_every(every)
+        self._model, self._pattern = model, layers
+        self._histograms, self._full = histograms, measures == "full"
+        if model is not None and all(layer.built for layer in model.layers):
+            group_weights(model, model.trainable_variables, layers)  # refuses a wrong pattern
+        self._groups: dict[tuple, dict[str, list[int]]] = {}
+        self._spec = None
+        self._last_step = initial_step - 1
+        self._open(initial_step, overwrite, {"measures": measures, **(settings or {})})
+
+    def _open(self, initial_step, overwrite, settings):
+        # Left open by a fit or a loop that broke off: in a notebook nothing else closes it.
+        earlier = _open.pop(self.folder.absolute(), None)
+        if earlier is not None:
+            earlier.close()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(runs.claim(self.folder))
+            run = None if overwrite else Run.load(self.folder)
+            if run is None:
+                runs.remove_run(self.folder)
+                settings = {"name": self.folder.name, **settings}
+                run = Run(self.folder, "running", settings, None, runs.versions())
+                lengths = []
+            elif initial_step == 0:
+                raise UsageError(
+                    f"folder: {self.folder} holds a run already; name another one, or replace "
+                    "that run with overwrite=True"
+                )
+            else:
+                lengths = runs.lengths_before(self.folder, initial_step)
+            runs.cut_event_files(self.folder, lengths)
+            self.run = run
+            self._started = time.monotonic() - run.seconds
+            self.mark("running")
+            self._log = stack.enter_context(contextlib.closing(EventLog(self.folder)))
+            if not lengths:
+                self._log.describe(run.settings, "")
+            self._claimed = stack.pop_all()
+        _open[self.folder.absolute()] = self
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind, *exception) -> None:
+        if kind is None:
+            self.finish()
+        self.close()
+
+    def record(self, step, gradients, variables, loss=None) -> None:
+        """Record one step, where it is due; elsewhere do nothing.
+
+        In a `tf.function` the measures are computed in the graph, and a callback to
+        Python writes them. A function that XLA compiles can make no such callback: call
+        `measure` inside it, and `write` with its result outside.
+
+        Args:
+            step: the optimizer update that `gradients` are for, counted from 0.
+            gradients: one a variable, None where there is none.
+            variables: what they are the gradients of, not updated yet.
+            loss: of the step's batch.
+
+        Raises:
+            UsageError: the step is not after the one before, or the function is compiled.
+        """
+        if tf.executing_eagerly():
+            if int(step) % self._every == 0:
+                scalars = {} if loss is None else {LOSS_TRAIN: float(loss)}
+                self.write(int(step), self.measure(gradients, variables), scalars)
+            return
+        if GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+            raise UsageError(
+                "record: a function with jit_compile=True cannot write; call recorder.measure "
+                "in it, and recorder.write with its result outside"
+            )
+
+        def write_eagerly(step, measured, *loss):
+            scalars = {LOSS_TRAIN: float(value) for value in loss}
+            self.write(int(step), measured, scalars)
+
+        def write():
+            arguments = [step, self.measure(gradients, variables)]
+            arguments += [] if loss is None else [loss]
+            tf.numpy_function(write_eagerly, arguments, [])
+
+        step = tf.cast(step, tf.int64)
+        tf.cond(step % self._every == 0, write, lambda: None)
+
+    def measure(self, gradients, variables, clipped=None, activations=None) -> tf.Tensor:
+        """Turn a step's gradients into the numbers of a record, in any kind of function.
+
+        Args:
+            gradients: one a variable, None where there is none.
+            variables: what they are the gradients of, not updated yet.
+            clipped: the gradients after clipping, for the full record.
+            activations: path of a layer to `(outputs, range)`, see `activation_measures`.
+
+        Returns:
+            What `write` takes, float64 `[numbers]`.
+        """
+        present = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        variables = [variables[i] for i in present]
+        groups = self.group(variables)
+
+        def by_layer(tensors):
+            return [_join([tensors[i] for i in group]) for group in groups.values()]
+
+        weights = by_layer(variables)
+        gradients = by_layer([gradients[i] for i in present])
+        clipped = by_layer([clipped[i] for i in present]) if clipped and self._full else []
+        measured = [_measured_layers(gradients, weights, clipped, self._histograms, self._full)]
+        names = [tuple(groups)]
+        if activations:
+            outputs, ranges = zip(*activations.values(), strict=True)
+            measured.append(_measured_activations(outputs, ranges, self._histograms))
+            names.append(tuple(activations))
+        self._check_same(names, measured)
+        flat = [tf.reshape(part, [-1]) for part in tf.nest.flatten(measured)]
+        return tf.concat([tf.cast(part, tf.float64) for part in flat], axis=0)
+
+    def group(self, variables) -> dict[str, list[int]]:
+        """Positions in `variables` of each recorded layer's weights, by its path."""
+        key = tuple(map(id, variables))
+        if key not in self._groups:
+            self._groups[key] = group_weights(self._model, variables, self._pattern)
+        return self._groups[key]
+
+    def _check_same(self, names, measured):
+        spec = names, tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape), measured)
+        if self._spec not in (None, spec):
+            raise UsageError(
+                f"gradients: those of {', '.join(names[0])} came after those of "
+                f"{', '.join(self._spec[0][0])}; a run records the same layers at every step"
+            )
+        self._spec = spec
+
+    def write(self, step: int, measured, scalars: Mapping[str, float], moved=None) -> None:
+        """Write a record.
+
+        Args:
+            step: the optimizer update that it tells of, counted from 0.
+            measured: what `measure` returned at that step.
+            scalars: tag to value.
+            moved: how far each layer's weights moved in the update, their norm
+                `[layers]`, for the full record.
+
+        Raises:
+            UsageError: the step is not after the one before.
+        """
+        if step <= self._last_step:
+            raise UsageError(
+                f"step: {step} comes after {self._last_step}, and steps must rise; begin another "
+                "folder, or name the first step to come with initial_step"
+            )
+        names, structure = self._spec
+        specs = tf.nest.flatten(structure)
+        ends = np.cumsum([spec.shape.num_elements() for spec in specs])
+        parts = np.split(np.asarray(measured), ends)[: len(specs)]
+        shaped = [part.reshape(spec.shape) for part, spec in zip(parts, specs, strict=True)]
+        tables = tf.nest.pack_sequence_as(structure, shaped)
+        if moved is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                tables[0][UPDATE_RATIO] = moved / tables[0]["weight_norm"]
+        self._log.record(step, scalars, zip(names, tables, strict=True))
+        self._last_step = step
+
+    def mark(self, status: str, results: Mapping | None = None) -> None:
+        """Write `run.json` anew."""
+        seconds = round(time.monotonic() - self._started, 3)
+        self.run = dataclasses.replace(self.run, status=status, results=results, seconds=seconds)
+        self.run.save()
+
+    def finish(self, results: Mapping[str, float] | None = None) -> None:
+        """Mark the run as finished.
+
+        Args:
+            results: what came out, for its card and `run.json`.
+        """
+        results = {key: float(value) for key, value in (results or {}).items()}
+        self._log.conclude(max(self._last_step, 0), results)
+        finite = {key: value if math.isfinite(value) else None for key, value in results.items()}
+        self.mark("finished", finite)
+
+    def close(self) -> None:
+        """Let the folder go. Everything recorded is on the disk already."""
+        self._claimed.close()
+        _open.pop(self.folder.absolute(), None)
+
+
+def check_every(every) -> int:
+    """The number of steps between two records.
+
+    Raises:
+        UsageError: it is not a whole number from 1 on.
+    """
+    if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
+        raise UsageError(f"every: {every!r} must be a whole number of steps, 1 or more")
+    return int(every)
+
+
+def _join(tensors):
+    """One vector of a layer's tensors; sparse gradients become dense ones."""
+    flat = [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors]
+    return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+
+
+def _measured_layers(gradients, weights, clipped, histograms, full):
+    sizes = tuple((weight.shape.num_elements(), weight.dtype) for weight in weights)
+    measure = _compiled_layer_measures(sizes, bool(clipped), histograms, full)
+    return measure(gradients, weights, clipped)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_layer_measures(sizes, clips, histograms, full):
+    """Compiled by itself, so that it is as quick in an eager loop, and where Keras uses no XLA."""
+    specs = [tf.TensorSpec([size], dtype) for size, dtype in sizes]
+
+    def measure(gradients, weights, clipped):
+        return layer_measures(gradients, weights, clipped or None, histograms, full)
+
+    compiled = tf.function(measure, jit_compile=True, autograph=False)
+    return compiled.get_concrete_function(specs, specs, specs if clips else [])
+
+
+@functools.partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=True)
+def _measured_activations(outputs, ranges, histograms):
+    return activation_measures(outputs, ranges, histograms)
