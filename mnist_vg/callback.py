@@ -58,6 +58,7 @@ class GradientLogger(keras.callbacks.Callback):
         self._folder, self._every, self._layers = folder, every, layers
         self._options = {"histograms": histograms, "measures": measures, "overwrite": overwrite}
         self._recorder = None
+        self._skipped = 0
 
     def on_train_begin(self, logs=None):
         """Open the run folder, and have Keras make a training function to hook into."""
@@ -77,10 +78,10 @@ class GradientLogger(keras.callbacks.Callback):
             self._recorder.mark("running")
         every = None if self._every == "epoch" else self._every
         full = options["measures"] == "full"
-        self._capture = Capture(model, self._recorder, every, full, self._layers, first_step)
-        self._skipped = 0
-        # The model keeps its own function, which knows of no hooks.
-        original = model.train_function
+        self._capture = Capture(model, self._recorder, every, full, self._layers)
+        # The model keeps its own function, which knows of no hooks; ours is still in its
+        # place where a fit broke off between the two.
+        original = getattr(model.train_function, "replaces", model.train_function)
         model.make_train_function(force=True)
         self._train_function = model.train_function
         model.train_function = original
@@ -106,19 +107,30 @@ class GradientLogger(keras.callbacks.Callback):
             self._capture.arm()
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Put the hooked training function in the model's place for one call."""
+        """Put the hooked training function in the model's place for one execution."""
+        self._hooked = self._capture.may_be_due()
+        if not self._hooked:
+            return
         model = self.model
         original = model.train_function
+        if hasattr(original, "replaces"):
+            raise UsageError(
+                "callbacks: another GradientLogger records this fit already; one with "
+                "measures and layers for both is enough"
+            )
 
         def train_function(iterator):
             vars(model)["train_function"] = original
             with self._capture.hooks():
                 return self._train_function(iterator)
 
+        train_function.replaces = original
         vars(model)["train_function"] = train_function
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the records of the steps that have been done."""
+        if not self._hooked:
+            return
         if not self._capture.hooked:
             raise UsageError(
                 "model: its train_step does not apply gradients with model.optimizer; use "
@@ -128,19 +140,20 @@ class GradientLogger(keras.callbacks.Callback):
             scalars = {} if caught.loss is None else {LOSS_TRAIN: caught.loss}
             moved = caught.moved if self._options["measures"] == "full" else None
             self._recorder.write(caught.step, caught.measured, scalars, moved)
+        if skipped := self._capture.take_skipped():
+            self._skipped += skipped
+            self._recorder.note(self._capture.steps, {SKIPPED_STEPS: self._skipped})
 
     def on_train_end(self, logs=None):
         """Mark the run as finished, with the last logs as its results."""
         self._recorder.finish(logs)
-        self._capture = self._train_function = None
 
 
 def _settings(model):
-    optimizer = model.optimizer
-    config = optimizer.get_config()
-    rate = config.get("learning_rate")
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    rate = optimizer.get_config().get("learning_rate")
     return {
         "model": type(model).__name__,
         "optimizer": type(optimizer).__name__,
-        "learning_rate": rate if isinstance(rate, float) else None,
+        "learning_rate": rate if isinstance(rate, float) else None,  # a schedule has no one
     }

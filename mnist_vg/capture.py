@@ -13,9 +13,6 @@ import tensorflow as tf
 from mnist_vg.layers import activation_range, activations
 from mnist_vg.recorder import Recorder
 
-# Positions in the counters: steps done, records made, steps skipped for overflow.
-STEPS, RECORDS, SKIPPED = range(3)
-
 
 class Caught(NamedTuple):
     """One record as it leaves the training step."""
@@ -32,16 +29,16 @@ class Caught(NamedTuple):
 class Capture:
     """Hooks in a model and its optimizer that measure the steps that are due.
 
-    The hooks are there only while a training function runs, and so is what they add
-    to its graph: a branch that runs on due steps alone and puts a row of numbers into
-    a small variable, which `drain` reads after the call.
+    The hooks are there only while a training function runs that was made for them. It
+    puts a row of numbers a record into a small variable, which `drain` reads after the
+    call. An execution without a due step needs no hooks: it is the model's own.
 
     Args:
-        model: compiled, with its layers built.
+        model: compiled.
         recorder: measures.
         every: steps between two records; None records only the step after `arm`.
         full: whether to measure activations and updates too.
-        first_step: the number of the step to come.
+        pattern: a regular expression; layers whose path contains it are measured.
     """
 
     def __init__(
@@ -51,30 +48,57 @@ class Capture:
         every: int | None,
         full: bool,
         pattern: str,
-        first_step: int,
     ):
         self._model, self._recorder = model, recorder
-        self._every, self._full = every, full
+        self._every, self._full, self._pattern = every, full, pattern
         self._outer = model.optimizer
         # With loss scaling the inner one sees the unscaled gradients, of finite steps only.
         self._optimizer = getattr(self._outer, "inner_optimizer", self._outer)
-        self._pattern = pattern
-        self._slots = 2 if every is None else model.steps_per_execution // every + 2
+        self._scaled = self._optimizer is not self._outer
+        # The updates of one execution, as far as is known.
+        self._updates = model.steps_per_execution
+        one = self._updates == 1 and type(model).train_step is keras.Model.train_step
+        # If not, the training function itself has to find out which steps are due.
+        self._certain = one and not self._scaled
+        self._slots = 2 if every is None else self._updates // every + 2
         self._ring = None
-        self._counters = _plain_variable(np.array([first_step, 0, 0], np.int64))
+        self._records, self._skipped = _plain_variable(0), _plain_variable(0)
         self._armed = _plain_variable(False)
+        self._waiting = False
         self._drained = 0
+        self._steps = self.steps
         self.hooked = False
         """Whether a gradient has come by."""
         self._forget()
 
+    @property
+    def steps(self) -> int:
+        """Updates that the optimizer has done."""
+        return int(self._optimizer.iterations.numpy())
+
+    def take_skipped(self) -> int:
+        """Steps skipped since the last call, for gradients that overflowed when scaled."""
+        skipped = int(self._skipped.numpy())
+        if skipped:
+            self._skipped.assign(0)
+        return skipped
+
     def arm(self) -> None:
         """Record the next step."""
         self._armed.assign(True)
+        self._waiting = True
+
+    def may_be_due(self) -> bool:
+        """Whether the execution to come may hold a step to record, or one to count."""
+        before, self._steps = self._steps, self.steps
+        self._updates = max(self._updates, self._steps - before)
+        if self._every is None:
+            return self._waiting or self._scaled
+        return -self._steps % self._every < self._updates or self._scaled
 
     def drain(self) -> list[Caught]:
         """The records made since the last call, oldest first."""
-        records = int(self._counters.numpy()[RECORDS])
+        records = int(self._records.numpy())
         new = range(self._drained, records)
         if len(new) > self._slots:
             raise RuntimeError(
@@ -84,26 +108,16 @@ class Capture:
             )
         rows = [self._ring[record % self._slots].numpy() for record in new]
         self._drained = records
-        end = 2 + self._layers
+        self._waiting = self._waiting and not rows
         return [
             Caught(
                 step=int(row[0]),
                 loss=float(row[1]) if self._loss_seen else None,
-                moved=np.sqrt(row[2:end]),
-                measured=row[end:],
+                moved=np.sqrt(row[2 : 2 + self._layers]),
+                measured=row[2 + self._layers :],
             )
             for row in rows
         ]
-
-    @property
-    def steps(self) -> int:
-        """Steps done, counted from the first of the optimizer."""
-        return int(self._counters.numpy()[STEPS])
-
-    @property
-    def skipped(self) -> int:
-        """Steps skipped since the start, since a gradient overflowed under loss scaling."""
-        return int(self._counters.numpy()[SKIPPED])
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
@@ -119,7 +133,7 @@ class Capture:
             hook(self._model, "compute_loss", self._see_loss)
             hook(self._optimizer, "_backend_apply_gradients", self._see_variables)
             hook(self._optimizer, "_clip_gradients", self._see_gradients)
-            if self._outer is not self._optimizer:
+            if self._scaled:
                 hook(self._outer, "_stateful_handle_non_finite_grads", self._see_skip)
             if self._full:
                 hook(self._optimizer, "update_step", self._see_update)
@@ -160,7 +174,7 @@ class Capture:
 
     def _see_skip(self, original):
         def skip():
-            self._counters.assign_add([0, 0, 1])
+            self._skipped.assign_add(1)
             return original()
 
         return skip
@@ -195,8 +209,8 @@ class Capture:
             for column, group in enumerate(groups)
             for position in group
         }
-        step = self._counters[STEPS]
-        self._due = self._armed if self._every is None else step % self._every == 0
+        step = tf.convert_to_tensor(self._optimizer.iterations)
+        self._due = self._armed.read_value() if self._every is None else step % self._every == 0
 
         def measure():
             measured = self._recorder.measure(
@@ -204,14 +218,16 @@ class Capture:
             )
             head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]
             row = tf.concat([head, tf.zeros([self._layers], tf.float64), measured], axis=0)
-            slot = self._counters[RECORDS] % self._slots
             self._make_ring(row.shape[0])
+            slot = self._records % self._slots
             self._ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [slot]))
-            self._counters.assign_add([0, 1, 0])
+            self._records.assign_add(1)
             self._armed.assign(False)
 
-        tf.cond(self._due, measure, lambda: None)
-        self._counters.assign_add([1, 0, 0])
+        self._where_due(measure, lambda: None)
+
+    def _where_due(self, branch, otherwise):
+        return branch() if self._certain else tf.cond(self._due, branch, otherwise)
 
     def _make_ring(self, width):
         if self._ring is None:
@@ -239,10 +255,10 @@ class Capture:
                 before = tf.identity(variable)
                 original(gradient, variable, learning_rate)
                 square = tf.reduce_sum(tf.square(tf.cast(variable - before, tf.float64)))
-                slot = (self._counters[RECORDS] - 1) % self._slots
+                slot = (self._records - 1) % self._slots
                 self._ring.scatter_nd_add([[slot, 2 + column]], [square])
 
-            return tf.cond(self._due, measured, lambda: original(gradient, variable, learning_rate))
+            return self._where_due(measured, lambda: original(gradient, variable, learning_rate))
 
         return update
 

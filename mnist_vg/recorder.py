@@ -90,6 +90,8 @@ class Recorder:
         with contextlib.ExitStack() as stack:
             stack.enter_context(runs.claim(self.folder))
             run = None if overwrite else Run.load(self.folder)
+            if run is not None and next(runs.read_events(self.folder), None) is None:
+                run = None  # It broke off before its first record.
             if run is None:
                 runs.remove_run(self.folder)
                 settings = {"name": self.folder.name, **settings}
@@ -148,8 +150,7 @@ class Recorder:
             )
 
         def write_eagerly(step, measured, *loss):
-            scalars = {LOSS_TRAIN: float(value) for value in loss}
-            self.write(int(step), measured, scalars)
+            self.write(int(step), measured, dict(zip([LOSS_TRAIN], map(float, loss), strict=False)))
 
         def write():
             arguments = [step, self.measure(gradients, variables)]
@@ -236,6 +237,10 @@ class Recorder:
                 tables[0][UPDATE_RATIO] = moved / tables[0]["weight_norm"]
         self._log.record(step, scalars, zip(names, tables, strict=True))
         self._last_step = step
+
+    def note(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Write numbers, tag to value, beside the records."""
+        self._log.record(step, scalars)
 
     def mark(self, status: str, results: Mapping | None = None) -> None:
         """Write `run.json` anew."""
