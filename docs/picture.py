@@ -1,10 +1,12 @@
-"""Take the README's picture of a trained logdir: TensorBoard in a real browser.
+"""Take a picture of a logdir for the pages: TensorBoard in a real browser.
 
     make train && .venv/bin/python docs/picture.py logdir docs/tensorboard.png
+    .venv/bin/python docs/picture.py logdir docs/mobilenet.png --tab histograms --tags gradients
 
 Needs Chromium and its driver (Debian's packages chromium and chromium-driver).
 """
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -28,11 +30,11 @@ return true;
 """
 
 
-def take_picture(logdir: str, picture: str) -> None:
-    """Serve `logdir`, open the Scalars tab, and save what it shows."""
+def take_picture(logdir: str, picture: str, tags: str, tab: str, size: str) -> None:
+    """Serve `logdir`, open a tab with the tags that match, and save what it shows."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1240,900"):
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}"):
         options.add_argument(flag)
     command = [sys.executable, "-m", "mnist_vg", "board", "--logdir", logdir]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as board:
@@ -40,14 +42,21 @@ def take_picture(logdir: str, picture: str) -> None:
         address = next(found[1] for found in lines if found)
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         with webdriver.Chrome(options, service) as browser:
-            browser.get(f"{address}#scalars&_smoothingWeight=0&tagFilter={TAGS}")
-            wait = WebDriverWait(browser, 60)
-            wait.until(lambda driver: driver.execute_script(SHOW_ALL))
+            browser.get(f"{address}#{tab}&_smoothingWeight=0&tagFilter={tags}")
+            if tab == "scalars":
+                wait = WebDriverWait(browser, 60)
+                wait.until(lambda driver: driver.execute_script(SHOW_ALL))
             # The charts draw themselves over some seconds, and do not say when they are done.
-            browser.execute_async_script("setTimeout(arguments[0], 8000)")
+            browser.execute_async_script("setTimeout(arguments[0], 12000)")
             browser.save_screenshot(picture)
         board.terminate()
 
 
 if __name__ == "__main__":
-    take_picture(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("logdir")
+    parser.add_argument("picture")
+    parser.add_argument("--tags", default=TAGS, help="a regular expression")
+    parser.add_argument("--tab", default="scalars", choices=["scalars", "histograms"])
+    parser.add_argument("--size", default="1240,900", help="of the window")
+    take_picture(**vars(parser.parse_args()))

@@ -58,6 +58,7 @@ class GradientLogger(keras.callbacks.Callback):
         self._folder, self._every, self._layers = folder, every, layers
         self._options = {"histograms": histograms, "measures": measures, "overwrite": overwrite}
         self._recorder = None
+        self._original = None
         self._skipped = 0
 
     def on_train_begin(self, logs=None):
@@ -76,14 +77,17 @@ class GradientLogger(keras.callbacks.Callback):
             )
         else:
             self._recorder.mark("running")
-        every = None if self._every == "epoch" else self._every
-        full = options["measures"] == "full"
-        self._capture = Capture(model, self._recorder, every, full, self._layers)
         # The model keeps its own function, which knows of no hooks; ours is still in its
         # place where a fit broke off between the two.
         original = getattr(model.train_function, "replaces", model.train_function)
-        model.make_train_function(force=True)
-        self._train_function = model.train_function
+        if original is not self._original:
+            self._original = original
+            every = None if self._every == "epoch" else self._every
+            full = options["measures"] == "full"
+            self._capture = Capture(model, self._recorder, every, full, self._layers)
+            model.make_train_function(force=True)
+            self._train_function = model.train_function
+        self._capture.begin()
         model.train_function = original
 
     def _check(self):
@@ -129,6 +133,7 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the records of the steps that have been done."""
+        self._capture.executed()
         if not self._hooked:
             return
         if not self._capture.hooked:

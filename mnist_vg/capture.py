@@ -66,10 +66,14 @@ class Capture:
         self._armed = _plain_variable(False)
         self._waiting = False
         self._drained = 0
-        self._steps = self.steps
+        self.begin()
         self.hooked = False
         """Whether a gradient has come by."""
         self._forget()
+
+    def begin(self) -> None:
+        """Look at how many steps have been done elsewhere."""
+        self._steps = self.steps
 
     @property
     def steps(self) -> int:
@@ -90,11 +94,17 @@ class Capture:
 
     def may_be_due(self) -> bool:
         """Whether the execution to come may hold a step to record, or one to count."""
-        before, self._steps = self._steps, self.steps
-        self._updates = max(self._updates, self._steps - before)
         if self._every is None:
             return self._waiting or self._scaled
         return -self._steps % self._every < self._updates or self._scaled
+
+    def executed(self) -> None:
+        """Take notice of an execution that has been done."""
+        if self._certain and not self._optimizer.gradient_accumulation_steps:
+            self._steps += 1  # Reading takes as long as a fiftieth of a small network's step.
+        else:
+            before, self._steps = self._steps, self.steps
+            self._updates = max(self._updates, self._steps - before)
 
     def drain(self) -> list[Caught]:
         """The records made since the last call, oldest first."""

@@ -427,8 +427,9 @@ def test_mixed_precision_records_the_unscaled_gradient_and_counts_skipped_steps(
 
     whole = compiled(lambda: sequential(keras.Input((6,)), K.Dense(5, "tanh", name="layer1")))
     whole.set_weights(first[: len(whole.weights)])
-    # The first update is made with the batch after those that were skipped.
-    batch = slice(skipped * BATCH, (skipped + 1) * BATCH)
+    # The first update is made with the batch after those that were skipped before it.
+    start = int(history["skipped_steps"][0]) * BATCH
+    batch = slice(start, start + BATCH)
     with tf.GradientTape() as tape:
         loss = whole.loss(LABELS[batch], whole(VECTORS[batch]))
     gradients = tape.gradient(loss, whole.trainable_variables)

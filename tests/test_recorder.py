@@ -1,0 +1,196 @@
+"""`Recorder` in loops of one's own, against `GradientLogger` on the same training."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, layers
+
+RNG = np.random.default_rng(0)
+VECTORS = RNG.random((40, 6), dtype=np.float32)
+LABELS = RNG.integers(0, 4, 40)
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+SGD = {"learning_rate": 0.5}
+
+
+def network():
+    return Model(6, 4, "tanh", num_layers=3, hidden_size=5, seed=0)
+
+
+def train(recorder, model, kind=lambda step: step, steps=range(5)):
+    """A loop as a user writes it; `kind` makes a function of its step."""
+    optimizer = keras.optimizers.SGD(**SGD)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+
+    @kind
+    def take(step, inputs, labels):
+        with tf.GradientTape() as tape:
+            loss = LOSS(labels, model(inputs, training=True))
+        gradients = tape.gradient(loss, variables)
+        recorder.record(step, gradients, variables, loss=loss)
+        optimizer.apply(gradients, variables)
+
+    for step in steps:
+        batch = slice(8 * (step % 5), 8 * (step % 5) + 8)
+        take(tf.constant(step), tf.constant(VECTORS[batch]), tf.constant(LABELS[batch]))
+
+
+@pytest.mark.parametrize("measures", ["default", "full"])
+@pytest.mark.parametrize("kind", [lambda step: step, tf.function], ids=["eager", "tf.function"])
+def test_a_loop_of_ones_own_records_what_fit_does(tmp_path, kind, measures):
+    options = {"every": 2, "measures": measures}
+    with Recorder(tmp_path / "loop", model := network(), **options) as recorder:
+        train(recorder, model, kind)
+    twin = network()
+    twin.compile(keras.optimizers.SGD(**SGD), LOSS, jit_compile=False)
+    logger = GradientLogger(tmp_path / "fit", **options)
+    twin.fit(VECTORS, LABELS, batch_size=8, shuffle=False, verbose=0, callbacks=[logger])
+
+    loop, fit = (Run.load(tmp_path / name) for name in ("loop", "fit"))
+    assert loop.status == "finished"
+    assert loop.history["step"].tolist() == [0, 2, 4]
+    only_in_fit = {name for name in fit.history if name.startswith(("activation", "update_ratio"))}
+    assert set(loop.history) == set(fit.history) - only_in_fit
+    for name, values in loop.history.items():
+        if name == "layers":
+            assert values.tolist() == ["layer1", "layer2", "layer3"]
+        else:
+            np.testing.assert_allclose(
+                values, fit.history[name], rtol=1e-4, atol=1e-7, err_msg=name
+            )
+
+
+def test_a_compiled_function_measures_inside_and_writes_outside(tmp_path):
+    model = network()
+    variables = model.trainable_variables
+    with Recorder(tmp_path / "run", model) as recorder:
+
+        @tf.function(jit_compile=True, autograph=False)
+        def measured(inputs, labels):
+            with tf.GradientTape() as tape:
+                loss = LOSS(labels, model(inputs))
+            gradients = tape.gradient(loss, variables)
+            return recorder.measure(gradients, variables), loss, gradients
+
+        numbers, loss, gradients = measured(tf.constant(VECTORS), tf.constant(LABELS))
+        recorder.write(0, numbers, {"loss/train": float(loss)})
+
+        @tf.function(jit_compile=True, autograph=False)
+        def recorded(step):
+            recorder.record(step, variables, variables)
+
+        with pytest.raises(UsageError, match=r"recorder\.measure"):
+            recorded(tf.constant(1))
+    history = Run.load(tmp_path / "run").history
+    expected = [np.abs(gradient).mean() for gradient in gradients[::2]]
+    np.testing.assert_allclose(history["gradient_mean_abs"][0], expected, rtol=1e-5)
+
+
+def test_tensorboards_own_reader_reads_every_record(tmp_path):
+    with Recorder(tmp_path, model := network()) as recorder:
+        train(recorder, model)
+    reader = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    tags = reader.Tags()["tensors"]
+    for tag in ("loss/train", "gradient_mean_abs/layer1", "gradients/layer2", "weights/layer3"):
+        assert tag in tags
+        assert [event.step for event in reader.Tensors(tag)] == [0, 1, 2, 3, 4]
+
+
+def test_variables_without_a_model_are_named_by_their_paths(tmp_path):
+    kernel = tf.Variable(RNG.normal(size=(3, 2)).astype(np.float32), name="first/kernel")
+    bias = tf.Variable(np.zeros(2, np.float32), name="first/bias")
+    table = keras.Variable(np.ones([4, 2], np.float32), name="table")
+    unused = tf.Variable(1.0, name="unused/kernel")
+    gradients = [
+        tf.ones([3, 2]),
+        tf.constant([7.0, 7.0]),
+        tf.IndexedSlices(tf.fill([2, 2], 2.0), [1, 1], [4, 2]),
+        None,
+    ]
+    with Recorder(tmp_path) as recorder:
+        recorder.record(0, gradients, [kernel, bias, table, unused])
+    history = Run.load(tmp_path).history
+    assert list(history["layers"]) == ["first", "table"]
+    # Of the table's eight values two have a gradient, twice two.
+    assert history["gradient_mean_abs"][0].tolist() == [1, 1]
+
+
+def test_a_loop_goes_on_from_its_initial_step(tmp_path):
+    model = network()
+    with Recorder(tmp_path / "run", model) as recorder:
+        train(recorder, model)
+    with Recorder(tmp_path / "run", model, initial_step=3) as recorder:
+        train(recorder, model, steps=range(3, 8))
+    assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(8))
+    with pytest.raises(UsageError, match="holds a run already"):
+        Recorder(tmp_path / "run", model)
+    with Recorder(tmp_path / "run", model, overwrite=True) as recorder:
+        train(recorder, model, steps=range(2))
+    assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 1]
+
+
+def test_a_loop_that_breaks_is_not_finished_and_its_folder_is_free(tmp_path):
+    model = network()
+    with pytest.raises(ZeroDivisionError), Recorder(tmp_path / "run", model) as recorder:
+        train(recorder, model, steps=range(2))
+        1 / 0  # noqa: B018
+    assert Run.load(tmp_path / "run").status == "running"
+    abandoned = Recorder(tmp_path / "run", model, initial_step=2)
+    train(abandoned, model, steps=[2])
+    with Recorder(tmp_path / "run", model, initial_step=3) as recorder:
+        train(recorder, model, steps=[3])
+    assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 1, 2, 3]
+
+
+def test_steps_rise_and_layers_stay(tmp_path):
+    model = network()
+    with Recorder(tmp_path / "run", model) as recorder:
+        train(recorder, model, steps=range(2))
+        with pytest.raises(UsageError, match="step: 1 comes after 1"):
+            train(recorder, model, steps=[1])
+        kernel = model.get_layer("layer1").kernel
+        with pytest.raises(UsageError, match="layer1 came after those of layer1, layer2, layer3"):
+            recorder.record(2, [tf.ones(kernel.shape)], [kernel])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"every": 0}, ["every", "1 or more"]),
+        ({"measures": None}, ["measures", "None", "default, full"]),
+        ({"layers": "conv"}, ["layers", "'conv'", "layer1"]),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_refused(tmp_path, options, words):
+    with pytest.raises(UsageError) as refusal:
+        Recorder(tmp_path / "run", network(), **options)
+    for word in words:
+        assert word in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UsageError, match="run"):
+        Recorder(tmp_path / "run", network())
+
+
+def test_paths_do_not_depend_on_what_was_made_before():
+    def model():
+        inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(2)])
+        named = keras.layers.Dense(2, name="my_dense_7")
+        return keras.Sequential([keras.Input((3,)), inner, named, keras.layers.Dense(1)])
+
+    first, second = (list(layers.layer_paths(model())) for _ in range(2))
+    assert first == second
+    assert first == [
+        "sequential/dense",
+        "sequential/dense_1",
+        "sequential",
+        "my_dense_7",
+        "dense",
+    ]
