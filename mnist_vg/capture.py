@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mnist_vg.errors import UsageError
 from mnist_vg.layers import activation_range, activations
 from mnist_vg.recorder import Recorder
 
@@ -111,10 +112,9 @@ class Capture:
         records = int(self._records.numpy())
         new = range(self._drained, records)
         if len(new) > self._slots:
-            raise RuntimeError(
-                f"{len(new)} records came in one execution, where {self._slots} find room; does "
-                "train_step update more than once? Record less often, or compile with "
-                "steps_per_execution=1"
+            raise UsageError(
+                f"model: its train_step made {len(new)} records in one execution, where "
+                f"{self._slots} find room; record less often with every"
             )
         rows = [self._ring[record % self._slots].numpy() for record in new]
         self._drained = records

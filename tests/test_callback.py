@@ -428,7 +428,7 @@ def test_mixed_precision_records_the_unscaled_gradient_and_counts_skipped_steps(
     whole = compiled(lambda: sequential(keras.Input((6,)), K.Dense(5, "tanh", name="layer1")))
     whole.set_weights(first[: len(whole.weights)])
     # The first update is made with the batch after those that were skipped before it.
-    start = int(history["skipped_steps"][0]) * BATCH
+    start = int(np.nan_to_num(history["skipped_steps"][0])) * BATCH
     batch = slice(start, start + BATCH)
     with tf.GradientTape() as tape:
         loss = whole.loss(LABELS[batch], whole(VECTORS[batch]))

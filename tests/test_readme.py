@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import run_command
 
+from mnist_vg import Run
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -24,13 +26,25 @@ def in_tmp_path(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_library_in_five_lines(in_tmp_path):
-    [code] = blocks("python")
+def run(code):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, {})
-    assert "(4, 12)" in printed.getvalue()
+    return printed.getvalue()
+
+
+def test_the_library_in_five_lines(in_tmp_path):
+    [code] = [block for block in blocks("python") if "import Model" in block]
+    assert "(4, 12)" in run(code)
     assert (in_tmp_path / "logdir" / "tanh" / "run.json").exists()
+
+
+def test_the_logger_in_a_plain_fit(in_tmp_path):
+    [code] = [block for block in blocks("python") if "GradientLogger" in block]
+    run(code)
+    history = Run.load(in_tmp_path / "logdir" / "my_run").history
+    assert history["step"].tolist() == list(range(0, 1875, 200))
+    assert history["gradient_mean_abs"].shape == (10, 6)
 
 
 COMMANDS = [

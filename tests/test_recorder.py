@@ -134,9 +134,14 @@ def test_a_loop_goes_on_from_its_initial_step(tmp_path):
 
 def test_a_loop_that_breaks_is_not_finished_and_its_folder_is_free(tmp_path):
     model = network()
-    with pytest.raises(ZeroDivisionError), Recorder(tmp_path / "run", model) as recorder:
-        train(recorder, model, steps=range(2))
-        1 / 0  # noqa: B018
+
+    def broken():
+        with Recorder(tmp_path / "run", model) as recorder:
+            train(recorder, model, steps=range(2))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
     assert Run.load(tmp_path / "run").status == "running"
     abandoned = Recorder(tmp_path / "run", model, initial_step=2)
     train(abandoned, model, steps=[2])
