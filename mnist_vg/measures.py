@@ -54,7 +54,15 @@ def zero_share(values) -> tf.Tensor:
 
 def nonfinite_count(values) -> tf.Tensor:
     """How many values are NaN or infinite, float32 `[rows]`."""
-    return _sum(tf.cast(~tf.math.is_finite(values), tf.float32))
+
+    def count():
+        return _sum(tf.cast(~tf.math.is_finite(values), tf.float32))
+
+    if values.shape[1] <= LARGE:
+        return count()
+    # A mean is finite only where all values are; the compiler takes it once for both.
+    none = tf.reduce_all(tf.math.is_finite(mean_abs(values)))
+    return tf.cond(none, lambda: tf.zeros(values.shape[0]), count)
 
 
 def _mean(values):
