@@ -114,17 +114,15 @@ class Bench:
         return median(self._fit()[WARM_UP:])
 
     def logger(self, every: int):
-        """A way that gives `(seconds of a step not logged, of one logged, of the mean step)`."""
+        """A way that gives `(seconds of a step not logged, of one logged)`."""
         logger = GradientLogger(Path(tempfile.mkdtemp(dir=self._folder)), every=every)
 
         def way():
             first = int(self.model.optimizer.iterations.numpy())
-            seconds = self._fit(logger)
-            timed = [(first + i, s) for i, s in enumerate(seconds) if i >= WARM_UP]
-            not_logged = [s for step, s in timed if step % every]
-            logged = [s for step, s in timed if not step % every]
-            mean = sum(s for _, s in timed) / len(timed)
-            return *(median(s) if s else None for s in (not_logged, logged)), mean
+            timed = list(enumerate(self._fit(logger), first))[WARM_UP:]
+            not_logged = [seconds for step, seconds in timed if step % every]
+            logged = [seconds for step, seconds in timed if not step % every]
+            return [median(seconds) if seconds else None for seconds in (not_logged, logged)]
 
         return way
 
@@ -175,9 +173,9 @@ def measure(net: str, jit_compile: bool, rounds: int, folder: Path) -> None:
     xla = "XLA" if jit_compile else "no XLA"
     print(f"\n{NETS[net].__doc__} {xla}: a step {spread([1000 * s for s in plain], '.2f')} ms")
     for every in EVERY:
-        not_logged, logged, mean = zip(*figures[f"every={every}"], strict=True)
+        not_logged, logged = zip(*figures[f"every={every}"], strict=True)
         limits = {"not logged": NOT_LOGGED, "logged": WIDE_LOGGED[xla] if net == "wide" else None}
-        for name, seconds in {"not logged": not_logged, "logged": logged, "all": mean}.items():
+        for name, seconds in {"not logged": not_logged, "logged": logged}.items():
             if None not in seconds:
                 shown = against(ratios(seconds, plain), limits.get(name))
                 print(f"  every={every:<4} {name:10} {shown}")

@@ -3,6 +3,7 @@
 import os
 
 import keras
+import numpy as np
 
 from mnist_vg.capture import Capture
 from mnist_vg.errors import UsageError
@@ -151,14 +152,13 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Mark the run as finished, with the last logs as its results."""
-        self._recorder.finish(logs)
+        self._recorder.finish({k: v for k, v in (logs or {}).items() if np.ndim(v) == 0})
 
 
 def _settings(model):
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    rate = optimizer.get_config().get("learning_rate")
     return {
         "model": type(model).__name__,
         "optimizer": type(optimizer).__name__,
-        "learning_rate": rate if isinstance(rate, float) else None,  # a schedule has no one
+        "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
     }

@@ -10,13 +10,14 @@ import time
 import urllib.parse
 import urllib.request
 
+import keras
 import numpy as np
 import pytest
 from conftest import COMMAND
 from selenium import webdriver
 from selenium.webdriver.support.wait import WebDriverWait
 
-from mnist_vg import Run
+from mnist_vg import GradientLogger, Run
 
 
 def free_port():
@@ -142,11 +143,36 @@ def browser(tmp_path_factory):
     ],
 )
 def test_a_browser_shows_it(board, browser, tab, words):
+    assert_shown(browser, board.address, tab, words)
+
+
+def assert_shown(browser, address, tab, words):
     browser.get("about:blank")
-    browser.get(f"{board.address}#{tab}")
+    browser.get(f"{address}#{tab}")
 
     def shown(driver):
         text = driver.execute_script(VISIBLE_TEXT)
         return all(word in text for word in words)
 
     WebDriverWait(browser, 60).until(shown, f"the tab {tab} does not show all of {words}")
+
+
+def test_a_browser_shows_a_plain_fit(browser, tmp_path):
+    inner = keras.Sequential([keras.layers.Dense(4, "relu"), keras.layers.Dense(4, "relu")])
+    model = keras.Sequential([keras.Input((3,)), inner, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    logger = GradientLogger(tmp_path / "my_run", every=2, measures="full")
+    model.fit(np.ones((40, 3)), np.ones(40), batch_size=8, verbose=0, callbacks=[logger])
+    with serving(tmp_path, free_port()) as (address, _):
+        # TensorBoard opens the first groups of tags only; a filter's matches are one.
+        tags = [
+            f"{group}/{path}"
+            for group in ("gradient_mean_abs", "update_ratio", "activation_dead")
+            for path in ("sequential/dense", "sequential/dense_1")
+        ]
+        assert_shown(
+            browser, address, "scalars&tagFilter=(mean_abs|ratio|dead).seq", ["my_run", *tags]
+        )
+        tags = ["gradients/dense", "weights/sequential/dense", "activations/sequential/dense"]
+        assert_shown(browser, address, "histograms&tagFilter=dense$", tags)
+        assert_shown(browser, address, "text", ["Adam", "learning_rate"])

@@ -385,6 +385,55 @@ def test_the_full_record_against_numpy(tmp_path, options):
     assert (history["gradient_zeros"][:, 0] >= 0.2).all()
 
 
+def test_activations_of_recurrent_layers(tmp_path):
+    model = compiled(lambda: sequential(keras.Input((5, 3)), *recurrent().layers[:2]))
+    both, gru, _ = model.layers
+    first = SERIES[:BATCH]
+    outputs = {
+        "bidirectional/forward_lstm": both.forward_layer(first),
+        "bidirectional/backward_lstm": both.backward_layer(first),
+        "gru": gru(both(first)),
+    }
+    outputs = {path: output.numpy() for path, output in outputs.items()}
+    fit(model, SERIES, GradientLogger(tmp_path / "run", measures="full"))
+    assert_activations(tmp_path / "run", outputs)
+
+
+def test_activations_of_nested_and_shared_layers(tmp_path):
+    model = compiled(nested)
+    shared, (first, second) = (
+        model.get_layer("shared"),
+        [layer for layer in model.layers if isinstance(layer, keras.Sequential)],
+    )
+    outputs = {}
+    for path, encoder in (("sequential", first), ("sequential_1", second)):
+        hidden = encoder.layers[0](SERIES[:BATCH])
+        for name, layer in (("dense", encoder.layers[1]), ("dense_1", encoder.layers[2])):
+            hidden = layer(hidden)
+            outputs[f"{path}/{name}"] = hidden.numpy()
+    # Both of its calls are one batch to it.
+    ends = [outputs["sequential/dense_1"], outputs["sequential_1/dense_1"]]
+    outputs["shared"] = np.concatenate([shared(end) for end in ends])
+    fit(model, SERIES, GradientLogger(tmp_path / "run", measures="full"))
+    assert_activations(tmp_path / "run", outputs)
+
+
+def assert_activations(folder, outputs):
+    history = Run.load(folder).history
+    assert list(history["activation_layers"]) == list(outputs)
+    groups = [name for name in history if "activation" in name and history[name].ndim > 1]
+    for column, output in enumerate(outputs.values()):
+        record = {
+            group: history[group][0, column] for group in history if group[:10] == "activation"
+        }
+        assert record["activation_mean"] == pytest.approx(output.mean(), rel=1e-4, abs=1e-6)
+        assert record["activation_std"] == pytest.approx(output.std(), rel=1e-4)
+        dead = (output == 0).reshape(-1, output.shape[-1]).all(axis=0).mean()
+        assert record["activation_dead"] == pytest.approx(dead)
+        assert record["activations"][:, 2].sum() == output.size
+        assert record["activations"][-1, 1] == pytest.approx(output.max(), rel=1e-5)
+
+
 def test_saturated_units_are_counted(tmp_path):
     model = compiled(lambda: dense("sigmoid"))
     layer = model.get_layer("layer1")
