@@ -423,9 +423,7 @@ def assert_activations(folder, outputs):
     assert list(history["activation_layers"]) == list(outputs)
     groups = [name for name in history if "activation" in name and history[name].ndim > 1]
     for column, output in enumerate(outputs.values()):
-        record = {
-            group: history[group][0, column] for group in history if group[:10] == "activation"
-        }
+        record = {group: history[group][0, column] for group in groups}
         assert record["activation_mean"] == pytest.approx(output.mean(), rel=1e-4, abs=1e-6)
         assert record["activation_std"] == pytest.approx(output.std(), rel=1e-4)
         dead = (output == 0).reshape(-1, output.shape[-1]).all(axis=0).mean()
