@@ -56,39 +56,52 @@ class GradientLogger(keras.callbacks.Callback):
         overwrite: bool = False,
     ):
         super().__init__()
-        self._folder, self._every, self._layers = folder, every, layers
-        self._options = {"histograms": histograms, "measures": measures, "overwrite": overwrite}
+        self._folder, self._every, self._overwrite = folder, every, overwrite
+        self._options = {"layers": layers, "histograms": histograms, "measures": measures}
         self._recorder = None
         self._original = None
         self._skipped = 0
 
     def on_train_begin(self, logs=None):
-        """Open the run folder, and have Keras make a training function to hook into."""
+        """Look whether this fit can be recorded."""
         self._check()
-        model, options = self.model, self._options
+        self._begun = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Open the run folder before the first epoch; see to the first step of every one."""
+        # Not earlier: callbacks that bring a model's state back do so in on_train_begin.
+        if not self._begun:
+            self._begin()
+            self._begun = True
+        self._capture.begin()
+        if self._every == "epoch":
+            self._capture.arm()
+
+    def _begin(self):
+        model = self.model
         first_step = int(model.optimizer.iterations.numpy())
-        if self._recorder is None:
+        if self._recorder is not None and self._recorder.model is model:
+            self._recorder.open(first_step)
+        else:
             self._recorder = Recorder(
                 self._folder,
                 model,
-                layers=self._layers,
                 initial_step=first_step,
+                overwrite=self._overwrite,
                 settings={"every": self._every, **_settings(model)},
-                **options,
+                **self._options,
             )
-        else:
-            self._recorder.mark("running")
+            self._original = None
         # The model keeps its own function, which knows of no hooks; ours is still in its
         # place where a fit broke off between the two.
         original = getattr(model.train_function, "replaces", model.train_function)
         if original is not self._original:
             self._original = original
             every = None if self._every == "epoch" else self._every
-            full = options["measures"] == "full"
-            self._capture = Capture(model, self._recorder, every, full, self._layers)
+            full, pattern = self._options["measures"] == "full", self._options["layers"]
+            self._capture = Capture(model, self._recorder, every, full, pattern)
             model.make_train_function(force=True)
             self._train_function = model.train_function
-        self._capture.begin()
         model.train_function = original
 
     def _check(self):
@@ -97,7 +110,7 @@ class GradientLogger(keras.callbacks.Callback):
                 f"backend: {keras.backend.backend()!r} must be 'tensorflow'; set KERAS_BACKEND"
             )
         if self._every != "epoch":
-            check_every(self._every)
+            self._every = check_every(self._every)
         if self.model.optimizer is None:
             raise UsageError(
                 "model: it has no optimizer of its own; compile it with one, or use "
@@ -105,11 +118,6 @@ class GradientLogger(keras.callbacks.Callback):
             )
         if self.model.built and not self.model.trainable_variables:
             raise UsageError("model: it has no weights to train, so there is no gradient")
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Have an epoch's first step recorded, where that was asked for."""
-        if self._every == "epoch":
-            self._capture.arm()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Put the hooked training function in the model's place for one execution."""
@@ -119,6 +127,7 @@ class GradientLogger(keras.callbacks.Callback):
         model = self.model
         original = model.train_function
         if hasattr(original, "replaces"):
+            vars(model)["train_function"] = original.replaces
             raise UsageError(
                 "callbacks: another GradientLogger records this fit already; one with "
                 "measures and layers for both is enough"
@@ -134,25 +143,24 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the records of the steps that have been done."""
-        self._capture.executed()
-        if not self._hooked:
-            return
-        if not self._capture.hooked:
+        caught = self._capture.executed(self._hooked)
+        if self._hooked and not self._capture.applied:
             raise UsageError(
                 "model: its train_step does not apply gradients with model.optimizer; use "
                 "mnist_vg.Recorder where it updates the weights"
             )
-        for caught in self._capture.drain():
-            scalars = {} if caught.loss is None else {LOSS_TRAIN: caught.loss}
-            moved = caught.moved if self._options["measures"] == "full" else None
-            self._recorder.write(caught.step, caught.measured, scalars, moved)
+        for record in caught:
+            scalars = {} if record.loss is None else {LOSS_TRAIN: record.loss}
+            moved = record.moved if self._options["measures"] == "full" else None
+            self._recorder.write(record.step, record.measured, scalars, moved)
         if skipped := self._capture.take_skipped():
             self._skipped += skipped
             self._recorder.note(self._capture.steps, {SKIPPED_STEPS: self._skipped})
 
     def on_train_end(self, logs=None):
         """Mark the run as finished, with the last logs as its results."""
-        self._recorder.finish({k: v for k, v in (logs or {}).items() if np.ndim(v) == 0})
+        if self._begun:
+            self._recorder.finish({k: v for k, v in (logs or {}).items() if np.ndim(v) == 0})
 
 
 def _settings(model):

@@ -61,20 +61,21 @@ class Capture:
         one = self._updates == 1 and type(model).train_step is keras.Model.train_step
         # If not, the training function itself has to find out which steps are due.
         self._certain = one and not self._scaled
-        self._slots = 2 if every is None else self._updates // every + 2
+        # A train_step of the model's own may update more than once.
+        self._slots = (2 if one else 64) + self._updates // (every or self._updates)
         self._ring = None
         self._records, self._skipped = _plain_variable(0), _plain_variable(0)
         self._armed = _plain_variable(False)
-        self._waiting = False
-        self._drained = 0
-        self.begin()
-        self.hooked = False
-        """Whether a gradient has come by."""
+        self.applied = False
+        """Whether the optimizer has been seen to apply gradients."""
         self._forget()
+        self.begin()
 
     def begin(self) -> None:
-        """Look at how many steps have been done elsewhere."""
+        """Begin an epoch: look at what has been done elsewhere, or left by a broken fit."""
         self._steps = self.steps
+        self._drained = int(self._records.numpy())
+        self._waiting = False
 
     @property
     def steps(self) -> int:
@@ -83,7 +84,7 @@ class Capture:
 
     def take_skipped(self) -> int:
         """Steps skipped since the last call, for gradients that overflowed when scaled."""
-        skipped = int(self._skipped.numpy())
+        skipped = int(self._skipped.numpy()) if self._scaled else 0
         if skipped:
             self._skipped.assign(0)
         return skipped
@@ -94,21 +95,24 @@ class Capture:
         self._waiting = True
 
     def may_be_due(self) -> bool:
-        """Whether the execution to come may hold a step to record, or one to count."""
+        """Whether the execution to come may hold a step to record, or one to count.
+
+        If so, it is to run inside `hooks`.
+        """
         if self._every is None:
             return self._waiting or self._scaled
         return -self._steps % self._every < self._updates or self._scaled
 
-    def executed(self) -> None:
-        """Take notice of an execution that has been done."""
+    def executed(self, hooked: bool) -> list[Caught]:
+        """Take notice of an execution that is done; the records that it made."""
         if self._certain and not self._optimizer.gradient_accumulation_steps:
             self._steps += 1  # Reading takes as long as a fiftieth of a small network's step.
         else:
             before, self._steps = self._steps, self.steps
             self._updates = max(self._updates, self._steps - before)
+        return self._drain() if hooked else []
 
-    def drain(self) -> list[Caught]:
-        """The records made since the last call, oldest first."""
+    def _drain(self):
         records = int(self._records.numpy())
         new = range(self._drained, records)
         if len(new) > self._slots:
@@ -177,6 +181,7 @@ class Capture:
 
     def _see_variables(self, original):
         def apply_gradients(gradients, variables):
+            self.applied = True
             self._seen.variables = variables
             return original(gradients, variables)
 
@@ -184,6 +189,7 @@ class Capture:
 
     def _see_skip(self, original):
         def skip():
+            self.applied = True
             self._skipped.assign_add(1)
             return original()
 
@@ -200,7 +206,6 @@ class Capture:
         return clip
 
     def _catch(self, gradients, clipped, variables, loss=None, outputs=None):
-        self.hooked = True
         self._loss_seen = loss is not None and _reachable(loss)
         loss = loss if self._loss_seen else tf.constant(0.0)
         clipped = clipped if self._full and clipped is not gradients else []
@@ -229,10 +234,12 @@ class Capture:
             head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]
             row = tf.concat([head, tf.zeros([self._layers], tf.float64), measured], axis=0)
             self._make_ring(row.shape[0])
-            slot = self._records % self._slots
-            self._ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [slot]))
-            self._records.assign_add(1)
-            self._armed.assign(False)
+            # At the end of data of unknown length TensorFlow runs all that needs no data.
+            with tf.control_dependencies([row]):
+                slot = self._records % self._slots
+                self._ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [slot]))
+                self._records.assign_add(1)
+                self._armed.assign(False)
 
         self._where_due(measure, lambda: None)
 
@@ -244,13 +251,13 @@ class Capture:
             self._ring = _plain_variable(np.zeros([self._slots, width]))
 
     def _activation_inputs(self, outputs):
-        reachable = {
-            path: [call for call in outputs.get(path, []) if _reachable(call)]
+        measurable = {
+            path: [call for call in outputs.get(path, []) if _has_units(call) and _reachable(call)]
             for path in self._activations
         }
         return {
             path: (calls, activation_range(self._activations[path]))
-            for path, calls in reachable.items()
+            for path, calls in measurable.items()
             if calls
         }
 
@@ -279,6 +286,10 @@ def _plain_variable(value):
         return elsewhere.submit(tf.Variable, value, trainable=False).result()
 
 
+def _has_units(tensor):
+    return (tensor.shape.rank or 0) > 1 and tensor.shape[-1] is not None
+
+
 def _reachable(tensor):
     """Whether the function being traced, or the eager loop, can use a tensor."""
     if not tf.is_symbolic_tensor(tensor):
@@ -294,8 +305,11 @@ def _reachable(tensor):
 @contextlib.contextmanager
 def _replaced(owner, name, function):
     # Past Keras' own attribute setting, which would track the change.
-    vars(owner)[name] = function
+    attributes = vars(owner)
+    own = {name: attributes[name]} if name in attributes else {}
+    attributes[name] = function
     try:
         yield
     finally:
-        del vars(owner)[name]
+        del attributes[name]
+        attributes.update(own)

@@ -94,25 +94,13 @@ def group_weights(model: keras.Model | None, variables, pattern: str = "") -> di
         path = owners.get(_identity(variable)) or _own_path(variable)
         groups.setdefault(path, []).append(position)
     groups = {path: _without_biases(found, variables) for path, found in groups.items() if found}
-    return select(groups, pattern)
-
-
-def select(by_path: dict, pattern: str) -> dict:
-    """The entries whose path contains the regular expression.
-
-    Raises:
-        UsageError: none does, or it is not a regular expression.
-    """
-    try:
-        found = {path: value for path, value in by_path.items() if re.search(pattern, path)}
-    except re.error as error:
-        raise UsageError(f"layers: {pattern!r} is not a regular expression ({error})") from None
-    if by_path and not found:
+    chosen = {path: group for path, group in groups.items() if re.search(pattern, path)}
+    if groups and not chosen:
         raise UsageError(
             f"layers: {pattern!r} matches no layer; those with weights to train are "
-            f"{', '.join(by_path)}"
+            f"{', '.join(groups)}"
         )
-    return found
+    return chosen
 
 
 def _owners(model):

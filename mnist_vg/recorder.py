@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import os
+import re
 import time
 import weakref
 from collections.abc import Mapping
@@ -71,48 +72,71 @@ class Recorder:
     ):
         if measures not in MEASURES:
             raise UsageError(f"measures: {measures!r} is not one of {', '.join(MEASURES)}")
-        self.folder = Path(folder)
-        self._every = check_every(every)
-        self._model, self._pattern = model, layers
-        self._histograms, self._full = histograms, measures == "full"
+        self.folder = check_folder(folder)
+        self.model = model
+        self._every, self._pattern = check_every(every), check_pattern(layers)
+        self._histograms, self._full = bool(histograms), measures == "full"
         if model is not None and all(layer.built for layer in model.layers):
             group_weights(model, model.trainable_variables, layers)  # refuses a wrong pattern
+        self._settings = _plain({"measures": measures, **(settings or {})})
         self._groups: dict[tuple, dict[str, list[int]]] = {}
         self._spec = None
-        self._last_step = initial_step - 1
-        self._open(initial_step, overwrite, {"measures": measures, **(settings or {})})
+        self.open(initial_step, overwrite)
 
-    def _open(self, initial_step, overwrite, settings):
-        # Left open by a fit or a loop that broke off: in a notebook nothing else closes it.
-        earlier = _open.pop(self.folder.absolute(), None)
-        if earlier is not None:
-            earlier.close()
+    def open(self, initial_step: int = 0, overwrite: bool = False) -> None:
+        """Take the folder, and begin the run there or go on with it from `initial_step`.
+
+        Raises:
+            UsageError: the folder holds a run that this one may not replace.
+        """
+        if not isinstance(initial_step, (int, np.integer)) or initial_step < 0:
+            raise UsageError(f"initial_step: {initial_step!r} must be a whole number, 0 or more")
+        earlier = _open.get(self.folder.resolve())
+        if earlier is None:
+            self._take(initial_step, overwrite)
+            return
+        # Left open by a loop that broke off: in a notebook nothing else closes it.
+        self._found(initial_step, overwrite)
+        earlier.close()
+        self._take(initial_step, overwrite)
+
+    def _found(self, initial_step, overwrite):
+        """The run that the folder holds, and whether to go on with it."""
+        if overwrite:
+            with contextlib.suppress(UsageError):  # Even a damaged one is replaced.
+                return Run.load(self.folder), False
+            return None, False
+        run = Run.load(self.folder)
+        if run is None or next(runs.read_events(self.folder), None) is None:
+            return run, False  # It broke off before its first record.
+        if initial_step == 0 or run.dataset is not None:
+            raise UsageError(
+                f"folder: {self.folder} holds a run already; name another one, or replace that "
+                "run with overwrite=True"
+            )
+        return run, True
+
+    def _take(self, initial_step, overwrite):
         with contextlib.ExitStack() as stack:
             stack.enter_context(runs.claim(self.folder))
-            run = None if overwrite else Run.load(self.folder)
-            if run is not None and next(runs.read_events(self.folder), None) is None:
-                run = None  # It broke off before its first record.
-            if run is None:
-                runs.remove_run(self.folder)
-                settings = {"name": self.folder.name, **settings}
+            run, goes_on = self._found(initial_step, overwrite)
+            if goes_on:
+                lengths = runs.lengths_before(self.folder, int(initial_step))
+            else:
+                runs.remove_run(self.folder, trained=run is not None and run.dataset is not None)
+                settings = {"name": self.folder.name, **self._settings}
                 run = Run(self.folder, "running", settings, None, runs.versions())
                 lengths = []
-            elif initial_step == 0:
-                raise UsageError(
-                    f"folder: {self.folder} holds a run already; name another one, or replace "
-                    "that run with overwrite=True"
-                )
-            else:
-                lengths = runs.lengths_before(self.folder, initial_step)
             runs.cut_event_files(self.folder, lengths)
             self.run = run
             self._started = time.monotonic() - run.seconds
-            self.mark("running")
+            self._last_step = initial_step - 1
+            self._mark("running")
             self._log = stack.enter_context(contextlib.closing(EventLog(self.folder)))
-            if not lengths:
+            if not goes_on:
                 self._log.describe(run.settings, "")
             self._claimed = stack.pop_all()
-        _open[self.folder.absolute()] = self
+        _open[self.folder.resolve()] = self
 
     def __enter__(self) -> "Recorder":
         return self
@@ -120,7 +144,8 @@ class Recorder:
     def __exit__(self, kind, *exception) -> None:
         if kind is None:
             self.finish()
-        self.close()
+        else:
+            self.close()
 
     def record(self, step, gradients, variables, loss=None) -> None:
         """Record one step, where it is due; elsewhere do nothing.
@@ -140,7 +165,7 @@ class Recorder:
         """
         if tf.executing_eagerly():
             if int(step) % self._every == 0:
-                scalars = {} if loss is None else {LOSS_TRAIN: float(loss)}
+                scalars = {} if loss is None else {LOSS_TRAIN: float(_one_number(loss))}
                 self.write(int(step), self.measure(gradients, variables), scalars)
             return
         if GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
@@ -154,7 +179,7 @@ class Recorder:
 
         def write():
             arguments = [step, self.measure(gradients, variables)]
-            arguments += [] if loss is None else [loss]
+            arguments += [] if loss is None else [_one_number(loss)]
             tf.numpy_function(write_eagerly, arguments, [])
 
         step = tf.cast(step, tf.int64)
@@ -171,7 +196,12 @@ class Recorder:
 
         Returns:
             What `write` takes, float64 `[numbers]`.
+
+        Raises:
+            UsageError: gradients and variables do not fit, or are not those of the
+                record before.
         """
+        _check_gradients(gradients, variables)
         present = [i for i, gradient in enumerate(gradients) if gradient is not None]
         variables = [variables[i] for i in present]
         groups = self.group(variables)
@@ -196,7 +226,7 @@ class Recorder:
         """Positions in `variables` of each recorded layer's weights, by its path."""
         key = tuple(map(id, variables))
         if key not in self._groups:
-            self._groups[key] = group_weights(self._model, variables, self._pattern)
+            self._groups[key] = group_weights(self.model, variables, self._pattern)
         return self._groups[key]
 
     def _check_same(self, names, measured):
@@ -221,6 +251,8 @@ class Recorder:
         Raises:
             UsageError: the step is not after the one before.
         """
+        if self._spec is None:
+            raise UsageError("measured: measure has not been called, so there is nothing to write")
         if step <= self._last_step:
             raise UsageError(
                 f"step: {step} comes after {self._last_step}, and steps must rise; begin another "
@@ -235,34 +267,67 @@ class Recorder:
         if moved is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 tables[0][UPDATE_RATIO] = moved / tables[0]["weight_norm"]
-        self._log.record(step, scalars, zip(names, tables, strict=True))
+        self.note(step, scalars, zip(names, tables, strict=True))
         self._last_step = step
 
-    def note(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write numbers, tag to value, beside the records."""
-        self._log.record(step, scalars)
+    def note(self, step: int, scalars: Mapping[str, float], tables=()) -> None:
+        """Write numbers, tag to value, beside the records.
 
-    def mark(self, status: str, results: Mapping | None = None) -> None:
-        """Write `run.json` anew."""
+        Raises:
+            UsageError: the recorder is closed.
+        """
+        if _open.get(self.folder.resolve()) is not self:
+            raise UsageError(
+                f"folder: {self.folder} is closed for this recorder, or taken over by another one"
+            )
+        self._log.record(step, scalars, tables)
+
+    def _mark(self, status, results=None):
         seconds = round(time.monotonic() - self._started, 3)
         self.run = dataclasses.replace(self.run, status=status, results=results, seconds=seconds)
         self.run.save()
 
     def finish(self, results: Mapping[str, float] | None = None) -> None:
-        """Mark the run as finished.
+        """Mark the run as finished, and let its folder go.
 
         Args:
             results: what came out, for its card and `run.json`.
         """
-        results = {key: float(value) for key, value in (results or {}).items()}
-        self._log.conclude(max(self._last_step, 0), results)
-        finite = {key: value if math.isfinite(value) else None for key, value in results.items()}
-        self.mark("finished", finite)
+        if _open.get(self.folder.resolve()) is self:
+            results = {key: float(value) for key, value in (results or {}).items()}
+            self._log.conclude(max(self._last_step, 0), results)
+            self._mark("finished", {k: v if math.isfinite(v) else None for k, v in results.items()})
+        self.close()
 
     def close(self) -> None:
         """Let the folder go. Everything recorded is on the disk already."""
         self._claimed.close()
-        _open.pop(self.folder.absolute(), None)
+        if _open.get(self.folder.resolve()) is self:
+            del _open[self.folder.resolve()]
+
+
+def check_folder(folder) -> Path:
+    """The run folder as a path.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(folder, (str, os.PathLike)) or not str(folder):
+        raise UsageError(f"folder: {folder!r} must be a path, such as 'logdir/my_run'")
+    return Path(folder)
+
+
+def check_pattern(pattern) -> str:
+    """The choice of layers.
+
+    Raises:
+        UsageError: it is not a regular expression.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UsageError(f"layers: {pattern!r} is not a regular expression ({error})") from None
+    return pattern
 
 
 def check_every(every) -> int:
@@ -274,6 +339,46 @@ def check_every(every) -> int:
     if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
         raise UsageError(f"every: {every!r} must be a whole number of steps, 1 or more")
     return int(every)
+
+
+def _one_number(loss):
+    if len(loss.shape if hasattr(loss, "shape") else ()) > 0:
+        raise UsageError(f"loss: its shape is {tuple(loss.shape)}; pass one number, the mean, say")
+    return loss
+
+
+def _plain(settings):
+    """Settings as JSON and the HParams tab can hold them."""
+    plain = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in settings.items()
+    }
+    for key, value in plain.items():
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not isinstance(value, (bool, int, float, str, type(None))) or not finite:
+            raise UsageError(
+                f"settings: {key}={value!r} must be a truth value, a finite number, text or None"
+            )
+    return plain
+
+
+def _check_gradients(gradients, variables):
+    if len(gradients) != len(variables):
+        raise UsageError(
+            f"gradients: {len(gradients)} of them came with {len(variables)} variables; pass one "
+            "a variable, None where there is none"
+        )
+    if all(gradient is None for gradient in gradients):
+        raise UsageError("gradients: none of the variables has one")
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if gradient is None or isinstance(gradient, tf.IndexedSlices):
+            continue
+        shape = tf.TensorShape(variable.shape)
+        if not shape.is_compatible_with(gradient.shape):
+            raise UsageError(
+                f"gradients: one of shape {gradient.shape} came with the variable "
+                f"{variable.name} of shape {shape}"
+            )
 
 
 def _join(tensors):
@@ -300,6 +405,18 @@ def _compiled_layer_measures(sizes, clips, histograms, full):
     return compiled.get_concrete_function(specs, specs, specs if clips else [])
 
 
-@functools.partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=True)
 def _measured_activations(outputs, ranges, histograms):
-    return activation_measures(outputs, ranges, histograms)
+    specs = tuple(
+        tuple(tf.TensorSpec(call.shape, call.dtype) for call in calls) for calls in outputs
+    )
+    outputs = [list(calls) for calls in outputs]
+    return _compiled_activation_measures(specs, ranges, histograms)(outputs)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_activation_measures(specs, ranges, histograms):
+    def measure(outputs):
+        return activation_measures(outputs, ranges, histograms)
+
+    compiled = tf.function(measure, jit_compile=True, autograph=False)
+    return compiled.get_concrete_function([list(calls) for calls in specs])

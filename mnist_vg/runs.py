@@ -33,9 +33,10 @@ EVENT_SUFFIX = ".mnist_vg"
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a scenario, as its folder tells it.
+    """One training, as its folder tells it.
 
-    `settings` are the scenario's; `status` is `running` (or was killed),
+    `settings` are the scenario's, or what `GradientLogger` and `Recorder` know of
+    theirs, whose `dataset` is None; `status` is `running` (or was killed),
     `interrupted` or `finished`; `results` are there once it is finished, with None
     where a number is not finite.
     """
@@ -50,7 +51,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The scenario's name, which is the folder's."""
+        """The name of the scenario, which is the folder's."""
         return self.settings["name"]
 
     @classmethod
@@ -88,10 +89,11 @@ class Run:
 
         Returns:
             `step`, int64 `[records]`; each scalar tag by its name, float64
-            `[records]`, NaN where a record lacks it; and for tags that end in
-            `/layer1` … `/layerN` one table by the name before the slash:
-            scalars float64 `[records, layers]`, histograms float64 `[records,
-            layers, 30, 3]` of left edge, right edge and count.
+            `[records]`; and for tags of layers one table by the group before the
+            slash: scalars float64 `[records, layers]`, histograms float64 `[records,
+            layers, 30, 3]` of left edge, right edge and count. NaN stands where a
+            record lacks a number. `layers` and, where activations were recorded,
+            `activation_layers` name the columns of the tables.
         """
         points: dict[str, dict[int, np.ndarray]] = {}
         for step, tag, value in read_events(self.folder):
@@ -188,17 +190,28 @@ def _frames(path, start=0):
 
 def lengths_before(folder: Path, step: int) -> list[int]:
     """Bytes of each event file up to its first record of `step` or later."""
+    files = event_files(folder)
+    lengths = [path.stat().st_size for path in files]
+    # Steps rise from file to file, so only the last ones need a look.
+    for number in reversed(range(len(files))):
+        lengths[number], earlier = _length_before(files[number], step)
+        if earlier:
+            break
+    return lengths
+
+
+def _length_before(path, step):
+    """Bytes up to the first record of `step` or later, and whether there is an earlier one."""
     from tensorboard.compat.proto.event_pb2 import Event
 
-    lengths = []
-    for path in event_files(folder):
-        lengths.append(0)
-        data = path.read_bytes()
-        for start, end in _frames(path):
-            if Event.FromString(data[start : end - 4]).step >= step:
-                return lengths
-            lengths[-1] = end
-    return lengths
+    length, earlier = 0, False
+    data = path.read_bytes()
+    for start, end in _frames(path):
+        event = Event.FromString(data[start : end - 4])
+        if event.step >= step and not event.file_version:
+            break
+        length, earlier = end, earlier or event.HasField("summary")
+    return length, earlier
 
 
 def cut_event_files(folder: Path, lengths: list[int]) -> None:
@@ -223,11 +236,16 @@ def cut_event_files(folder: Path, lengths: list[int]) -> None:
         path.rename(folder / f"events.out.tfevents.{part:010d}.resumed{EVENT_SUFFIX}")
 
 
-def remove_run(folder: Path) -> None:
-    """Remove what this program wrote to a run folder, and nothing else."""
+def remove_run(folder: Path, trained: bool = True) -> None:
+    """Remove what this program wrote to a run folder, and nothing else.
+
+    A checkpoint is this program's own only where its trainer has `trained` the run.
+    """
     # The file that makes it a run goes first: killed in here, a folder is none.
     for path in (folder / RUN_FILE, folder / f"{RUN_FILE}.new", *event_files(folder)):
         path.unlink(missing_ok=True)
+    if not trained:
+        return
     checkpoint = folder / CHECKPOINT_FOLDER
     for path in [*checkpoint.glob("ckpt-*"), *checkpoint.glob("checkpoint*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

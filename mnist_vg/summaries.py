@@ -1,5 +1,6 @@
 """The logging module: writes a run's event file through `tf.summary`."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class EventLog:
             text_pb("scenario", f"{about}\n\n{_markdown_table(settings)}".strip()),
         )
         if graph is not None:
-            with self._writer.as_default():
+            with self._recording():
                 tf.summary.graph(graph)
             self._unchecked += 1
         self._flush()
@@ -116,8 +117,14 @@ class EventLog:
         """End the event file."""
         self._writer.close()
 
+    @contextlib.contextmanager
+    def _recording(self):
+        # Keras' TensorBoard callback has its own say on when summaries are recorded.
+        with self._writer.as_default(), tf.summary.record_if(True):
+            yield
+
     def _write(self, step, *summaries):
-        with self._writer.as_default():
+        with self._recording():
             for summary in summaries:
                 tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
                 self._unchecked += 1

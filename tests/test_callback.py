@@ -10,7 +10,7 @@ import tensorflow as tf
 import twins
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-from mnist_vg import GradientLogger, Model, Run, UsageError
+from mnist_vg import GradientLogger, Model, Run, Scenario, UsageError, train
 
 K = keras.layers
 RNG = np.random.default_rng(0)
@@ -299,16 +299,17 @@ def test_every_way_of_running_a_step_records_numpys_gradient(tmp_path, options):
     assert_recorded(history, 0, NAMES, dict(zip(NAMES, map(np.ravel, gradients[::2]), strict=True)))
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_an_accumulated_step_is_one_update_with_the_averaged_gradient(tmp_path, jit_compile):
+@pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
+def test_an_accumulated_step_is_one_update_with_the_averaged_gradient(tmp_path, options):
     def adam():
         return keras.optimizers.Adam(gradient_accumulation_steps=2)
 
-    plain, logged = (compiled(dense, adam(), jit_compile=jit_compile) for _ in range(2))
+    plain, logged = (compiled(dense, adam(), **options) for _ in range(2))
     fit(plain, VECTORS)
     fit(logged, VECTORS, GradientLogger(tmp_path / "run", every=1))
+    xla = "jit_compile" in options
     for ours, theirs in zip(weights_of(logged), weights_of(plain), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5 * jit_compile, atol=1e-7 * jit_compile)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5 * xla, atol=1e-7 * xla)
     history = Run.load(tmp_path / "run").history
     assert history["step"].tolist() == [0, 1]
     twin = compiled(dense, adam())
@@ -565,17 +566,18 @@ def test_layers_are_chosen_by_path_and_histograms_left_out(tmp_path):
 
 def test_fit_leaves_nothing_behind(tmp_path):
     model = compiled(dense)
-    attributes = {id(part): set(vars(part)) for part in (model, model.optimizer, *model.layers)}
+    model.compute_loss = own_loss = model.compute_loss  # a user may have put one there
     fit(model, VECTORS)
     cached = model.train_function
+    attributes = {id(part): set(vars(part)) for part in (model, model.optimizer, *model.layers)}
     logger = GradientLogger(tmp_path / "run", every=2, measures="full")
     fit(model, VECTORS, logger)
     assert model.train_function is cached
     fit(model, VECTORS)  # not logged
     fit(model, VECTORS, logger)
     for part in (model, model.optimizer, *model.layers):
-        left = set(vars(part)) - attributes[id(part)]
-        assert not left & {"call", "compute_loss", "update_step", "_clip_gradients"}
+        assert set(vars(part)) == attributes[id(part)]
+    assert model.compute_loss is own_loss
     assert Run.load(tmp_path / "run").history["step"].tolist() == [6, 8, 16, 18]
 
     plain = compiled(dense)
@@ -626,19 +628,139 @@ def test_steps_done_again_replace_their_records(tmp_path):
     assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(10))
 
 
-def test_keras_own_tensorboard_callback_beside_it(tmp_path):
+@pytest.mark.parametrize("every", [1, 2])
+def test_data_of_unknown_length(tmp_path, every):
+    def batches():
+        for start in range(0, 40, BATCH):
+            yield VECTORS[start : start + BATCH], LABELS[start : start + BATCH]
+
+    spec = tf.TensorSpec([None, 6]), tf.TensorSpec([None], tf.int64)
+    data = tf.data.Dataset.from_generator(batches, output_signature=spec)
+    plain, logged = compiled(dense), compiled(dense)
+    plain.fit(data, epochs=3, verbose=0)
+    logger = GradientLogger(tmp_path / "run", every=every)
+    logged.fit(data, epochs=3, verbose=0, callbacks=[logger])
+    for ours, theirs in zip(weights_of(logged), weights_of(plain), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    history = Run.load(tmp_path / "run").history
+    # Where the data end Keras counts one update more than it makes.
+    made = [*range(5), *range(6, 11), *range(12, 17)]
+    assert history["step"].tolist() == [step for step in made if step % every == 0]
+    assert (history["gradient_mean_abs"] > 0).all()
+
+
+def test_a_fit_that_keras_restores_goes_on_in_its_run(tmp_path):
+    def callbacks(**options):
+        logger = GradientLogger(tmp_path / "run", every=2, **options)
+        return [logger, keras.callbacks.BackupAndRestore(tmp_path / "backup")]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(dense), VECTORS, *callbacks(), StopInSecondEpoch(), epochs=3)
+    fit(compiled(dense), VECTORS, *callbacks(), epochs=3)
+    assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(0, 15, 2))
+
+
+class StopInSecondEpoch(keras.callbacks.Callback):
+    """Ctrl-C two epochs after the start."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_logger_with_another_model_or_a_model_begun_anew(tmp_path):
+    logger = GradientLogger(tmp_path / "run", every=np.int64(2))
     model = compiled(dense)
-    theirs = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1, update_freq=1)
+    fit(model, VECTORS, logger)
+    with pytest.raises(UsageError, match="holds a run already"):
+        fit(compiled(dense), VECTORS, logger)
+    fit(model, VECTORS, logger)
+    model.compile("adam", model.loss)
+    before = weights_of(model)
+    with pytest.raises(UsageError, match="holds a run already"):
+        fit(model, VECTORS, logger)
+    for now, then in zip(weights_of(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 2, 4, 6, 8]
+
+
+def test_files_of_others_stay(tmp_path):
+    others = [tmp_path / "checkpoint" / name for name in ("checkpoint", "ckpt-1.index", "mine")]
+    others.append(tmp_path / "events.out.tfevents.1.host.v2")
+    others[0].parent.mkdir()
+    for path in others:
+        path.write_text(path.name)
+    model = compiled(dense)
+    fit(model, VECTORS, GradientLogger(tmp_path, every=1))
+    fit(compiled(dense), VECTORS, GradientLogger(tmp_path, every=1, overwrite=True))
+    assert [path.read_text() for path in others] == [path.name for path in others]
+
+
+def test_a_run_of_the_trainer_is_not_gone_on_with(tmp_path, mnist):
+    train(Scenario(name="own", iterations=3), tmp_path)
+    model = compiled(dense)
+    fit(model, VECTORS)
+    with pytest.raises(UsageError, match="holds a run already"):
+        fit(model, VECTORS, GradientLogger(tmp_path / "own", every=1))
+    assert Run.load(tmp_path / "own").history["step"].tolist() == [0, 2]
+
+
+class FiveUpdates(OwnStep):
+    def apply(self, gradients):
+        for _ in range(5):
+            self.optimizer.apply(gradients, self.trainable_variables)
+
+
+@pytest.mark.parametrize("every", [1, 3, 7])
+def test_a_train_step_of_several_updates(tmp_path, every):
+    model = compiled(lambda: own_step(FiveUpdates))
+    fit(model, SERIES, GradientLogger(tmp_path / "run", every=every))
+    assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(0, 25, every))
+
+
+def test_a_broken_fit_of_several_steps_an_execution(tmp_path):
+    model = compiled(dense, steps_per_execution=4)
+    logger = GradientLogger(tmp_path / "run", every=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, VECTORS, Break(), logger)
+    fit(model, VECTORS, logger)
+    # The other callback broke off before this one could read.
+    assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(4, 9))
+
+
+def test_activations_without_units_are_left_out(tmp_path):
+    def scores():
+        inputs = keras.Input((6,))
+        score = keras.ops.squeeze(K.Dense(1)(K.Dense(3, "relu")(inputs)), axis=1)
+        return keras.Model(inputs, K.Activation("sigmoid")(score))
+
+    model = scores()
+    model.compile("adam", "mse")
+    logger = GradientLogger(tmp_path / "run", every=1, measures="full")
+    model.fit(VECTORS[:19], LABELS[:19] % 2, batch_size=BATCH, verbose=0, callbacks=[logger])
+    history = Run.load(tmp_path / "run").history
+    assert list(history["activation_layers"]) == ["dense"]
+
+
+def test_keras_own_tensorboard_callback_beside_it(tmp_path):
+    def read(logdir):
+        reader = EventMultiplexer(size_guidance={"tensors": 0})
+        reader.AddRunsFromDirectory(str(logdir)).Reload()
+        return {
+            (run, tag): [event.step for event in reader.Tensors(run, tag)]
+            for run, tags in reader.Runs().items()
+            for tag in tags["tensors"]
+        }
+
     held_out = (VECTORS[:7], LABELS[:7])
-    ours = GradientLogger(tmp_path, every=1)
-    fit(model, VECTORS, theirs, ours, epochs=2, validation_data=held_out)
-    read = EventMultiplexer(size_guidance={"tensors": 0})
-    read.AddRunsFromDirectory(str(tmp_path)).Reload()
-    assert set(read.Runs()) == {".", "train", "validation"}
+    for name, ours in (("alone", []), ("both", [GradientLogger(tmp_path / "both", every=1)])):
+        theirs = keras.callbacks.TensorBoard(tmp_path / name, histogram_freq=1, update_freq=2)
+        fit(compiled(dense), VECTORS, theirs, *ours, epochs=2, validation_data=held_out)
+    alone, both = read(tmp_path / "alone"), read(tmp_path / "both")
+    assert {run for run, _ in alone} == {"train", "validation"}
+    assert {key: both[key] for key in alone} == alone
     for tag in ("loss/train", "gradient_mean_abs/layer1", "weights/layer3"):
-        assert [event.step for event in read.Tensors(".", tag)] == list(range(10))
-    assert len(read.Tensors("train", "batch_loss")) == 10
-    assert len(read.Tensors("validation", "epoch_loss")) == 2
+        assert both[".", tag] == list(range(10))
 
 
 REPLICAS = """
@@ -716,6 +838,7 @@ class ElsewhereApplied(OwnStep):
         ({"measures": "all"}, ["measures", "'all'", "default, full"]),
         ({"layers": "conv"}, ["layers", "'conv'", "layer1, layer2, layer3"]),
         ({"layers": "("}, ["layers", "'('", "regular expression"]),
+        ({"layers": None}, ["layers", "None", "regular expression"]),
     ],
     ids=str,
 )

@@ -167,6 +167,10 @@ def test_steps_rise_and_layers_stay(tmp_path):
         ({"every": 0}, ["every", "1 or more"]),
         ({"measures": None}, ["measures", "None", "default, full"]),
         ({"layers": "conv"}, ["layers", "'conv'", "layer1"]),
+        ({"initial_step": -1}, ["initial_step", "-1"]),
+        ({"initial_step": "3"}, ["initial_step", "'3'"]),
+        ({"settings": {"sizes": [3, 4]}}, ["settings", "sizes=[3, 4]"]),
+        ({"settings": {"rate": np.nan}}, ["settings", "rate=nan"]),
     ],
     ids=str,
 )
@@ -176,6 +180,54 @@ def test_wrong_options_are_refused(tmp_path, options, words):
     for word in words:
         assert word in str(refusal.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_may_be_of_numpy(tmp_path):
+    Recorder(tmp_path, network(), settings={"rate": np.float32(0.5), "size": np.int64(3)}).close()
+    settings = Run.load(tmp_path).settings
+    assert (settings["rate"], settings["size"]) == (0.5, 3)
+
+
+@pytest.mark.parametrize("folder", [3, None, ""])
+def test_a_folder_that_is_none_is_refused(folder):
+    with pytest.raises(UsageError, match="folder"):
+        Recorder(folder)
+
+
+def test_gradients_that_do_not_fit_are_refused(tmp_path):
+    kernel = network().get_layer("layer1").kernel
+    right = tf.ones(kernel.shape)
+    with Recorder(tmp_path) as recorder:
+        for gradients, variables, word in (
+            ([None], [kernel], "none of the variables"),
+            ([right], [kernel, kernel], "1 of them came with 2"),
+            ([tf.ones([3])], [kernel], "shape"),
+        ):
+            with pytest.raises(UsageError, match=word):
+                recorder.record(0, gradients, variables)
+        with pytest.raises(UsageError, match="loss"):
+            recorder.record(0, [right], [kernel], loss=tf.ones([8]))
+        recorder.record(0, [right], [kernel], loss=1)
+
+
+def test_a_recorder_that_was_refused_leaves_the_open_one_alone(tmp_path):
+    model = network()
+    recorder = Recorder(tmp_path, model)
+    train(recorder, model, steps=[0])
+    with pytest.raises(UsageError, match="holds a run already"):
+        Recorder(tmp_path, model)
+    train(recorder, model, steps=[1])
+    link = tmp_path.with_name("link")
+    link.symlink_to(tmp_path)
+    heir = Recorder(link, model, initial_step=2)
+    with pytest.raises(UsageError, match="taken over"):
+        train(recorder, model, steps=[2])
+    recorder.finish()
+    train(heir, model, steps=[2])
+    heir.finish()
+    assert Run.load(tmp_path).history["step"].tolist() == [0, 1, 2]
+    with pytest.raises(UsageError, match="closed"):
+        train(heir, model, steps=[3])
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
