@@ -36,8 +36,8 @@ class GradientLogger(keras.callbacks.Callback):
         layers: a regular expression; layers whose path contains it are recorded.
         histograms: whether to record histograms.
         measures: "default", the main job's, or "full", which adds norms, spreads and
-            shares of gradients and weights, the ratio of the update to the weights,
-            the gradient after clipping, and activations.
+            shares of gradients and weights, the ratio of the optimizer's step (without
+            weight decay) to the weights, the gradient after clipping, and activations.
         overwrite: replace a run that the folder holds.
 
     Raises:
@@ -80,7 +80,7 @@ class GradientLogger(keras.callbacks.Callback):
     def _begin(self):
         model = self.model
         first_step = int(model.optimizer.iterations.numpy())
-        if self._recorder is not None and self._recorder.model is model:
+        if self._recorder is not None and self._recorder.probe.model is model:
             self._recorder.open(first_step)
         else:
             self._recorder = Recorder(
@@ -98,8 +98,7 @@ class GradientLogger(keras.callbacks.Callback):
         if original is not self._original:
             self._original = original
             every = None if self._every == "epoch" else self._every
-            full, pattern = self._options["measures"] == "full", self._options["layers"]
-            self._capture = Capture(model, self._recorder, every, full, pattern)
+            self._capture = Capture(model, self._recorder.probe, every)
             model.make_train_function(force=True)
             self._train_function = model.train_function
         model.train_function = original
@@ -151,7 +150,7 @@ class GradientLogger(keras.callbacks.Callback):
             )
         for record in caught:
             scalars = {} if record.loss is None else {LOSS_TRAIN: record.loss}
-            moved = record.moved if self._options["measures"] == "full" else None
+            moved = record.moved if self._recorder.probe.full else None
             self._recorder.write(record.step, record.measured, scalars, moved)
         if skipped := self._capture.take_skipped():
             self._skipped += skipped

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mnist_vg.errors import UsageError
 from mnist_vg.layers import activation_range, activations
-from mnist_vg.recorder import Recorder
+from mnist_vg.probe import Probe
 
 
 class Caught(NamedTuple):
@@ -24,7 +24,7 @@ class Caught(NamedTuple):
     moved: np.ndarray
     """Norm of what the optimizer added to each layer's weights, `[layers]`."""
     measured: np.ndarray
-    """What `Recorder.write` takes."""
+    """What `Probe.tables` takes."""
 
 
 class Capture:
@@ -36,22 +36,12 @@ class Capture:
 
     Args:
         model: compiled.
-        recorder: measures.
+        probe: measures; in full, activations and updates too.
         every: steps between two records; None records only the step after `arm`.
-        full: whether to measure activations and updates too.
-        pattern: a regular expression; layers whose path contains it are measured.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        recorder: Recorder,
-        every: int | None,
-        full: bool,
-        pattern: str,
-    ):
-        self._model, self._recorder = model, recorder
-        self._every, self._full, self._pattern = every, full, pattern
+    def __init__(self, model: keras.Model, probe: Probe, every: int | None):
+        self._model, self._probe, self._every = model, probe, every
         self._outer = model.optimizer
         # With loss scaling the inner one sees the unscaled gradients, of finite steps only.
         self._optimizer = getattr(self._outer, "inner_optimizer", self._outer)
@@ -137,7 +127,9 @@ class Capture:
     def hooks(self) -> Iterator[None]:
         """Catch what the calls inside apply."""
         self._forget()
-        self._activations = activations(self._model, self._pattern) if self._full else {}
+        self._activations = (
+            activations(self._model, self._probe.pattern) if self._probe.full else {}
+        )
         with contextlib.ExitStack() as stack:
 
             def hook(owner, name, wrapper):
@@ -149,7 +141,7 @@ class Capture:
             hook(self._optimizer, "_clip_gradients", self._see_gradients)
             if self._scaled:
                 hook(self._outer, "_stateful_handle_non_finite_grads", self._see_skip)
-            if self._full:
+            if self._probe.full:
                 hook(self._optimizer, "update_step", self._see_update)
                 for path, layer in self._activations.items():
                     hook(layer, "call", self._see_output(path))
@@ -208,7 +200,7 @@ class Capture:
     def _catch(self, gradients, clipped, variables, loss=None, outputs=None):
         self._loss_seen = loss is not None and _reachable(loss)
         loss = loss if self._loss_seen else tf.constant(0.0)
-        clipped = clipped if self._full and clipped is not gradients else []
+        clipped = clipped if self._probe.full and clipped is not gradients else []
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             # Inside the branch of a due step TensorFlow does not allow a reduction.
@@ -217,7 +209,7 @@ class Capture:
             gradients, clipped = dense[: len(gradients)], dense[len(gradients) :]
             if tf.get_static_value(replica.replica_id_in_sync_group) != 0:
                 return
-        groups = list(self._recorder.group(variables).values())
+        groups = list(self._probe.group(variables).values())
         self._layers = len(groups)
         self._columns = {
             self._optimizer._get_variable_index(variables[position]): column
@@ -228,7 +220,7 @@ class Capture:
         self._due = self._armed.read_value() if self._every is None else step % self._every == 0
 
         def measure():
-            measured = self._recorder.measure(
+            measured = self._probe.measure(
                 gradients, variables, clipped, self._activation_inputs(outputs or {})
             )
             head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]

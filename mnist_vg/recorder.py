@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
-import re
 import time
 import weakref
 from collections.abc import Mapping
@@ -18,11 +16,10 @@ from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from mnist_vg import runs
 from mnist_vg.errors import UsageError
-from mnist_vg.layers import group_weights
-from mnist_vg.measures import activation_measures, layer_measures
+from mnist_vg.probe import Probe
 from mnist_vg.runs import Run
 from mnist_vg.summaries import EventLog
-from mnist_vg.tags import LOSS_TRAIN, UPDATE_RATIO
+from mnist_vg.tags import LOSS_TRAIN
 
 MEASURES = ("default", "full")
 
@@ -73,14 +70,10 @@ class Recorder:
         if measures not in MEASURES:
             raise UsageError(f"measures: {measures!r} is not one of {', '.join(MEASURES)}")
         self.folder = check_folder(folder)
-        self.model = model
-        self._every, self._pattern = check_every(every), check_pattern(layers)
-        self._histograms, self._full = bool(histograms), measures == "full"
-        if model is not None and all(layer.built for layer in model.layers):
-            group_weights(model, model.trainable_variables, layers)  # refuses a wrong pattern
+        self._every = check_every(every)
+        self.probe = Probe(model, layers, bool(histograms), measures == "full")
+        """What turns gradients into records, and is one for all fits of a model."""
         self._settings = _plain({"measures": measures, **(settings or {})})
-        self._groups: dict[tuple, dict[str, list[int]]] = {}
-        self._spec = None
         self.open(initial_step, overwrite)
 
     def open(self, initial_step: int = 0, overwrite: bool = False) -> None:
@@ -185,14 +178,12 @@ class Recorder:
         step = tf.cast(step, tf.int64)
         tf.cond(step % self._every == 0, write, lambda: None)
 
-    def measure(self, gradients, variables, clipped=None, activations=None) -> tf.Tensor:
+    def measure(self, gradients, variables) -> tf.Tensor:
         """Turn a step's gradients into the numbers of a record, in any kind of function.
 
         Args:
             gradients: one a variable, None where there is none.
             variables: what they are the gradients of, not updated yet.
-            clipped: the gradients after clipping, for the full record.
-            activations: path of a layer to `(outputs, range)`, see `activation_measures`.
 
         Returns:
             What `write` takes, float64 `[numbers]`.
@@ -201,42 +192,7 @@ class Recorder:
             UsageError: gradients and variables do not fit, or are not those of the
                 record before.
         """
-        _check_gradients(gradients, variables)
-        present = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        variables = [variables[i] for i in present]
-        groups = self.group(variables)
-
-        def by_layer(tensors):
-            return [_join([tensors[i] for i in group]) for group in groups.values()]
-
-        weights = by_layer(variables)
-        gradients = by_layer([gradients[i] for i in present])
-        clipped = by_layer([clipped[i] for i in present]) if clipped and self._full else []
-        measured = [_measured_layers(gradients, weights, clipped, self._histograms, self._full)]
-        names = [tuple(groups)]
-        if activations:
-            outputs, ranges = zip(*activations.values(), strict=True)
-            measured.append(_measured_activations(outputs, ranges, self._histograms))
-            names.append(tuple(activations))
-        self._check_same(names, measured)
-        flat = [tf.reshape(part, [-1]) for part in tf.nest.flatten(measured)]
-        return tf.concat([tf.cast(part, tf.float64) for part in flat], axis=0)
-
-    def group(self, variables) -> dict[str, list[int]]:
-        """Positions in `variables` of each recorded layer's weights, by its path."""
-        key = tuple(map(id, variables))
-        if key not in self._groups:
-            self._groups[key] = group_weights(self.model, variables, self._pattern)
-        return self._groups[key]
-
-    def _check_same(self, names, measured):
-        spec = names, tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape), measured)
-        if self._spec not in (None, spec):
-            raise UsageError(
-                f"gradients: those of {', '.join(names[0])} came after those of "
-                f"{', '.join(self._spec[0][0])}; a run records the same layers at every step"
-            )
-        self._spec = spec
+        return self.probe.measure(gradients, variables)
 
     def write(self, step: int, measured, scalars: Mapping[str, float], moved=None) -> None:
         """Write a record.
@@ -251,23 +207,12 @@ class Recorder:
         Raises:
             UsageError: the step is not after the one before.
         """
-        if self._spec is None:
-            raise UsageError("measured: measure has not been called, so there is nothing to write")
         if step <= self._last_step:
             raise UsageError(
                 f"step: {step} comes after {self._last_step}, and steps must rise; begin another "
                 "folder, or name the first step to come with initial_step"
             )
-        names, structure = self._spec
-        specs = tf.nest.flatten(structure)
-        ends = np.cumsum([spec.shape.num_elements() for spec in specs])
-        parts = np.split(np.asarray(measured), ends)[: len(specs)]
-        shaped = [part.reshape(spec.shape) for part, spec in zip(parts, specs, strict=True)]
-        tables = tf.nest.pack_sequence_as(structure, shaped)
-        if moved is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                tables[0][UPDATE_RATIO] = moved / tables[0]["weight_norm"]
-        self.note(step, scalars, zip(names, tables, strict=True))
+        self.note(step, scalars, self.probe.tables(measured, moved))
         self._last_step = step
 
     def note(self, step: int, scalars: Mapping[str, float], tables=()) -> None:
@@ -317,19 +262,6 @@ def check_folder(folder) -> Path:
     return Path(folder)
 
 
-def check_pattern(pattern) -> str:
-    """The choice of layers.
-
-    Raises:
-        UsageError: it is not a regular expression.
-    """
-    try:
-        re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise UsageError(f"layers: {pattern!r} is not a regular expression ({error})") from None
-    return pattern
-
-
 def check_every(every) -> int:
     """The number of steps between two records.
 
@@ -360,63 +292,3 @@ def _plain(settings):
                 f"settings: {key}={value!r} must be a truth value, a finite number, text or None"
             )
     return plain
-
-
-def _check_gradients(gradients, variables):
-    if len(gradients) != len(variables):
-        raise UsageError(
-            f"gradients: {len(gradients)} of them came with {len(variables)} variables; pass one "
-            "a variable, None where there is none"
-        )
-    if all(gradient is None for gradient in gradients):
-        raise UsageError("gradients: none of the variables has one")
-    for gradient, variable in zip(gradients, variables, strict=True):
-        if gradient is None or isinstance(gradient, tf.IndexedSlices):
-            continue
-        shape = tf.TensorShape(variable.shape)
-        if not shape.is_compatible_with(gradient.shape):
-            raise UsageError(
-                f"gradients: one of shape {gradient.shape} came with the variable "
-                f"{variable.name} of shape {shape}"
-            )
-
-
-def _join(tensors):
-    """One vector of a layer's tensors; sparse gradients become dense ones."""
-    flat = [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors]
-    return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
-
-
-def _measured_layers(gradients, weights, clipped, histograms, full):
-    sizes = tuple((weight.shape.num_elements(), weight.dtype) for weight in weights)
-    measure = _compiled_layer_measures(sizes, bool(clipped), histograms, full)
-    return measure(gradients, weights, clipped)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled_layer_measures(sizes, clips, histograms, full):
-    """Compiled by itself, so that it is as quick in an eager loop, and where Keras uses no XLA."""
-    specs = [tf.TensorSpec([size], dtype) for size, dtype in sizes]
-
-    def measure(gradients, weights, clipped):
-        return layer_measures(gradients, weights, clipped or None, histograms, full)
-
-    compiled = tf.function(measure, jit_compile=True, autograph=False)
-    return compiled.get_concrete_function(specs, specs, specs if clips else [])
-
-
-def _measured_activations(outputs, ranges, histograms):
-    specs = tuple(
-        tuple(tf.TensorSpec(call.shape, call.dtype) for call in calls) for calls in outputs
-    )
-    outputs = [list(calls) for calls in outputs]
-    return _compiled_activation_measures(specs, ranges, histograms)(outputs)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled_activation_measures(specs, ranges, histograms):
-    def measure(outputs):
-        return activation_measures(outputs, ranges, histograms)
-
-    compiled = tf.function(measure, jit_compile=True, autograph=False)
-    return compiled.get_concrete_function([list(calls) for calls in specs])

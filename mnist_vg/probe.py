@@ -1,0 +1,177 @@
+"""From a step's gradients to the numbers of a record, in any kind of function."""
+
+import functools
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnist_vg.errors import UsageError
+from mnist_vg.layers import group_weights
+from mnist_vg.measures import activation_measures, layer_measures
+from mnist_vg.tags import UPDATE_RATIO
+
+
+class Probe:
+    """Measures gradients and weights by layer: `measure` in a graph, `tables` outside.
+
+    Args:
+        model: names the layers; without one they are named by the variables' paths.
+        pattern: a regular expression; layers whose path contains it are measured.
+        histograms: whether to count histograms.
+        full: whether to measure all that can be measured.
+
+    Raises:
+        UsageError: the pattern is no regular expression, or matches no layer.
+    """
+
+    def __init__(self, model: keras.Model | None, pattern: str, histograms: bool, full: bool):
+        _check_pattern(pattern)
+        if model is not None and all(layer.built for layer in model.layers):
+            group_weights(model, model.trainable_variables, pattern)  # refuses a wrong one
+        self.model, self.pattern, self.full = model, pattern, full
+        self._histograms = histograms
+        self._groups: dict[tuple, dict[str, list[int]]] = {}
+        self._spec = None
+
+    def measure(self, gradients, variables, clipped=None, activations=None) -> tf.Tensor:
+        """Measure one step.
+
+        Args:
+            gradients: one a variable, None where there is none.
+            variables: what they are the gradients of, not updated yet.
+            clipped: the gradients after clipping, for the full record.
+            activations: path of a layer to `(outputs, range)`, see `activation_measures`.
+
+        Returns:
+            What `tables` takes, float64 `[numbers]`.
+
+        Raises:
+            UsageError: gradients and variables do not fit, or are not those of the
+                step before.
+        """
+        _check_gradients(gradients, variables)
+        present = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        variables = [variables[i] for i in present]
+        groups = self.group(variables)
+
+        def by_layer(tensors):
+            return [_join([tensors[i] for i in group]) for group in groups.values()]
+
+        weights = by_layer(variables)
+        gradients = by_layer([gradients[i] for i in present])
+        clipped = by_layer([clipped[i] for i in present]) if clipped and self.full else []
+        measured = [_measured_layers(gradients, weights, clipped, self._histograms, self.full)]
+        names = [tuple(groups)]
+        if activations:
+            outputs, ranges = zip(*activations.values(), strict=True)
+            measured.append(_measured_activations(outputs, ranges, self._histograms))
+            names.append(tuple(activations))
+        self._check_same(names, measured)
+        flat = [tf.reshape(part, [-1]) for part in tf.nest.flatten(measured)]
+        return tf.concat([tf.cast(part, tf.float64) for part in flat], axis=0)
+
+    def group(self, variables) -> dict[str, list[int]]:
+        """Positions in `variables` of each recorded layer's weights, by its path."""
+        key = tuple(map(id, variables))
+        if key not in self._groups:
+            self._groups[key] = group_weights(self.model, variables, self.pattern)
+        return self._groups[key]
+
+    def _check_same(self, names, measured):
+        spec = names, tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape), measured)
+        if self._spec not in (None, spec):
+            raise UsageError(
+                f"gradients: those of {', '.join(names[0])} came after those of "
+                f"{', '.join(self._spec[0][0])}; a run records the same layers at every step"
+            )
+        self._spec = spec
+
+    def tables(self, measured, moved=None) -> list[tuple[tuple[str, ...], dict]]:
+        """What `measure` returned, as names of layers with their measures.
+
+        Args:
+            measured: of one step, as an array.
+            moved: how far each layer's weights moved in the update, their norm
+                `[layers]`, for the full record.
+        """
+        if self._spec is None:
+            raise UsageError("measured: measure has not been called, so there is nothing to write")
+        names, structure = self._spec
+        specs = tf.nest.flatten(structure)
+        ends = np.cumsum([spec.shape.num_elements() for spec in specs])
+        parts = np.split(np.asarray(measured), ends)[: len(specs)]
+        shaped = [part.reshape(spec.shape) for part, spec in zip(parts, specs, strict=True)]
+        tables = tf.nest.pack_sequence_as(structure, shaped)
+        if moved is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                tables[0][UPDATE_RATIO] = moved / tables[0]["weight_norm"]
+        return list(zip(names, tables, strict=True))
+
+
+def _check_pattern(pattern):
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UsageError(f"layers: {pattern!r} is not a regular expression ({error})") from None
+
+
+def _check_gradients(gradients, variables):
+    if len(gradients) != len(variables):
+        raise UsageError(
+            f"gradients: {len(gradients)} of them came with {len(variables)} variables; pass one "
+            "a variable, None where there is none"
+        )
+    if all(gradient is None for gradient in gradients):
+        raise UsageError("gradients: none of the variables has one")
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if gradient is None or isinstance(gradient, tf.IndexedSlices):
+            continue
+        shape = tf.TensorShape(variable.shape)
+        if not shape.is_compatible_with(gradient.shape):
+            raise UsageError(
+                f"gradients: one of shape {gradient.shape} came with the variable "
+                f"{variable.name} of shape {shape}"
+            )
+
+
+def _join(tensors):
+    """One vector of a layer's tensors; sparse gradients become dense ones."""
+    flat = [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors]
+    return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+
+
+def _measured_layers(gradients, weights, clipped, histograms, full):
+    sizes = tuple((weight.shape.num_elements(), weight.dtype) for weight in weights)
+    measure = _compiled_layer_measures(sizes, bool(clipped), histograms, full)
+    return measure(gradients, weights, clipped)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_layer_measures(sizes, clips, histograms, full):
+    """Compiled by itself, so that it is as quick in an eager loop, and where Keras uses no XLA."""
+    specs = [tf.TensorSpec([size], dtype) for size, dtype in sizes]
+
+    def measure(gradients, weights, clipped):
+        return layer_measures(gradients, weights, clipped or None, histograms, full)
+
+    compiled = tf.function(measure, jit_compile=True, autograph=False)
+    return compiled.get_concrete_function(specs, specs, specs if clips else [])
+
+
+def _measured_activations(outputs, ranges, histograms):
+    specs = tuple(
+        tuple(tf.TensorSpec(call.shape, call.dtype) for call in calls) for calls in outputs
+    )
+    outputs = [list(calls) for calls in outputs]
+    return _compiled_activation_measures(specs, ranges, histograms)(outputs)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_activation_measures(specs, ranges, histograms):
+    def measure(outputs):
+        return activation_measures(outputs, ranges, histograms)
+
+    compiled = tf.function(measure, jit_compile=True, autograph=False)
+    return compiled.get_concrete_function([list(calls) for calls in specs])
