@@ -109,7 +109,7 @@ class GradientLogger(keras.callbacks.Callback):
                 f"backend: {keras.backend.backend()!r} must be 'tensorflow'; set KERAS_BACKEND"
             )
         if self._every != "epoch":
-            self._every = check_every(self._every)
+            self._every = check_every(self._every, ', or "epoch"')
         if self.model.optimizer is None:
             raise UsageError(
                 "model: it has no optimizer of its own; compile it with one, or use "
@@ -164,8 +164,9 @@ class GradientLogger(keras.callbacks.Callback):
 
 def _settings(model):
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     return {
         "model": type(model).__name__,
         "optimizer": type(optimizer).__name__,
-        "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+        "learning_rate": float(f"{rate:.6g}"),  # of a schedule, its value now
     }

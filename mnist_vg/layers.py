@@ -88,12 +88,17 @@ def group_weights(model: keras.Model | None, variables, pattern: str = "") -> di
     Raises:
         UsageError: no path contains the pattern.
     """
-    owners = {} if model is None else _owners(model)
-    groups: dict[str, list[int]] = {path: [] for path in owners.values()}  # in their order
-    for position, variable in enumerate(variables):
-        path = owners.get(_identity(variable)) or _own_path(variable)
-        groups.setdefault(path, []).append(position)
-    groups = {path: _without_biases(found, variables) for path, found in groups.items() if found}
+    owners, known = ({}, []) if model is None else (_owners(model), model.trainable_variables)
+    owned: dict[str, dict[int, object]] = {path: {} for path in owners.values()}  # in order
+    for variable in [*known, *variables]:
+        identity = _identity(variable)
+        owned.setdefault(owners.get(identity) or _own_path(variable), {})[identity] = variable
+    positions = {_identity(variable): i for i, variable in enumerate(variables)}
+    groups = {}
+    for path, of_layer in owned.items():
+        weights = [identity for identity in _without_biases(of_layer) if identity in positions]
+        if weights:
+            groups[path] = [positions[identity] for identity in weights]
     chosen = {path: group for path, group in groups.items() if re.search(pattern, path)}
     if groups and not chosen:
         raise UsageError(
@@ -122,9 +127,9 @@ def _own_path(variable):
     return path.rpartition("/")[0] or path
 
 
-def _without_biases(positions, variables):
-    weights = [p for p in positions if not _own_name(variables[p]).endswith("bias")]
-    return weights or positions
+def _without_biases(variables):
+    weights = [key for key, v in variables.items() if not _own_name(v).endswith("bias")]
+    return weights or list(variables)
 
 
 def _own_name(variable):

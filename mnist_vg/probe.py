@@ -52,16 +52,19 @@ class Probe:
                 step before.
         """
         _check_gradients(gradients, variables)
-        present = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        variables = [variables[i] for i in present]
-        groups = self.group(variables)
+        groups = {
+            path: [i for i in group if gradients[i] is not None]
+            for path, group in self.group(variables).items()
+        }
+        groups = {path: group for path, group in groups.items() if group}
+        if not groups:
+            raise UsageError("gradients: none of the variables that are recorded has one")
 
         def by_layer(tensors):
             return [_join([tensors[i] for i in group]) for group in groups.values()]
 
-        weights = by_layer(variables)
-        gradients = by_layer([gradients[i] for i in present])
-        clipped = by_layer([clipped[i] for i in present]) if clipped and self.full else []
+        weights, gradients = by_layer(variables), by_layer(gradients)
+        clipped = by_layer(clipped) if clipped and self.full else []
         measured = [_measured_layers(gradients, weights, clipped, self._histograms, self.full)]
         names = [tuple(groups)]
         if activations:
@@ -84,7 +87,8 @@ class Probe:
         if self._spec not in (None, spec):
             raise UsageError(
                 f"gradients: those of {', '.join(names[0])} came after those of "
-                f"{', '.join(self._spec[0][0])}; a run records the same layers at every step"
+                f"{', '.join(self._spec[0][0])}; a run "
+                "records the same layers at every step, so begin another folder for these"
             )
         self._spec = spec
 
@@ -123,9 +127,12 @@ def _check_gradients(gradients, variables):
             f"gradients: {len(gradients)} of them came with {len(variables)} variables; pass one "
             "a variable, None where there is none"
         )
-    if all(gradient is None for gradient in gradients):
-        raise UsageError("gradients: none of the variables has one")
     for gradient, variable in zip(gradients, variables, strict=True):
+        if not isinstance(variable, (keras.Variable, tf.Variable)):
+            raise UsageError(
+                f"variables: one is a {type(variable).__name__}; gradients come first, then the "
+                "variables that they are of"
+            )
         if gradient is None or isinstance(gradient, tf.IndexedSlices):
             continue
         shape = tf.TensorShape(variable.shape)

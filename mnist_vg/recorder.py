@@ -73,7 +73,9 @@ class Recorder:
         self._every = check_every(every)
         self.probe = Probe(model, layers, bool(histograms), measures == "full")
         """What turns gradients into records, and is one for all fits of a model."""
-        self._settings = _plain({"measures": measures, **(settings or {})})
+        if not isinstance(settings, (Mapping, type(None))):
+            raise UsageError(f"settings: {settings!r} must be a mapping of names to values")
+        self._settings = _plain({"every": every, "measures": measures, **(settings or {})})
         self.open(initial_step, overwrite)
 
     def open(self, initial_step: int = 0, overwrite: bool = False) -> None:
@@ -103,9 +105,14 @@ class Recorder:
         if run is None or next(runs.read_events(self.folder), None) is None:
             return run, False  # It broke off before its first record.
         if initial_step == 0 or run.dataset is not None:
+            why = (
+                "it is one of the trainer's"
+                if initial_step
+                else "the step to come is 0, as for every optimizer that compile() makes"
+            )
             raise UsageError(
-                f"folder: {self.folder} holds a run already; name another one, or replace that "
-                "run with overwrite=True"
+                f"folder: {self.folder} holds a run already, and {why}; name another folder, or "
+                "replace that run by a new one with overwrite=True"
             )
         return run, True
 
@@ -140,6 +147,7 @@ class Recorder:
         else:
             self.close()
 
+    @tf.autograph.experimental.do_not_convert
     def record(self, step, gradients, variables, loss=None) -> None:
         """Record one step, where it is due; elsewhere do nothing.
 
@@ -156,6 +164,8 @@ class Recorder:
         Raises:
             UsageError: the step is not after the one before, or the function is compiled.
         """
+        if not tf.as_dtype(getattr(step, "dtype", None) or np.asarray(step).dtype).is_integer:
+            raise UsageError(f"step: {step!r} must be a whole number")
         if tf.executing_eagerly():
             if int(step) % self._every == 0:
                 scalars = {} if loss is None else {LOSS_TRAIN: float(_one_number(loss))}
@@ -259,17 +269,19 @@ def check_folder(folder) -> Path:
     """
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
         raise UsageError(f"folder: {folder!r} must be a path, such as 'logdir/my_run'")
+    if Path(folder).is_file():
+        raise UsageError(f"folder: {folder} is a file; name a folder")
     return Path(folder)
 
 
-def check_every(every) -> int:
+def check_every(every, otherwise: str = "") -> int:
     """The number of steps between two records.
 
     Raises:
-        UsageError: it is not a whole number from 1 on.
+        UsageError: it is not a whole number from 1 on, nor what is allowed `otherwise`.
     """
     if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
-        raise UsageError(f"every: {every!r} must be a whole number of steps, 1 or more")
+        raise UsageError(f"every: {every!r} must be a whole number of steps, 1 or more{otherwise}")
     return int(every)
 
 

@@ -118,6 +118,15 @@ def test_variables_without_a_model_are_named_by_their_paths(tmp_path):
     assert history["gradient_mean_abs"][0].tolist() == [1, 1]
 
 
+def test_a_bias_does_not_stand_in_for_its_kernel(tmp_path):
+    model = network()
+    variables = model.trainable_variables
+    gradients = [None, *[tf.ones(variable.shape) for variable in variables[1:]]]
+    with Recorder(tmp_path, model) as recorder:
+        recorder.record(0, gradients, variables)
+    assert list(Run.load(tmp_path).history["layers"]) == ["layer2", "layer3"]
+
+
 def test_a_loop_goes_on_from_its_initial_step(tmp_path):
     model = network()
     with Recorder(tmp_path / "run", model) as recorder:
@@ -171,6 +180,7 @@ def test_steps_rise_and_layers_stay(tmp_path):
         ({"initial_step": "3"}, ["initial_step", "'3'"]),
         ({"settings": {"sizes": [3, 4]}}, ["settings", "sizes=[3, 4]"]),
         ({"settings": {"rate": np.nan}}, ["settings", "rate=nan"]),
+        ({"settings": [1]}, ["settings", "[1]", "mapping"]),
     ],
     ids=str,
 )
@@ -200,11 +210,14 @@ def test_gradients_that_do_not_fit_are_refused(tmp_path):
     with Recorder(tmp_path) as recorder:
         for gradients, variables, word in (
             ([None], [kernel], "none of the variables"),
+            ([kernel], [right], "gradients come first"),
             ([right], [kernel, kernel], "1 of them came with 2"),
             ([tf.ones([3])], [kernel], "shape"),
         ):
             with pytest.raises(UsageError, match=word):
                 recorder.record(0, gradients, variables)
+        with pytest.raises(UsageError, match="step"):
+            recorder.record(0.5, [right], [kernel])
         with pytest.raises(UsageError, match="loss"):
             recorder.record(0, [right], [kernel], loss=tf.ones([8]))
         recorder.record(0, [right], [kernel], loss=1)
