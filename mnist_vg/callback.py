@@ -27,7 +27,7 @@ class GradientLogger(keras.callbacks.Callback):
     `compute_loss` for that.
 
     A second `fit` goes on in the same run, as does a new logger with a model whose
-    optimizer has done steps; recorded steps that are done again are replaced.
+    optimizer has done steps; what the folder has from the step to come on is removed.
 
     Args:
         folder: the run folder, made where missing.

@@ -31,7 +31,7 @@ class Capture:
     """Hooks in a model and its optimizer that measure the steps that are due.
 
     The hooks are there only while a training function runs that was made for them. It
-    puts a row of numbers a record into a small variable, which `drain` reads after the
+    puts a row of numbers a record into a small variable, which `executed` reads after the
     call. An execution without a due step needs no hooks: it is the model's own.
 
     Args:
@@ -54,7 +54,7 @@ class Capture:
         # A train_step of the model's own may update more than once.
         self._slots = (2 if one else 64) + self._updates // (every or self._updates)
         self._ring = None
-        self._records, self._skipped = _plain_variable(0), _plain_variable(0)
+        self._records, self._skipped = _counter(), _counter()
         self._armed = _plain_variable(False)
         self.applied = False
         """Whether the optimizer has been seen to apply gradients."""
@@ -270,6 +270,11 @@ class Capture:
             return self._where_due(measured, lambda: original(gradient, variable, learning_rate))
 
         return update
+
+
+def _counter():
+    # Of 64 bits, as Keras' own: 32 would be kept on the host, where XLA on a GPU has no access.
+    return _plain_variable(np.int64(0))
 
 
 def _plain_variable(value):

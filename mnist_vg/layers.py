@@ -31,7 +31,7 @@ def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
 
     A layer inside another (a nested model's, say) comes before it, siblings in the
     model's order, a shared layer once, where it is met first. A name that Keras made
-    (`dense_7`) depends on what was made before it in the process, so such names are
+    (`dense_7`) depends on what was made before it in the process, so names of this form are
     counted anew among siblings: `dense`, `dense_1`. Recurrent and time distributed
     layers are not opened: what is in them counts as theirs.
     """

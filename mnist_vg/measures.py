@@ -28,7 +28,7 @@ STACKED = 2**14
 SATURATION = float(1 / (1 + np.exp(5)))
 """How near, as a share of its range, a bounded activation is to its end when it is
 saturated: a sigmoid's distance at a sum of 5, the bound of DeepDiagnosis (Wardat et
-al. 2022, section 3.2); of tanh, the same curve, that is a sum of 2.5."""
+al. 2022); of tanh, the same curve, that is a sum of 2.5."""
 
 
 def mean_abs(values) -> tf.Tensor:
@@ -231,7 +231,7 @@ def activation_measures(outputs, ranges, histograms=True) -> dict[str, tf.Tensor
     Returns:
         By the group of its tags, `[layers]` each: `activation_mean` and
         `activation_std`; `activation_dead`, the share of units that give exactly zero
-        on all of the batch (Lu et al. 2019, section 1: a dead ReLU);
+        on all of the batch (a dead ReLU: Lu et al. 2019);
         `activation_saturated`, the share of units that are within `SATURATION` of an
         end on more than half of it; and with `histograms` `activations`.
     """

@@ -36,7 +36,7 @@ class Recorder:
 
     The run folder, the tags and the measures are those of every other run of this
     package. A folder that holds a run is refused, unless the loop goes on with that
-    run from `initial_step`; records from there on are then replaced. Use it as a
+    run from `initial_step`; what it has from there on is then removed. Use it as a
     context manager, or call `finish`, so that the run is marked as finished.
 
     Args:
