@@ -60,7 +60,7 @@ def ways(folder: Path) -> dict:
 
 def kernel_gradients(model, examples, batch_size) -> list[tf.Tensor]:
     """The gradient of a batch's loss for each kernel."""
-    images = tf.cast(examples.images[:batch_size], tf.float32) / 255
+    images = tf.cast(examples.inputs[:batch_size], tf.float32) / 255
     labels = examples.labels[:batch_size]
     with tf.GradientTape() as tape:
         logits = model(images, training=True)

@@ -163,7 +163,7 @@ def _tf1_summaries(loss, accuracy, gradients, kernels):
 
 def _pixels(examples):
     # Scaled once, ahead of the timing, which favours the other ways: ours does it each step.
-    return examples.images.astype(np.float32) / 255
+    return examples.inputs.astype(np.float32) / 255
 
 
 def _batches(examples) -> tf.data.Dataset:

@@ -41,7 +41,7 @@ def main():
     steps = 4 if options.quick else 500
 
     train = datasets.load().train
-    images = train.images[: 64 * steps].reshape(-1, 28, 28, 1) / 255.0
+    images = train.inputs[: 64 * steps].reshape(-1, 28, 28, 1) / 255.0
     labels = train.labels[: 64 * steps]
     for name, normalized in (("convnet_plain", False), ("convnet_normalized", True)):
         keras.utils.set_random_seed(1)

@@ -30,7 +30,7 @@ def main():
     steps = 2 if options.quick else 30
 
     train = datasets.load().train
-    digits = train.images[: steps * BATCH].reshape(-1, 28, 28, 1) / 127.5 - 1
+    digits = train.inputs[: steps * BATCH].reshape(-1, 28, 28, 1) / 127.5 - 1
     margin = (SIZE - 28) // 2
     padded = np.pad(digits, [(0, 0), (margin, margin), (margin, margin), (0, 0)], mode="edge")
     images = np.repeat(padded.astype(np.float32), 3, axis=3)

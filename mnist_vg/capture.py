@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.layers import activation_range, activations
+from mnist_vg.layers import activation_range, activations, replaced
 from mnist_vg.probe import Probe
 
 
@@ -134,7 +134,7 @@ class Capture:
 
             def hook(owner, name, wrapper):
                 original = getattr(owner, name)
-                stack.enter_context(_replaced(owner, name, wrapper(original)))
+                stack.enter_context(replaced(owner, name, wrapper(original)))
 
             hook(self._model, "compute_loss", self._see_loss)
             hook(self._optimizer, "_backend_apply_gradients", self._see_variables)
@@ -297,16 +297,3 @@ def _reachable(tensor):
             return True
         graph = getattr(graph, "outer_graph", None)
     return False
-
-
-@contextlib.contextmanager
-def _replaced(owner, name, function):
-    # Past Keras' own attribute setting, which would track the change.
-    attributes = vars(owner)
-    own = {name: attributes[name]} if name in attributes else {}
-    attributes[name] = function
-    try:
-        yield
-    finally:
-        del attributes[name]
-        attributes.update(own)

@@ -14,7 +14,8 @@ import click
 
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.scenarios import SUITES, Scenario, find_scenario, setting_fields
+from mnist_vg.scenarios import Scenario, setting_fields
+from mnist_vg.suites import SUITES, find_scenarios
 
 QUICK = {"iterations": 300, "log_every": 50}
 """What `--quick` trains: the whole way through, in seconds."""
@@ -103,7 +104,7 @@ def _choose(names, settings, quick):
     if changes:
         changes["about"] = ""  # It tells of the scenario as it was.
     if names:
-        chosen = [find_scenario(name) for name in names]
+        chosen = [scenario for name in names for scenario in find_scenarios(name)]
     elif "activation" in settings or "name" in settings:
         chosen = [Scenario(**settings)]
     else:

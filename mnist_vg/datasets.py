@@ -1,4 +1,4 @@
-"""A name to arrays: MNIST, which ships with the package, or any TFDS image set."""
+"""A name to arrays: MNIST, which ships with the package, any TFDS image set, or circles."""
 
 import contextlib
 import os
@@ -18,15 +18,18 @@ MNIST_DIR = Path(__file__).parent / "data" / "mnist" / "3.0.1"
 
 @dataclass(frozen=True)
 class Split:
-    """Examples: `images` is uint8 `[examples, pixels]`, `labels` int32 `[examples]`."""
+    """Examples: `inputs` `[examples, values]`, `labels` int32 `[examples]`.
 
-    images: np.ndarray
+    Inputs are pixels, uint8, which a network sees divided by 255, or float32 as they are.
+    """
+
+    inputs: np.ndarray
     labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An image classification set, decoded; `name` includes the version."""
+    """A classification set, decoded; `name` includes the version, where it has one."""
 
     name: str
     train: Split
@@ -35,8 +38,8 @@ class Dataset:
 
     @property
     def input_size(self) -> int:
-        """Pixels of an image, channels included."""
-        return self.train.images.shape[1]
+        """Values of an example: pixels of an image, channels included."""
+        return self.train.inputs.shape[1]
 
     @property
     def chance(self) -> float:
@@ -47,7 +50,8 @@ class Dataset:
 def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Dataset:
     """Load a data set's training and test split.
 
-    `mnist` without a `data_dir` is the copy inside the package. Any other set is
+    `circles`, `close_circles` and `digits` are made by scikit-learn. `mnist` without a
+    `data_dir` is the copy inside the package. Any other set is
     looked for in the TFDS directory `data_dir` (default: TFDS's own), and TFDS
     downloads and prepares what is not there. Decoded arrays are kept in the
     user's cache folder; a cache that is damaged, stale or cannot be written costs
@@ -57,6 +61,8 @@ def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Data
         UsageError: no such set, not an 8-bit image classification set of one
             image size, damaged records, or it could not be downloaded.
     """
+    if name in _GENERATED:
+        return _GENERATED[name]()
     if name == "mnist" and data_dir is None:
         # TFDS takes two seconds to import, which a cached MNIST does not need.
         return _load(
@@ -70,6 +76,40 @@ def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Data
         Path(builder.data_dir),
         lambda: builder,
     )
+
+
+def _circles() -> Dataset:
+    """Two circles, the inner half as wide; no test split, so it is tested on the same."""
+    from sklearn.datasets import make_circles
+
+    # The seed that the tutorial's whole listing gives to NumPy.
+    points, labels = make_circles(n_samples=1000, factor=0.5, noise=0.1, random_state=42)
+    split = Split(points.astype(np.float32), labels.astype(np.int32))
+    return Dataset("circles", split, split, 2)
+
+
+def _close_circles() -> Dataset:
+    """Two circles, the inner 0.8 as wide, scaled to [-1, 1]; half to train, half to test."""
+    from sklearn.datasets import make_circles
+    from sklearn.preprocessing import minmax_scale
+
+    points, labels = make_circles(n_samples=1000, factor=0.8, noise=0.1, random_state=1)
+    points = minmax_scale(points, feature_range=(-1, 1)).astype(np.float32)
+    halves = zip(np.split(points, 2), np.split(labels.astype(np.int32), 2), strict=True)
+    return Dataset("close_circles", *(Split(*half) for half in halves), 2)
+
+
+def _digits() -> Dataset:
+    """1,797 digits of 8 x 8 pixels (UCI), scaled to [0, 1]; the last 500 to test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    inputs, labels = (digits.data / 16).astype(np.float32), digits.target.astype(np.int32)
+    parts = zip(np.split(inputs, [1297]), np.split(labels, [1297]), strict=True)
+    return Dataset("digits", *(Split(*part) for part in parts), 10)
+
+
+_GENERATED = {"circles": _circles, "close_circles": _close_circles, "digits": _digits}
 
 
 def _load(full_name, split_names, label_size, prepared_dir, builder):
@@ -88,7 +128,7 @@ def _cached(path: Path, decode) -> Split:
     try:
         # Reading a member to its end checks the CRC-32 that zip keeps of it.
         with np.load(path) as arrays:
-            return Split(arrays["images"], arrays["labels"])
+            return Split(arrays["inputs"], arrays["labels"])
     # A file with a flipped bit fails in whatever way the bit decides.
     except Exception:
         split = decode()
@@ -96,7 +136,7 @@ def _cached(path: Path, decode) -> Split:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
             try:
-                np.savez(file, images=split.images, labels=split.labels)
+                np.savez(file, inputs=split.inputs, labels=split.labels)
                 file.close()
                 os.replace(file.name, path)
             except BaseException:

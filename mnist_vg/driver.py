@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import signal
@@ -14,18 +15,36 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_vg import datasets, runs
+import numpy as np
+
+from mnist_vg import datasets, figures, runs
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.report import result_row
 from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario, find_scenario
-from mnist_vg.tags import ACCURACY_TEST, ACCURACY_TRAIN, GRADIENT_FLOW, LOSS_TEST, LOSS_TRAIN
+from mnist_vg.scenarios import Scenario
+from mnist_vg.suites import find_scenario
+from mnist_vg.tags import (
+    ACCURACY_TEST,
+    ACCURACY_TRAIN,
+    DECISION_AXIS,
+    DECISION_POINTS,
+    DECISION_PROBABILITY,
+    GRADIENT_FLOW,
+    GRADIENT_PROFILE,
+    KERNELS,
+    LOSS_TEST,
+    LOSS_TRAIN,
+    layer_tag,
+)
 
 if TYPE_CHECKING:
     from mnist_vg.training import Block
 
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints: what a killed run may lose."""
+
+DECISION_GRID = 100
+"""Points along either input at which the finished network of two inputs is asked."""
 
 Watcher = Callable[[Scenario, "Block"], None]
 """Called after each block of steps, for a display."""
@@ -84,7 +103,8 @@ def train_all(
 ) -> Iterator[Run]:
     """Train scenarios one after another, after a look at all of their folders.
 
-    While one trains, the next is compiled. Arguments and errors are those of `train`.
+    Neighbours of one structure share a compiled program, and while they train, the
+    next one is compiled. Arguments and errors are those of `train`.
     """
     scenarios = [find_scenario(s) if isinstance(s, str) else s for s in scenarios]
     names = {scenario.name for scenario in scenarios}
@@ -101,18 +121,23 @@ def train_all(
                 pass  # Refused now, if at all, and not after the seconds of compiling.
     ahead = ThreadPoolExecutor(1)
     # One ahead and no more: each holds its data set on the device.
-    upcoming = iter([*waiting, None])
+    groups = [list(group) for _, group in itertools.groupby(waiting, key=Scenario.structure)]
+    upcoming = iter([group[0] for group in groups])
 
     def prepare_next():
-        scenario = next(upcoming)
+        scenario = next(upcoming, None)
         return scenario and ahead.submit(_prepare, scenario, data_dir)
 
     try:
-        prepared = prepare_next()
+        prepared, trainer = prepare_next(), None
         for scenario, run in found.items():
             if scenario in waiting:
-                dataset, trainer = prepared.result()
-                prepared = prepare_next()
+                if trainer is None or scenario.structure() != structure:
+                    structure = scenario.structure()
+                    dataset, trainer = prepared.result()
+                    prepared = prepare_next()
+                else:
+                    _restart(trainer, scenario, dataset)
                 folder = folders[scenario]
                 run = _train(
                     scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch
@@ -126,31 +151,40 @@ def train_all(
 def _prepare(scenario, data_dir):
     """The data set and the compiled trainer of a scenario."""
     _import_tensorflow()
-    import tensorflow as tf
 
-    from mnist_vg.model import Model
-    from mnist_vg.training import Trainer, make_optimizer
+    from mnist_vg.training import Trainer, make_model, make_optimizer
 
     dataset = datasets.load(scenario.dataset, data_dir)
-    try:
-        model = Model(
-            dataset.input_size,
-            dataset.label_size,
-            scenario.activation,
-            scenario.num_layers,
-            scenario.hidden_size,
-            kernel_initializer=scenario.kernel_initializer,
-            normalization=scenario.normalization,
-            skip_connections=scenario.skip_connections,
-            seed=scenario.seed,
+    with _makes_a_network(scenario):
+        trainer = Trainer(
+            make_model(scenario, dataset),
+            make_optimizer(scenario),
+            dataset.train,
+            scenario.batch_size,
+            scenario.seed,
+            partial_batches=scenario.partial_batches,
+            full=scenario.measures == "full",
         )
-        optimizer = make_optimizer(scenario)
-        trainer = Trainer(model, optimizer, dataset.train, scenario.batch_size, scenario.seed)
         trainer.compile()
+    return dataset, trainer
+
+
+def _restart(trainer, scenario, dataset):
+    from mnist_vg.training import make_model, make_optimizer
+
+    with _makes_a_network(scenario):
+        trainer.restart(make_model(scenario, dataset), make_optimizer(scenario), scenario.seed)
+
+
+@contextlib.contextmanager
+def _makes_a_network(scenario):
+    import tensorflow as tf
+
+    try:
+        yield
     except (ValueError, TypeError, MemoryError, RecursionError, tf.errors.OpError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"scenario: {scenario.name!r} makes no network: {reason}") from error
-    return dataset, trainer
 
 
 def _import_tensorflow():
@@ -211,7 +245,6 @@ class _Session:
         self._started = time.monotonic() - notes["seconds"]
         runs.cut_event_files(folder, notes["lengths"])
         self.run.save()
-        self.layers = [layer.name for layer in trainer.model.dense_layers]
         self.log = EventLog(folder)
         if not notes["lengths"]:
             graph = trainer.model.forward_graph()
@@ -226,9 +259,9 @@ class _Session:
             for block in run_blocks(
                 self.trainer, self.scenario.iterations, self.scenario.log_every
             ):
-                if block.measures is not None:
-                    layers = [(self.layers, block.measures)]
-                    self.log.record(block.step, self._scalars(block), layers)
+                if block.tables is not None:
+                    scalars, kernels = self._scalars(block), _kernel_arrays(block.kernels)
+                    self.log.record(block.step, scalars, block.tables, kernels)
                 watch(self.scenario, block)
                 if interrupted():
                     break
@@ -240,10 +273,35 @@ class _Session:
                 self._keep_run(status="interrupted")
             else:
                 # Written after the last checkpoint: killed here, a run writes it once more.
-                results = self._results()
-                self.log.conclude(self.scenario.iterations - 1, result_row(results))
-                self._keep_run(status="finished", results=results)
+                self._finish()
         return self.run
+
+    def _finish(self):
+        last = self.scenario.iterations - 1
+        if self.scenario.measures == "full":
+            # The weights that one more update would have found.
+            last += 1
+            tables, kernels = self.trainer.weights()
+            self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
+        results = self._results()
+        profile = figures.png(figures.gradient_profile([self.run]))
+        self.log.conclude(last, result_row(results), {GRADIENT_PROFILE: profile})
+        self._keep_run(status="finished", results=results)
+
+    def _decision(self):
+        """What a network of two inputs and two classes says of the plane around its examples."""
+        train = self.dataset.train
+        if (self.dataset.input_size, self.dataset.label_size) != (2, 2):
+            return {}
+        reach = 1.1 * np.abs(train.inputs).max()
+        axis = np.linspace(-reach, reach, DECISION_GRID, dtype=np.float32)
+        plane = np.stack(np.meshgrid(axis, axis), axis=-1)
+        probability = self.trainer.probability(plane.reshape(-1, 2))
+        return {
+            DECISION_AXIS: axis,
+            DECISION_PROBABILITY: probability.reshape(plane.shape[:2]),
+            DECISION_POINTS: np.column_stack([train.inputs, train.labels]),
+        }
 
     def close(self):
         """End the event file."""
@@ -272,7 +330,8 @@ class _Session:
         """The figures of the final weights, on whole splits, and of the gradient's way."""
         train_loss, train_accuracy = self.trainer.evaluate(self.dataset.train)
         test_loss, test_accuracy = self.trainer.evaluate(self.dataset.test)
-        flow = self.run.history[GRADIENT_FLOW]
+        history = self.run.history
+        flow = history[GRADIENT_FLOW][history["step"] < self.scenario.iterations]
         results = {
             "train_loss": train_loss,
             "train_accuracy": train_accuracy,
@@ -283,6 +342,10 @@ class _Session:
             "last_gradient_ratio": 10.0 ** float(flow[-1]),
         }
         return {key: value if math.isfinite(value) else None for key, value in results.items()}
+
+
+def _kernel_arrays(kernels):
+    return {layer_tag(KERNELS, layer): kernel for layer, kernel in kernels.items()}
 
 
 @contextlib.contextmanager

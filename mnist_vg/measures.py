@@ -9,6 +9,8 @@ them through, so that an explosion shows.
 import numpy as np
 import tensorflow as tf
 
+from mnist_vg.tags import ACTIVATION_GRADIENT, ACTIVATION_INPUTS, ACTIVATION_SLOPE
+
 BUCKETS = 30
 """Buckets of a histogram: what `tf.summary.histogram` has, and TensorBoard draws."""
 
@@ -41,10 +43,20 @@ def norm(values) -> tf.Tensor:
     return tf.sqrt(_sum(tf.square(tf.cast(values, tf.float32))))
 
 
+def mean(values) -> tf.Tensor:
+    """Mean with its sign, float32 `[rows]`."""
+    return _mean(tf.cast(values, tf.float32))
+
+
 def std(values) -> tf.Tensor:
     """Standard deviation of the row as a population, float32 `[rows]`."""
     values = tf.cast(values, tf.float32)
     return tf.sqrt(_mean(tf.square(values - _mean(values)[:, tf.newaxis])))
+
+
+def rms(values) -> tf.Tensor:
+    """Root mean square, float32 `[rows]`: the standard deviation about zero."""
+    return tf.sqrt(_mean(tf.square(tf.cast(values, tf.float32))))
 
 
 def zero_share(values) -> tf.Tensor:
@@ -175,15 +187,15 @@ def layer_measures(
         weights: the variables' values that they were taken at, in the same order.
         clipped: the gradients after clipping, where the optimizer clips.
         histograms: whether to count them.
-        full: whether to add norms, spreads and shares.
+        full: whether to add means, spreads, norms and shares.
 
     Returns:
         By the group of its tags, `[layers]` each: `gradient_mean_abs`, float32;
         `gradient_nonfinite` and `weight_nonfinite`, counts; with `histograms`
         `gradients` and `weights`, each a dict of `min` and `max` `[layers]` and
-        `counts` `[layers, 30]`; with `full` `gradient_norm`, `gradient_std`,
-        `gradient_zeros`, `gradient_nonfinite_share`, `weight_norm`, `weight_std` and,
-        given `clipped`, `gradient_clipped_mean_abs` and `gradient_clipped_norm`.
+        `counts` `[layers, 30]`; with `full` `gradient_mean`, `gradient_std`,
+        `gradient_norm`, `gradient_zeros`, `gradient_nonfinite_share`, `weight_mean`,
+        `weight_std`, `weight_norm` and, given `clipped`, `gradient_clipped_mean_abs` and `gradient_clipped_norm`.
     """
 
     def measure(rows):
@@ -191,7 +203,8 @@ def layer_measures(
         if histograms:
             measures["histogram"] = histogram(rows)
         if full:
-            measures |= {"norm": norm(rows), "std": std(rows), "zeros": zero_share(rows)}
+            measures |= {"mean": mean(rows), "std": std(rows), "norm": norm(rows)}
+            measures["zeros"] = zero_share(rows)
             measures["nonfinite_share"] = measures["nonfinite"] / rows.shape[1]
         return measures
 
@@ -207,7 +220,7 @@ def layer_measures(
             for name in names
         }
 
-    extent = ["norm", "std"] if full else []
+    extent = ["mean", "std", "norm"] if full else []
     shares = ["zeros", "nonfinite_share"] if full else []
     measures = rows(["mean_abs", "nonfinite", *extent, *shares], "gradient_", 0)
     measures |= rows(["nonfinite", *extent], "weight_", len(gradients))
@@ -262,3 +275,25 @@ def _activation_measure(values, limits, histograms):
         rows = histogram(tf.reshape(values, [1, -1]))
         measures["activations"] = {key: part[0] for key, part in rows.items()}
     return measures
+
+
+def signal_measures(outputs, ranges, inputs, slopes, output_gradients) -> dict[str, tf.Tensor]:
+    """What a full record of the trainer holds of the hidden layers' activations.
+
+    Args:
+        outputs: of each activation, `[batch, units]`.
+        ranges: as `activation_measures` takes them.
+        inputs: what each activation was applied to, `[batch, units]`.
+        slopes: its derivative there.
+        output_gradients: the gradients of an example's loss with respect to `outputs`.
+
+    Returns:
+        What `activation_measures` returns and, `[layers]` each, `activation_inputs`, a
+        histogram; `activation_slope`, the mean derivative; and
+        `activation_gradient_rms`.
+    """
+    return activation_measures([[output] for output in outputs], ranges) | {
+        ACTIVATION_INPUTS: measure_each(histogram, inputs),
+        ACTIVATION_SLOPE: measure_each(mean, slopes),
+        ACTIVATION_GRADIENT: measure_each(rms, output_gradients),
+    }

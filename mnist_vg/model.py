@@ -1,8 +1,17 @@
 """The network under study: dense layers named `layer1` … `layerN`."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 import tensorflow as tf
+
+from mnist_vg.layers import replaced
+from mnist_vg.scenarios import NORMALIZATIONS, OUTPUTS, PARAMETRIC_RELU, parse_initializer
+
+PARAMETRIC_RELU_SLOPE = 0.25
+"""A parametric ReLU's slope below zero before training: He et al. 2015, section 2.1."""
 
 
 @keras.saving.register_keras_serializable("mnist_vg")
@@ -12,23 +21,31 @@ class Model(keras.Model):
     With the defaults this is the tutorial's seven-layer network (the input counts
     as a layer): five hidden layers of 10 units and ten logits, Glorot uniform
     kernels (Glorot and Bengio 2010, eq. 16) and zero biases. It maps float
-    `[batch, input_size]` to logits `[batch, label_size]`.
+    `[batch, input_size]` to logits `[batch, label_size]`, or `[batch, 1]` with a
+    sigmoid output.
 
     Args:
         input_size: values of an example.
         label_size: classes.
-        activation: of the hidden layers; a name that Keras knows or a function.
+        activation: of the hidden layers; a name that Keras knows, a function, or
+            "parametric_relu", a slope to train for each unit (He et al. 2015, eq. 1).
             Keras' leaky ReLU has the slope 0.2.
         num_layers: dense layers, the one of the logits included.
         hidden_size: units of a hidden layer.
-        kernel_initializer: a name that Keras knows or a `keras.initializers`
-            instance. Every layer draws for itself: an instance serves as a recipe.
+        kernel_initializer: a name that Keras knows, with arguments if any
+            (`random_normal(stddev=1)`), or a `keras.initializers` instance. Every
+            layer draws for itself: an instance serves as a recipe.
         normalization: "none", "batch" (Ioffe and Szegedy 2015, section 3.2) or
             "layer" (Ba et al. 2016), between a hidden layer's sum and its activation.
         skip_connections: add a hidden layer's input to its output where the sizes
             agree (He et al. 2016, eq. 1).
         seed: decides the initial kernels, a different draw for each layer.
             None draws one at random.
+        output: "softmax" for a logit a class; "sigmoid" for one logit, of the second
+            of two classes; "sigmoid_twice" for a sigmoid unit before that one.
+        output_initializer: of the kernels of the output, None for the others'.
+        shared_initializer: one draw for all layers, as one instance of a Keras 3
+            initializer gives, so that layers of one shape start alike.
 
     Raises:
         ValueError: Keras does not know a name, or sizes do not fit.
@@ -46,6 +63,9 @@ class Model(keras.Model):
         skip_connections=False,
         seed=None,
         name="model",
+        output="softmax",
+        output_initializer=None,
+        shared_initializer=False,
     ):
         self._arguments = {
             "input_size": input_size,
@@ -58,47 +78,57 @@ class Model(keras.Model):
             "skip_connections": skip_connections,
             "seed": seed,
             "name": name,
+            "output": output,
+            "output_initializer": output_initializer,
+            "shared_initializer": shared_initializer,
         }
-        if normalization not in _NORMALIZATIONS:
-            raise ValueError(
-                f"normalization: {normalization!r} is not one of {', '.join(_NORMALIZATIONS)}"
-            )
+        _check_choice("normalization", normalization, NORMALIZATIONS)
+        _check_choice("output", output, OUTPUTS)
+        if output != "softmax" and label_size != 2:
+            raise ValueError(f"output: {output!r} tells 2 classes apart, not {label_size}")
         layer_seeds = np.random.SeedSequence(seed).generate_state(num_layers)
+        output_layers = 2 if output == "sigmoid_twice" else 1
 
         def dense(number, units, activation=None):
+            in_output = number > num_layers - output_layers and output_initializer is not None
+            initializer = output_initializer if in_output else kernel_initializer
+            layer_seed = layer_seeds[0 if shared_initializer else number - 1]
             return keras.layers.Dense(
                 units,
                 activation=activation,
-                kernel_initializer=_own_draw(kernel_initializer, int(layer_seeds[number - 1])),
+                kernel_initializer=_own_draw(initializer, int(layer_seed)),
                 name=f"layer{number}",
             )
 
         inputs = keras.Input((input_size,), name="input")
         hidden = inputs
-        for number in range(1, num_layers):
-            if normalization == "none":
-                output = dense(number, hidden_size, activation)(hidden)
+        for number in range(1, num_layers - output_layers + 1):
+            if normalization == "none" and activation != PARAMETRIC_RELU:
+                outputs = dense(number, hidden_size, activation)(hidden)
             else:
-                output = dense(number, hidden_size)(hidden)
-                output = _NORMALIZATIONS[normalization](name=f"layer{number}_normalization")(output)
-                output = keras.layers.Activation(activation, name=f"layer{number}_activation")(
-                    output
-                )
-            if skip_connections and output.shape == hidden.shape:
-                output = keras.layers.Add(name=f"layer{number}_skip")([hidden, output])
-            hidden = output
-        logits = dense(num_layers, label_size)(hidden)
+                outputs = dense(number, hidden_size)(hidden)
+                if normalization != "none":
+                    normalize = _NORMALIZATIONS[normalization]
+                    outputs = normalize(name=f"layer{number}_normalization")(outputs)
+                outputs = _activation_layer(activation, f"layer{number}_activation")(outputs)
+            if skip_connections and outputs.shape == hidden.shape:
+                outputs = keras.layers.Add(name=f"layer{number}_skip")([hidden, outputs])
+            hidden = outputs
+        if output == "sigmoid_twice":
+            hidden = dense(num_layers - 1, 1, "sigmoid")(hidden)
+        logits = dense(num_layers, label_size if output == "softmax" else 1)(hidden)
         super().__init__(inputs, logits, name=name)
 
     def get_config(self):
         """The arguments that make this model again."""
         return {
             **self._arguments,
-            "activation": keras.activations.serialize(
-                keras.activations.get(self._arguments["activation"])
+            "activation": _serialized(keras.activations, self._arguments["activation"]),
+            "kernel_initializer": _serialized(
+                keras.initializers, self._arguments["kernel_initializer"]
             ),
-            "kernel_initializer": keras.initializers.serialize(
-                keras.initializers.get(self._arguments["kernel_initializer"])
+            "output_initializer": _serialized(
+                keras.initializers, self._arguments["output_initializer"]
             ),
         }
 
@@ -127,8 +157,33 @@ class Model(keras.Model):
         return [layer for layer in self.layers if isinstance(layer, keras.layers.Dense)]
 
 
+    @property
+    def activation_layers(self) -> list[keras.layers.Layer]:
+        """The layer that applies each hidden layer's activation: itself, or one behind it."""
+        named = {layer.name: layer for layer in self.layers}
+        return [named.get(f"{layer.name}_activation", layer) for layer in self.dense_layers[:-1]]
+
+    @contextlib.contextmanager
+    def tapped(self) -> Iterator[list[tuple[tf.Tensor, tf.Tensor]]]:
+        """Within the context, a call puts what goes into each activation, and comes out, here."""
+        taps: list[tuple[tf.Tensor, tf.Tensor]] = []
+
+        def tap(apply):
+            def tapping(values):
+                taps.append((values, apply(values)))
+                return taps[-1][1]
+
+            return tapping
+
+        with contextlib.ExitStack() as stack:
+            for layer in self.activation_layers:
+                # A parametric ReLU is its own function.
+                part = "activation" if hasattr(layer, "activation") else "call"
+                stack.enter_context(replaced(layer, part, tap(getattr(layer, part))))
+            yield taps
+
+
 _NORMALIZATIONS = {
-    "none": None,
     "batch": keras.layers.BatchNormalization,
     "layer": keras.layers.LayerNormalization,
 }
@@ -140,11 +195,30 @@ def _box(node_name):
     return scope.removesuffix("_1") + slash + rest
 
 
+def _check_choice(argument, given, allowed):
+    if given not in allowed:
+        raise ValueError(f"{argument}: {given!r} is not one of {', '.join(allowed)}")
+
+
+def _activation_layer(activation, name):
+    if activation == PARAMETRIC_RELU:
+        slope = keras.initializers.Constant(PARAMETRIC_RELU_SLOPE)
+        return keras.layers.PReLU(alpha_initializer=slope, name=name)
+    return keras.layers.Activation(activation, name=name)
+
+
+def _serialized(module, given):
+    return given if given is None or isinstance(given, str) else module.serialize(given)
+
+
 def _own_draw(initializer, seed):
     """A copy of the initializer with a seed of its own.
 
     One instance, or one integer seed, would give equal-shaped layers equal values.
     """
+    if isinstance(initializer, str):
+        name, arguments = parse_initializer(initializer)
+        initializer = {"class_name": name, "config": arguments}
     recipe = keras.initializers.get(initializer)
     config = recipe.get_config() if isinstance(recipe, keras.initializers.Initializer) else {}
     if "seed" not in config:

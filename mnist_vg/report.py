@@ -62,7 +62,7 @@ class Display:
             self._start(scenario, block.step)
         if self._console.is_terminal:
             self._advance(scenario, block)
-        elif block.measures is not None:
+        elif block.tables is not None:
             self._console.print(
                 f"Iteration {block.step} of {scenario.iterations}, loss: {block.loss:.3f}, "
                 f"train accuracy: {block.accuracy:.2%}",

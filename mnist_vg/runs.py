@@ -21,14 +21,23 @@ import filelock
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.scenarios import Scenario
-from mnist_vg.tags import ACTIVATION_MEAN, GRADIENT_MEAN_ABS, LAYER_GROUPS
+from mnist_vg.scenarios import Scenario, setting_fields
+from mnist_vg.tags import (
+    ACTIVATION_MEAN,
+    DECISION_AXIS,
+    DECISION_POINTS,
+    DECISION_PROBABILITY,
+    GRADIENT_MEAN_ABS,
+    LAYER_GROUPS,
+)
 
 RUN_FILE = "run.json"
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK_FILE = "run.lock"
 EVENT_SUFFIX = ".mnist_vg"
 """Ends the names of this program's event files, so that it never touches another's."""
+ARRAYS_PLUGIN = "mnist_vg"
+"""Marks arrays in an event file that are for this program alone."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +102,10 @@ class Run:
             slash: scalars float64 `[records, layers]`, histograms float64 `[records,
             layers, 30, 3]` of left edge, right edge and count. NaN stands where a
             record lacks a number. `layers` and, where activations were recorded,
-            `activation_layers` name the columns of the tables.
+            `activation_layers` name the columns of the tables. A full record of the
+            trainer's has tiny kernels whole: `kernels/layer1` `[records, inputs, units]`.
         """
-        points: dict[str, dict[int, np.ndarray]] = {}
-        for step, tag, value in read_events(self.folder):
-            points.setdefault(tag, {})[step] = value
+        points = {tag: at for tag, at in self._points.items() if tag not in _DECISION.values()}
         steps = sorted(set().union(*points.values())) if points else []
         columns = {
             tag: np.stack([np.asarray(at.get(step, np.full_like(some, np.nan))) for step in steps])
@@ -106,7 +114,32 @@ class Run:
         }
         return {"step": np.array(steps, np.int64), **_join_layers(columns)}
 
+    @property
+    def decision(self) -> dict[str, np.ndarray] | None:
+        """What a finished network of two inputs and two classes says of the plane.
 
+        Returns:
+            `axis` `[grid]`, the values of either input; `probability` `[grid, grid]`, of
+            the second class, a row for each value of the second input; `points`
+            `[examples, 3]`, what it was trained on, and the class. None of other runs.
+        """
+        if not set(_DECISION.values()) <= self._points.keys():
+            return None
+        return {name: next(iter(self._points[tag].values())) for name, tag in _DECISION.items()}
+
+    @cached_property
+    def _points(self):
+        points: dict[str, dict[int, np.ndarray]] = {}
+        for step, tag, value in read_events(self.folder):
+            points.setdefault(tag, {})[step] = value
+        return points
+
+
+_DECISION = {
+    "axis": DECISION_AXIS,
+    "probability": DECISION_PROBABILITY,
+    "points": DECISION_POINTS,
+}
 _SAVED = ("status", "settings", "dataset", "versions", "seconds", "results")
 
 
@@ -140,8 +173,11 @@ def event_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*tfevents*{EVENT_SUFFIX}"))
 
 
+_READ_PLUGINS = ("scalars", "histograms", ARRAYS_PLUGIN)
+
+
 def read_events(folder: Path) -> Iterator[tuple[int, str, np.ndarray]]:
-    """Yield `(step, tag, value)` of each scalar and histogram, in the order of writing.
+    """Yield `(step, tag, value)` of each scalar, histogram and array, in the order of writing.
 
     A record that is cut short, as a killed run leaves, ends its file.
     """
@@ -159,7 +195,7 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, np.ndarray]]:
                 break
             event = Event.FromString(reader.record())
             for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name in ("scalars", "histograms"):
+                if value.metadata.plugin_data.plugin_name in _READ_PLUGINS:
                     yield (
                         event.step,
                         value.tag,
@@ -277,10 +313,13 @@ def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | No
 
 
 def _check_same_settings(run, scenario):
+    # A run of an earlier version lacks later settings, which then were as by default.
+    defaults = {field.name: field.default for field in setting_fields()}
+    settings = defaults | run.settings
     differing = [
-        f"{key} {run.settings.get(key)!r} and not {value!r}"
+        f"{key} {settings[key]!r} and not {value!r}"
         for key, value in scenario.settings().items()
-        if run.settings.get(key) != value
+        if settings[key] != value
     ]
     if differing:
         raise UsageError(

@@ -1,5 +1,6 @@
 """Scenarios: everything that decides a run, checked before anything starts."""
 
+import ast
 import dataclasses
 import difflib
 import math
@@ -27,7 +28,23 @@ OPTIMIZERS = tuple(
     "adadelta adafactor adagrad adam adamax adamw ftrl lion muon nadam rmsprop "
     "schedulefreeadamw sgd".split()
 )
+INITIALIZER_ARGUMENTS = {
+    "constant": ("value",),
+    "identity": ("gain",),
+    "normal": ("mean", "stddev"),
+    "orthogonal": ("gain",),
+    "random_normal": ("mean", "stddev"),
+    "random_uniform": ("minval", "maxval"),
+    "truncated_normal": ("mean", "stddev"),
+    "uniform": ("minval", "maxval"),
+    "variance_scaling": ("scale", "mode", "distribution"),
+}
 NORMALIZATIONS = ("none", "batch", "layer")
+OUTPUTS = ("softmax", "sigmoid", "sigmoid_twice")
+MEASURES = ("default", "full")
+WITH_MOMENTUM = ("sgd", "rmsprop")
+PARAMETRIC_RELU = "parametric_relu"
+"""An activation with a slope of its own to train for each unit, so no Keras function."""
 
 
 def nearest(given: str, allowed) -> str:
@@ -51,6 +68,54 @@ def _name_of(allowed):
     return check
 
 
+_check_initializer_name = _name_of(KERNEL_INITIALIZERS)
+
+
+def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
+    """Name and arguments of an initializer: `he_normal`, `random_normal(stddev=1)`.
+
+    Raises:
+        ValueError: Keras does not know the name or an argument, or one is no plain
+            value; the message tells which.
+    """
+    try:
+        node = ast.parse(str(text), mode="eval").body
+        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+        name, given = call.func.id, {key.arg: ast.literal_eval(key.value) for key in call.keywords}
+    except (SyntaxError, ValueError, AttributeError):
+        name, call, given = str(text), ast.Call(None, [], []), {}
+    name = _check_initializer_name(name)
+    allowed = INITIALIZER_ARGUMENTS.get(name, ())
+    if call.args or not given.keys() <= set(allowed):
+        raise ValueError(f"has wrong arguments; {_signature(name)}")
+    for key, value in given.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key in ("mode", "distribution"):
+            fits = isinstance(value, str)
+        else:
+            fits = number and math.isfinite(value)
+        if not fits:
+            raise ValueError(f"has a wrong {key}; {_signature(name)}, finite numbers or words")
+    return name, {k: v if isinstance(v, str) else float(v) for k, v in given.items()}
+
+
+def _signature(name):
+    allowed = INITIALIZER_ARGUMENTS.get(name)
+    return f"{name} takes {', '.join(f'{a}=…' for a in allowed) if allowed else 'none'}"
+
+
+def _initializer(value):
+    if not isinstance(value, str):
+        raise ValueError("must be a name, with arguments if any: random_normal(stddev=1)")
+    name, arguments = parse_initializer(value)
+    listed = ", ".join(f"{key}={argument!r}" for key, argument in arguments.items())
+    return f"{name}({listed})" if arguments else name
+
+
+def _optional(check):
+    return lambda value: None if value is None else check(value)
+
+
 def _integer(minimum):
     def check(value):
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
@@ -61,11 +126,16 @@ def _integer(minimum):
 
 
 def _positive(value):
-    if value is None:
-        return None
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise ValueError("must be a positive finite number")
+    return float(value)
+
+
+def _momentum(value):
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0 <= value < 1:
+        raise ValueError("must be a number from 0 up to, not including, 1")
     return float(value)
 
 
@@ -84,7 +154,10 @@ def _file_name(value):
 def _dataset_name(value):
     # A TFDS name may carry a configuration and a version: `emnist/letters:3.1.0`.
     if not isinstance(value, str) or not re.fullmatch(r"\w+(/[\w.+-]+)?(:\d[\d.*]*)?", value):
-        raise ValueError("must be the name of a TensorFlow Datasets image set, such as mnist")
+        raise ValueError(
+            "must be circles, close_circles, digits or the name of a TensorFlow Datasets image "
+            "set, such as mnist"
+        )
     return value
 
 
@@ -100,8 +173,10 @@ class Scenario:
     sigmoid network of the tutorial "The Vanishing Gradient Problem" (Great
     Learning; first published by Adventures in Machine Learning, 2018).
 
-    `learning_rate=None` is the optimizer's own default; `global_clipnorm=None`
-    does not clip. `name` defaults to the activation's.
+    `learning_rate=None` and `momentum=None` are the optimizer's own default;
+    `global_clipnorm=None` does not clip; `output_initializer=None` is
+    `kernel_initializer`. `name` defaults to the activation's. An initializer may have
+    arguments: `random_normal(stddev=1)`.
 
     Raises:
         UsageError: a field's value is not allowed; the line names the field, the
@@ -111,28 +186,56 @@ class Scenario:
     name: str = dataclasses.field(
         default="", metadata={"check": _file_name, "help": "name of the run and of its folder"}
     )
-    dataset: str = _setting("mnist", _dataset_name, "TensorFlow Datasets image set")
+    dataset: str = _setting(
+        "mnist", _dataset_name, "TensorFlow Datasets image set, or circles, close_circles, digits"
+    )
     num_layers: int = _setting(6, _integer(1), "dense layers, the one of the logits included")
     hidden_size: int = _setting(10, _integer(1), "units of a hidden layer")
-    activation: str = _setting("sigmoid", _name_of(ACTIVATIONS), "activation of the hidden layers")
+    activation: str = _setting(
+        "sigmoid", _name_of((*ACTIVATIONS, PARAMETRIC_RELU)), "activation of the hidden layers"
+    )
+    output: str = _setting(
+        "softmax",
+        _name_of(OUTPUTS),
+        "softmax; for two classes also sigmoid, or sigmoid_twice, one more unit before it",
+    )
     kernel_initializer: str = _setting(
-        "glorot_uniform", _name_of(KERNEL_INITIALIZERS), "initializer of the kernels"
+        "glorot_uniform", _initializer, "initializer of the kernels; random_normal(stddev=1)"
+    )
+    output_initializer: str | None = _setting(
+        None, _optional(_initializer), "initializer of the output's kernels; default: the others'"
+    )
+    shared_initializer: bool = _setting(
+        False, _flag, "one draw for all layers, as from one shared Keras 3 initializer"
     )
     normalization: str = _setting(
         "none", _name_of(NORMALIZATIONS), "before each activation: none, batch or layer"
     )
     skip_connections: bool = _setting(False, _flag, "add each hidden layer's input to its output")
     optimizer: str = _setting("adam", _name_of(OPTIMIZERS), "Keras optimizer")
-    learning_rate: float | None = _setting(None, _positive, "default: the optimizer's own")
+    learning_rate: float | None = _setting(
+        None, _optional(_positive), "default: the optimizer's own"
+    )
+    momentum: float | None = _setting(
+        None, _optional(_momentum), "of sgd or rmsprop; default: the optimizer's own"
+    )
     global_clipnorm: float | None = _setting(
-        None, _positive, "clip the norm of all gradients together; default: no clipping"
+        None, _optional(_positive), "clip the norm of all gradients together; default: no clipping"
     )
     iterations: int = _setting(2500, _integer(1), "optimizer updates")
     batch_size: int = _setting(30, _integer(1), "examples an update")
+    partial_batches: bool = _setting(
+        False, _flag, "end an epoch with the batch that is left, not go on into the next epoch"
+    )
     log_every: int = _setting(200, _integer(1), "updates between two records")
+    measures: str = _setting(
+        "default", _name_of(MEASURES), "what is recorded: default, or full for much more"
+    )
     seed: int = _setting(0, _integer(0), "decides initial weights and batches")
     about: str = dataclasses.field(default="", compare=False)
-    """What the scenario is known for and where that is from; not a setting."""
+    """What the scenario is expected to show; not a setting."""
+    source: str = dataclasses.field(default="", compare=False)
+    """Where the experiment is from; not a setting."""
 
     def __post_init__(self):
         for field in setting_fields():
@@ -144,52 +247,40 @@ class Scenario:
             except ValueError as error:
                 raise UsageError(f"{field.name}: {value!r} {error}") from None
             object.__setattr__(self, field.name, checked)
+        if self.momentum is not None and self.optimizer not in WITH_MOMENTUM:
+            raise UsageError(
+                f"momentum: {self.momentum} is nothing that {self.optimizer} has; "
+                f"use {' or '.join(WITH_MOMENTUM)}, or leave it out"
+            )
+        if self.output == "sigmoid_twice" and self.num_layers < 2:
+            raise UsageError("output: 'sigmoid_twice' needs num_layers of 2 or more")
+
+    def with_seed(self, seed: int) -> "Scenario":
+        """The same recipe under another seed, named after both."""
+        return dataclasses.replace(self, seed=seed, name=f"{self.name}-seed{seed}")
+
+    def structure(self) -> tuple:
+        """What the compiled program depends on: equal ones train in one program."""
+        return tuple(v for key, v in self.settings().items() if key not in _VALUES_ONLY)
 
     def settings(self) -> dict[str, Any]:
         """The settings as plain values, in the order of the fields, `about` left out."""
         return {field.name: getattr(self, field.name) for field in setting_fields()}
 
 
+_VALUES_ONLY = (
+    "name",
+    "kernel_initializer",
+    "output_initializer",
+    "shared_initializer",
+    "learning_rate",
+    "iterations",
+    "log_every",
+    "seed",
+)
+"""Settings that decide values of variables, or how often the program is called."""
+
+
 def setting_fields() -> list[dataclasses.Field]:
     """The dataclass fields of `Scenario` that decide a run."""
     return [field for field in dataclasses.fields(Scenario) if "check" in field.metadata]
-
-
-_TUTORIAL = "The seven-layer MNIST network of the tutorial The Vanishing Gradient Problem: "
-
-SUITES: dict[str, tuple[Scenario, ...]] = {
-    "tutorial": (
-        Scenario(
-            activation="sigmoid",
-            about=_TUTORIAL + "each sigmoid passes on at most a quarter of the gradient, and "
-            "almost nothing reaches layer 1.",
-        ),
-        Scenario(
-            activation="relu",
-            about=_TUTORIAL + "ReLU's slope is 1 or 0, so the gradient reaches every layer, "
-            "through the units that are on.",
-        ),
-        Scenario(
-            activation="leaky_relu",
-            about=_TUTORIAL
-            + "a slope of 0.2 for negative inputs keeps every unit's gradient alive.",
-        ),
-    ),
-}
-"""Named lists of scenarios."""
-
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario for suite in SUITES.values() for scenario in suite
-}
-"""Every named scenario, by its name."""
-
-
-def find_scenario(name: str) -> Scenario:
-    """The named scenario.
-
-    Raises:
-        UsageError: no scenario has this name; the line gives the nearest ones.
-    """
-    if name not in SCENARIOS:
-        raise UsageError(f"scenario: {name!r} is not known; {nearest(name, SCENARIOS)}")
-    return SCENARIOS[name]

@@ -1,12 +1,13 @@
 """The logging module: writes a run's event file through `tf.summary`."""
 
 import contextlib
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.histogram import metadata as histogram_metadata
@@ -14,6 +15,7 @@ from tensorboard.plugins.hparams import api as hp
 from tensorboard.plugins.hparams import api_pb2 as hparams_api_pb2
 from tensorboard.plugins.hparams import summary as hparams_session
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
+from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
@@ -79,6 +81,7 @@ class EventLog:
         step: int,
         scalars: Mapping[str, float],
         tables: Iterable[tuple[Sequence[str], Mapping]] = (),
+        arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Write one record.
 
@@ -87,6 +90,7 @@ class EventLog:
             scalars: tag to value.
             tables: names of layers, the one nearest the input first, with what
                 `measures` returned of them at that step, as NumPy arrays.
+            arrays: tag to array, for `Run` to read; TensorBoard passes them over.
         """
         summary = Summary()
         for tag, value in scalars.items():
@@ -97,13 +101,22 @@ class EventLog:
             for number, layer in enumerate(layers):
                 for group, measured in measures.items():
                     _add_layer(summary, layer_tag(group, layer), group, measured, number)
+        for tag, array in (arrays or {}).items():
+            summary.value.append(_array_value(tag, array))
         self._write(step, summary)
         self._flush()
 
-    def conclude(self, step: int, results: Mapping) -> None:
-        """Write the end of a run: its result as a text card, success for the HParams tab."""
+    def conclude(self, step: int, results: Mapping, pictures: Mapping[str, bytes]) -> None:
+        """Write the end of a run.
+
+        Args:
+            step: of the newest record.
+            results: what came out, for a text card; the HParams tab is told of success.
+            pictures: tag to PNG, for the Images tab.
+        """
         self._write(
             step,
+            Summary(value=[_picture_value(tag, png) for tag, png in pictures.items()]),
             text_pb("result", _markdown_table(results)),
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )
@@ -164,6 +177,21 @@ def _histogram_value(tag, min, max, counts):
         metadata=histogram_metadata.create_summary_metadata(display_name=None, description=None),
         tensor=tensor_util.make_tensor_proto(buckets, dtype=np.float64),
     )
+
+
+def _array_value(tag, array):
+    metadata = SummaryMetadata(plugin_data={"plugin_name": runs.ARRAYS_PLUGIN})
+    tensor = tensor_util.make_tensor_proto(array, dtype=np.float32)
+    return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
+
+
+def _picture_value(tag, png):
+    width, height = struct.unpack(">II", png[16:24])  # A PNG's header chunk comes first.
+    parts = [str(width).encode(), str(height).encode(), png]
+    metadata = image_metadata.create_summary_metadata(
+        display_name=None, description=None, converted_to_tensor=True
+    )
+    return Summary.Value(tag=tag, metadata=metadata, tensor=tensor_util.make_tensor_proto(parts))
 
 
 def _layout():

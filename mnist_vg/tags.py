@@ -10,26 +10,42 @@ GRADIENT_MEAN_ABS = "gradient_mean_abs"
 UPDATE_RATIO = "update_ratio"
 ACTIVATION_MEAN = "activation_mean"
 NONFINITE = ("gradient_nonfinite", "weight_nonfinite")
-HISTOGRAMS = ("gradients", "weights", "activations")
+ACTIVATION_INPUTS = "activation_inputs"
+ACTIVATION_SLOPE = "activation_slope"
+ACTIVATION_GRADIENT = "activation_gradient_rms"
+BACKPROPAGATED = "backpropagated_rms"
+HISTOGRAMS = ("gradients", "weights", "activations", ACTIVATION_INPUTS)
 LAYER_GROUPS = (
     GRADIENT_MEAN_ABS,
     *NONFINITE,
-    "gradient_norm",
+    "gradient_mean",
     "gradient_std",
+    "gradient_norm",
     "gradient_zeros",
     "gradient_nonfinite_share",
     "gradient_clipped_mean_abs",
     "gradient_clipped_norm",
-    "weight_norm",
+    "weight_mean",
     "weight_std",
+    "weight_norm",
     UPDATE_RATIO,
+    BACKPROPAGATED,
     ACTIVATION_MEAN,
     "activation_std",
     "activation_dead",
     "activation_saturated",
+    ACTIVATION_SLOPE,
+    ACTIVATION_GRADIENT,
     *HISTOGRAMS,
 )
 """What stands before the first slash of a tag that ends in a layer's name."""
+
+KERNELS = "kernels"
+"""Group of the whole kernels of tiny layers, which TensorBoard does not show."""
+DECISION_AXIS = "decision/axis"
+DECISION_POINTS = "decision/points"
+DECISION_PROBABILITY = "decision/probability"
+GRADIENT_PROFILE = "figures/gradient_profile"
 
 
 def layer_tag(group: str, layer: str) -> str:

@@ -12,12 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.datasets import Split
+from mnist_vg.datasets import Dataset, Split
 from mnist_vg.errors import UsageError
-from mnist_vg.measures import layer_measures
+from mnist_vg.layers import activation_range
+from mnist_vg.measures import layer_measures, measure_each, rms, signal_measures
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
 from mnist_vg.scenarios import Scenario
+from mnist_vg.tags import BACKPROPAGATED
 
 BLOCK_STEPS = 256
 """Steps in one call of the compiled function, at most: its indices have one shape."""
@@ -25,6 +27,9 @@ BLOCK_STEPS = 256
 BLOCK_SECONDS = 0.25
 """How long a block may take: Python sees Ctrl-C between blocks only."""
 
+
+TINY = 2**8
+"""Weights of a kernel up to which a full record holds it whole."""
 
 EVALUATION_BATCH = 10_000
 """Examples scored at once: the MNIST test split in one go, larger sets in bounded memory."""
@@ -36,8 +41,16 @@ class Block(NamedTuple):
     step: int
     loss: float
     accuracy: float
-    measures: dict | None
-    """`layer_measures` of the gradient applied at `step`, as arrays, where a record is due."""
+    tables: list[tuple[list[str], dict]] | None
+    """Where a record is due, names of layers with their measures, as arrays: of every
+    layer's gradient applied at `step`, and, in full, of every hidden layer's signals."""
+    kernels: dict[str, np.ndarray]
+    """With a full record, the kernels of up to `TINY` weights that it was taken at."""
+
+    @property
+    def measures(self) -> dict | None:
+        """`layer_measures` of the gradient applied at `step`."""
+        return self.tables and self.tables[0][1]
 
 
 @functools.lru_cache(maxsize=4)
@@ -47,26 +60,57 @@ def _shuffle(seed: int, epoch: int, examples: int) -> np.ndarray:
     return np.random.default_rng(sequence).permutation(examples).astype(np.int32)
 
 
-def batch_indices(seed: int, examples: int, batch_size: int, first: int, last: int) -> np.ndarray:
+def batch_indices(
+    seed: int, examples: int, batch_size: int, first: int, last: int, partial: bool = False
+) -> np.ndarray:
     """Which examples the steps `first` … `last` take, int32 `[steps, batch_size]`.
 
-    Each epoch is a new shuffle without replacement, and epochs are joined: a batch
-    at an epoch's end goes on into the next, so all are full and no example is left
-    out. A function of its arguments alone: every scenario of one seed sees the same
+    Each epoch is a new shuffle without replacement. Epochs are joined: a batch at an
+    epoch's end goes on into the next, so all are full and no example is left out. With
+    `partial` an epoch ends with the batch that is left, `examples % batch_size` of
+    them, as in Keras' `fit`; what follows them in such a row means nothing.
+
+    A function of its arguments alone: every scenario of one seed sees the same
     batches, and a resumed run those that it would have seen.
     """
+    # Steps of an epoch of whole rows, or as if all epochs were one.
     positions = np.arange(first * batch_size, (last + 1) * batch_size)
-    epochs, offsets = np.divmod(positions, examples)
-    indices = np.empty(len(positions), np.int32)
+    length = -(-examples // batch_size) * batch_size if partial else examples
+    epochs, offsets = np.divmod(positions, length)
+    indices = np.zeros(len(positions), np.int32)
     for epoch in np.unique(epochs):
-        here = epochs == epoch
+        here = (epochs == epoch) & (offsets < examples)
         indices[here] = _shuffle(seed, int(epoch), examples)[offsets[here]]
     return indices.reshape(-1, batch_size)
 
 
+def make_model(scenario: Scenario, dataset: Dataset) -> Model:
+    """The scenario's network for a data set.
+
+    Raises:
+        ValueError: they do not fit each other.
+    """
+    return Model(
+        dataset.input_size,
+        dataset.label_size,
+        scenario.activation,
+        scenario.num_layers,
+        scenario.hidden_size,
+        kernel_initializer=scenario.kernel_initializer,
+        normalization=scenario.normalization,
+        skip_connections=scenario.skip_connections,
+        seed=scenario.seed,
+        output=scenario.output,
+        output_initializer=scenario.output_initializer,
+        shared_initializer=scenario.shared_initializer,
+    )
+
+
 def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
     """The scenario's Keras optimizer, at Keras' own defaults where it is silent."""
-    config = {"learning_rate": scenario.learning_rate, "global_clipnorm": scenario.global_clipnorm}
+    config = {
+        name: getattr(scenario, name) for name in ("learning_rate", "momentum", "global_clipnorm")
+    }
     return keras.optimizers.deserialize(
         {
             "class_name": scenario.optimizer,
@@ -75,15 +119,20 @@ def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
     )
 
 
-def _pixels(images):
-    return tf.cast(images, tf.float32) / 255
+def _scaled(inputs):
+    return tf.cast(inputs, tf.float32) / 255 if inputs.dtype == tf.uint8 else inputs
 
 
 def _loss_and_accuracy(logits, labels):
-    """Mean softmax cross-entropy and share of right answers."""
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    right = tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels
-    return tf.reduce_mean(loss), tf.reduce_mean(tf.cast(right, tf.float32))
+    """Mean cross-entropy and share of right answers; one logit is that of the second class."""
+    if logits.shape[-1] == 1:
+        logits = logits[:, 0]
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(labels, tf.float32), logits)
+        answers = tf.cast(logits > 0, labels.dtype)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+    return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(answers == labels, tf.float32))
 
 
 class Trainer:
@@ -95,6 +144,8 @@ class Trainer:
         examples: the training split.
         batch_size: examples a step.
         seed: decides the order of the examples.
+        partial_batches: see `batch_indices`.
+        full: whether a record is a full one.
     """
 
     def __init__(
@@ -104,13 +155,18 @@ class Trainer:
         examples: Split,
         batch_size: int,
         seed: int,
+        *,
+        partial_batches: bool = False,
+        full: bool = False,
     ):
         self.model = model
         self.optimizer = optimizer
         self.steps_done = 0
         self._batch_size = batch_size
+        self._partial = partial_batches
+        self._full = full
         self._seed = seed
-        self._images = tf.constant(examples.images)
+        self._inputs = tf.constant(examples.inputs)
         self._labels = tf.constant(examples.labels)
         variables = model.trainable_variables
         kernels = [layer.kernel for layer in model.dense_layers]
@@ -119,39 +175,81 @@ class Trainer:
         optimizer.build(self._packing.variables)
         position = {id(variable): i for i, variable in enumerate(variables)}
         self._kernel_positions = [position[id(kernel)] for kernel in kernels]
-        values = self._packing.unpack()
-        specs = [tf.TensorSpec(values[i].shape, tf.float32) for i in self._kernel_positions]
-        measure = tf.function(lambda *tensors: layer_measures(*tensors), autograph=False)
-        self._measure = measure.get_concrete_function(specs, specs)
+        self._names = [layer.name for layer in model.dense_layers]
         self._trace()
+
+    def restart(self, model: Model, optimizer: keras.optimizers.Optimizer, seed: int) -> None:
+        """Begin anew, bit for bit as a new trainer would, without compiling anything.
+
+        Args:
+            model: of the same structure, gives the initial values.
+            optimizer: of the same settings but the learning rate, not built yet.
+            seed: decides the order of the examples.
+        """
+        self.model.set_weights(model.get_weights())
+        self._packing.load()
+        optimizer.build(self._packing.variables)
+        for variable, fresh in zip(self.optimizer.variables, optimizer.variables, strict=True):
+            variable.assign(fresh)
+        self._seed = seed
+        self.steps_done = 0
 
     def _trace(self):
         # Traced by hand: TensorFlow would warn of a function that each trainer traces anew.
         def some(tensor):
             return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
 
+        self._batch_sizes = [self._batch_size]
+        left = len(self._labels) % self._batch_size
+        if self._partial and left:
+            self._batch_sizes.append(left)
+        self._measures = {size: self._traced_measures(size) for size in self._batch_sizes}
         block = tf.function(self._block, jit_compile=True, autograph=False)
         self._compiled_block = block.get_concrete_function(
-            tf.TensorSpec.from_tensor(self._images),
+            tf.TensorSpec.from_tensor(self._inputs),
             tf.TensorSpec.from_tensor(self._labels),
             tf.TensorSpec([BLOCK_STEPS, self._batch_size], tf.int32),
+            tf.TensorSpec([BLOCK_STEPS], tf.bool),
             tf.TensorSpec([], tf.int32),
             tf.TensorSpec([], tf.bool),
         )
         score = tf.function(self._score, autograph=False)
-        self._traced_score = score.get_concrete_function(some(self._images), some(self._labels))
+        self._traced_score = score.get_concrete_function(some(self._inputs), some(self._labels))
 
     def compile(self) -> None:
         """Compile the block, by running it for no step."""
-        self._run(self._indices(0, -1), 0, record=False)
+        self._run(0, -1, record=False)
 
     def advance(self, steps: int, record: bool) -> Block:
         """Train `steps` (1 … `BLOCK_STEPS`) more; with `record`, measure the last one."""
         last = self.steps_done + steps - 1
-        loss, accuracy, measures = self._run(self._indices(self.steps_done, last), steps, record)
+        loss, accuracy, measured = self._run(self.steps_done, last, record)
         self.steps_done += steps
-        measures = tf.nest.map_structure(lambda part: part.numpy(), measures) if record else None
-        return Block(last, float(loss), float(accuracy), measures)
+        tables, kernels = self._tables(measured) if record else (None, {})
+        return Block(last, float(loss), float(accuracy), tables, kernels)
+
+    def probability(self, inputs: np.ndarray) -> np.ndarray:
+        """Of the second of two classes, `[examples]`."""
+        logits = self.model(_scaled(tf.constant(inputs)), training=False)
+        if logits.shape[-1] == 1:
+            return tf.sigmoid(logits)[:, 0].numpy()
+        return tf.nn.softmax(logits)[:, 1].numpy()
+
+    def weights(self) -> tuple[list[tuple[list[str], dict]], dict[str, np.ndarray]]:
+        """What a full record holds of the present weights: tables and tiny kernels."""
+        kernels = [layer.kernel.value for layer in self.model.dense_layers]
+        measured = layer_measures(kernels, kernels, full=True)
+        measured = {key: part for key, part in measured.items() if key.startswith("weight")}
+        return self._tables({"layers": measured, "kernels": kernels})
+
+    def _tables(self, measured):
+        """What a record holds: the tables, and the kernels that are tiny."""
+        measured = tf.nest.map_structure(lambda part: part.numpy(), measured)
+        tables = [(self._names, measured["layers"])]
+        if "signals" in measured:
+            tables.append((self._names[:-1], measured["signals"]))
+        kernels = dict(zip(self._names, measured.get("kernels", []), strict=False))
+        return tables, {name: kernel for name, kernel in kernels.items() if kernel.size <= TINY}
 
     def evaluate(self, examples: Split) -> tuple[float, float]:
         """Mean loss and accuracy over a whole split, the last partial batch included."""
@@ -159,29 +257,34 @@ class Trainer:
         for start in range(0, len(examples.labels), EVALUATION_BATCH):
             batch = slice(start, start + EVALUATION_BATCH)
             score = self._traced_score(
-                tf.constant(examples.images[batch]), tf.constant(examples.labels[batch])
+                tf.constant(examples.inputs[batch]), tf.constant(examples.labels[batch])
             )
             scores.append([float(value) for value in score])
             sizes.append(len(examples.labels[batch]))
         loss, accuracy = np.average(scores, axis=0, weights=sizes)
         return float(loss), float(accuracy)
 
-    def _score(self, images, labels):
-        return _loss_and_accuracy(self.model(_pixels(images), training=False), labels)
+    def _score(self, inputs, labels):
+        return _loss_and_accuracy(self.model(_scaled(inputs), training=False), labels)
 
-    def _indices(self, first, last):
+    def _run(self, first, last, record):
+        steps = last - first + 1
         indices = np.zeros((BLOCK_STEPS, self._batch_size), np.int32)
-        indices[: last - first + 1] = batch_indices(
-            self._seed, len(self._labels), self._batch_size, first, last
+        indices[:steps] = batch_indices(
+            self._seed, len(self._labels), self._batch_size, first, last, self._partial
         )
-        return tf.constant(indices)
-
-    def _run(self, indices, steps, record):
+        steps_of_epoch = -(-len(self._labels) // self._batch_size)
+        ends_epoch = (first + np.arange(BLOCK_STEPS) + 1) % steps_of_epoch == 0
         return self._compiled_block(
-            self._images, self._labels, indices, tf.constant(steps), tf.constant(record)
+            self._inputs,
+            self._labels,
+            tf.constant(indices),
+            tf.constant(ends_epoch),
+            tf.constant(steps),
+            tf.constant(record),
         )
 
-    def _block(self, images, labels, indices, steps, record):
+    def _block(self, inputs, labels, indices, ends_epoch, steps, record):
         """`steps` steps in one compiled loop.
 
         Every step runs through the same loop body, whether measured or not, so that
@@ -189,44 +292,102 @@ class Trainer:
         """
         self._packing.load()
 
-        def body(i, loss, accuracy, measures):
-            batch_images = _pixels(tf.gather(images, indices[i]))
-            batch_labels = tf.gather(labels, indices[i])
-            values, gradients, loss, accuracy = self._gradients(batch_images, batch_labels)
-            measures = tf.cond(
-                record & (i == steps - 1),
-                lambda: self._measure(
-                    [gradients[k] for k in self._kernel_positions],
-                    [values[k] for k in self._kernel_positions],
-                ),
-                lambda: measures,
-            )
+        def body(i, loss, accuracy, measured):
+            values = self._packing.unpack()
+            due = record & (i == steps - 1)
+
+            def step(batch_size):
+                batch = indices[i][:batch_size]
+                examples = _scaled(tf.gather(inputs, batch)), tf.gather(labels, batch)
+                return self._step(values, *examples, due, measured)
+
+            whole, *left = self._batch_sizes
+            if left:
+                gradients, loss, accuracy, measured = tf.cond(
+                    ends_epoch[i], lambda: step(*left), lambda: step(whole)
+                )
+            else:
+                gradients, loss, accuracy, measured = step(whole)
             self.optimizer.apply(self._packing.pack(gradients), self._packing.variables)
-            return i + 1, loss, accuracy, measures
+            return i + 1, loss, accuracy, measured
 
         nothing = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), self._measure.structured_outputs
+            lambda spec: tf.zeros(spec.shape, spec.dtype),
+            self._measures[self._batch_size].structured_outputs,
         )
-        _, loss, accuracy, measures = tf.while_loop(
+        _, loss, accuracy, measured = tf.while_loop(
             lambda i, *_: i < steps, body, (0, 0.0, 0.0, nothing)
         )
         self._packing.store()
-        return loss, accuracy, measures
+        return loss, accuracy, measured
 
-    def _gradients(self, images, labels):
-        values = self._packing.unpack()
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+    def _step(self, values, inputs, labels, due, measured):
+        """Gradients, loss and accuracy of a batch; what was measured, anew where it is due."""
+        with contextlib.ExitStack() as stack:
+            tape = stack.enter_context(
+                tf.GradientTape(persistent=self._full, watch_accessed_variables=False)
+            )
+            taps = stack.enter_context(self.model.tapped()) if self._full else []
             tape.watch(values)
             logits, updates = self.model.stateless_call(
                 self._packing.model_values(values),
                 self.model.non_trainable_variables,
-                images,
+                inputs,
                 training=True,
             )
             loss, accuracy = _loss_and_accuracy(logits, labels)
         for variable, update in zip(self.model.non_trainable_variables, updates, strict=True):
             variable.assign(update)
-        return values, tape.gradient(loss, values), loss, accuracy
+        gradients = tape.gradient(loss, values)
+        signals = self._signals(tape, loss, logits, taps) if self._full else []
+        measured = tf.cond(
+            due,
+            lambda: self._measures[inputs.shape[0]](values, gradients, signals),
+            lambda: measured,
+        )
+        return gradients, loss, accuracy, measured
+
+    def _signals(self, tape, loss, logits, taps):
+        """Of each activation: input, output, slope, the loss' gradient to both; to the logits."""
+        batch_size = float(logits.shape[0])  # The gradient of an example's loss, not of the mean.
+        sums = [inputs for inputs, _ in taps]
+        outputs = [outputs for _, outputs in taps]
+        slopes = [tape.gradient(outputs, inputs) for inputs, outputs in taps]
+        back = [batch_size * g for g in tape.gradient(loss, [*sums, *outputs, logits])]
+        return [sums, outputs, slopes, back]
+
+    def _traced_measures(self, batch_size):
+        """The measures of a record, as a function of one batch size."""
+        values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
+        signals = []
+        if self._full:
+            hidden = [
+                tf.TensorSpec([batch_size, layer.output.shape[-1]], tf.float32)
+                for layer in self.model.activation_layers
+            ]
+            logits = tf.TensorSpec([batch_size, self.model.output_shape[-1]], tf.float32)
+            signals = [hidden, hidden, hidden, [*hidden, *hidden, logits]]
+        traced = tf.function(self._measure, autograph=False)
+        return traced.get_concrete_function(values, values, signals)
+
+    def _measure(self, values, gradients, signals):
+        kernel_gradients = [gradients[k] for k in self._kernel_positions]
+        clipnorm = self.optimizer.global_clipnorm
+        clipped = None
+        if self._full and clipnorm:
+            clipped = tf.clip_by_global_norm(gradients, clipnorm)[0]
+            clipped = [clipped[k] for k in self._kernel_positions]
+        weights = [values[k] for k in self._kernel_positions]
+        measured = {"layers": layer_measures(kernel_gradients, weights, clipped, full=self._full)}
+        if self._full:
+            inputs, outputs, slopes, back = signals
+            to_inputs, to_outputs = back[: len(inputs)], back[len(inputs) : -1]
+            measured["layers"][BACKPROPAGATED] = measure_each(rms, [*to_inputs, back[-1]])
+            ranges = [activation_range(layer) for layer in self.model.activation_layers]
+            measured["signals"] = signal_measures(outputs, ranges, inputs, slopes, to_outputs)
+            as_in_model = self._packing.model_values(values)
+            measured["kernels"] = [as_in_model[k] for k in self._kernel_positions]
+        return measured
 
 
 def run_blocks(trainer: Trainer, iterations: int, log_every: int) -> Iterator[Block]:

@@ -58,13 +58,13 @@ def data_dir(tmp_path_factory):
 def test_mnist_is_all_of_mnist(mnist):
     assert mnist.name == "mnist/3.0.1"
     assert (mnist.input_size, mnist.label_size) == (784, 10)
-    assert mnist.train.images.dtype == np.uint8
+    assert mnist.train.inputs.dtype == np.uint8
     np.testing.assert_array_equal(np.bincount(mnist.train.labels), TRAIN_COUNTS)
     np.testing.assert_array_equal(np.bincount(mnist.test.labels), TEST_COUNTS)
     assert mnist.chance == 0.1135
     # The published mean and standard deviation of MNIST's training pixels.
-    assert mnist.train.images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
-    assert mnist.train.images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
+    assert mnist.train.inputs.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+    assert mnist.train.inputs.std() / 255 == pytest.approx(0.3081, abs=5e-5)
 
 
 def test_the_cache_is_rebuilt_when_damaged(cache, data_dir):
@@ -75,7 +75,7 @@ def test_the_cache_is_rebuilt_when_damaged(cache, data_dir):
         for path in kept:
             path.write_bytes(damage(path.read_bytes()))
         again = load_tiny(data_dir)
-        np.testing.assert_array_equal(again.train.images, first.train.images)
+        np.testing.assert_array_equal(again.train.inputs, first.train.inputs)
         np.testing.assert_array_equal(again.test.labels, first.test.labels)
     assert sorted(cache.iterdir()) == kept
 
@@ -87,15 +87,15 @@ def test_a_bit_that_flipped_in_the_cache_is_seen(cache, data_dir):
         where = content.index(bytes([200] * 6))
         content[where] ^= 1
         path.write_bytes(content)
-    np.testing.assert_array_equal(load_tiny(data_dir).train.images, first.train.images)
+    np.testing.assert_array_equal(load_tiny(data_dir).train.inputs, first.train.inputs)
 
 
 def test_the_cache_is_what_is_read(cache, data_dir):
     load_tiny(data_dir)
     [train] = [path for path in cache.iterdir() if "train" in path.name]
     marked = np.full((6, 6), 7, np.uint8)
-    np.savez(train, images=marked, labels=np.zeros(6, np.int32))
-    np.testing.assert_array_equal(load_tiny(data_dir).train.images, marked)
+    np.savez(train, inputs=marked, labels=np.zeros(6, np.int32))
+    np.testing.assert_array_equal(load_tiny(data_dir).train.inputs, marked)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, data_dir):
@@ -112,8 +112,8 @@ def test_any_prepared_image_set_is_read(cache, data_dir):
     tiny = load_tiny(data_dir)
     assert tiny.name == "tiny_images/3.0.1"
     assert (tiny.input_size, tiny.label_size, tiny.chance) == (6, 2, 0.5)
-    np.testing.assert_array_equal(np.sort(tiny.train.images[:, 0]), [0, 40, 80, 120, 160, 200])
-    assert [image[0] // 40 % 2 for image in tiny.test.images] == tiny.test.labels.tolist()
+    np.testing.assert_array_equal(np.sort(tiny.train.inputs[:, 0]), [0, 40, 80, 120, 160, 200])
+    assert [image[0] // 40 % 2 for image in tiny.test.inputs] == tiny.test.labels.tolist()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def make_split(examples=200, pixels=12, labels=4, seed=0):
 
 def make_trainer(split, optimizer=None, **arguments):
     settings = {"activation": "tanh", "num_layers": 3, "hidden_size": 5, "seed": 1, **arguments}
-    model = Model(split.images.shape[1], int(split.labels.max()) + 1, **settings)
+    model = Model(split.inputs.shape[1], int(split.labels.max()) + 1, **settings)
     return Trainer(model, optimizer or keras.optimizers.Adam(), split, BATCH, seed=1)
 
 
@@ -33,7 +33,7 @@ def parameters(trainer):
 
 def batch(split, step, seed=1):
     [indices] = batch_indices(seed, len(split.labels), BATCH, step, step)
-    return split.images[indices] / 255, split.labels[indices]
+    return split.inputs[indices] / 255, split.labels[indices]
 
 
 @pytest.mark.parametrize("activation", twins.SLOPES)
@@ -141,7 +141,7 @@ def test_normalized_networks_with_skips_train_as_in_keras(normalization):
     twin = keras_twin(trainer, keras.optimizers.SGD(0.1))
     assert_trains_as(twin, trainer, split, steps=5)
     loss, accuracy = trainer.evaluate(split)
-    theirs = twin.evaluate(np.float32(split.images / 255), split.labels, verbose=0)
+    theirs = twin.evaluate(np.float32(split.inputs / 255), split.labels, verbose=0)
     assert loss == pytest.approx(theirs, rel=1e-3)
     assert 0 <= accuracy <= 1
 
@@ -198,7 +198,7 @@ def test_evaluation_leaves_no_example_out(monkeypatch):
     trainer = make_trainer(split)
     loss, accuracy = trainer.evaluate(split)
     weights = parameters(trainer)
-    images = split.images / 255
+    images = split.inputs / 255
     assert loss == pytest.approx(twins.cross_entropy(weights, images, split.labels, "tanh"))
     logits = twins.forward(weights, images, "tanh")[1][-1]
     assert accuracy == pytest.approx((logits.argmax(axis=1) == split.labels).mean())
