@@ -3,16 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 LOGDIR ?= logdir
 PORT ?= 6006
+SEEDS ?= 10
+EXPERIMENTS ?= .experiments
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint bench clean
+.PHONY: help setup train board test lint bench experiments clean
 
 help:  ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT)"
+	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS)"
 
 setup: $(INSTALLED)  ## Make the virtual environment and install everything into it
 
@@ -37,6 +39,17 @@ lint: $(INSTALLED)  ## Check style and docstrings
 
 bench: $(INSTALLED)  ## Measure against the usual ways of doing the same
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit; done
+
+# The longest first: two at a time, and they end together.
+SUITES := remedies initializers circles depth circles_uniform glorot2010
+.PHONY: $(SUITES)
+
+experiments: $(INSTALLED)  ## Train every suite under SEEDS seeds, and write docs/experiments.md
+	@$(MAKE) --no-print-directory -j2 $(SUITES)
+	@$(BIN)/python docs/experiments.py $(EXPERIMENTS) docs/experiments.md
+
+$(SUITES):
+	@$(BIN)/mnist-vg train $@ --seeds $(SEEDS) --logdir $(EXPERIMENTS)/$@
 
 clean:  ## Remove the virtual environment and caches; never LOGDIR
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

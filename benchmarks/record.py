@@ -38,11 +38,10 @@ def ways(folder: Path) -> dict:
     examples = datasets.load().train
     trainer = _common_tf.make_trainer(scenario, examples)
     trainer.compile()
-    measures = trainer.advance(1, record=True).measures
+    tables = trainer.advance(1, record=True).tables
     gradients = kernel_gradients(trainer.model, examples, scenario.batch_size)
     kernels = [layer.kernel for layer in trainer.model.dense_layers]
     log = EventLog(folder / "ours")
-    layers = [layer.name for layer in trainer.model.dense_layers]
     writer = tf.summary.create_file_writer(str(folder / "eager"))
 
     def eager():
@@ -51,7 +50,7 @@ def ways(folder: Path) -> dict:
         writer.flush()
 
     return {
-        "EventLog.record": lambda: log.record(0, SCALARS, [(layers, measures)]),
+        "EventLog.record": lambda: log.record(0, SCALARS, tables),
         "eager tf.summary": eager,
         "a step": lambda: trainer.advance(1, record=False),
         "a step that measures": lambda: trainer.advance(1, record=True),

@@ -42,14 +42,13 @@ def this_package(examples: Split) -> Way:
     scenario = Scenario(iterations=STEPS, batch_size=BATCH, log_every=LOG_EVERY)
     trainer = _common_tf.make_trainer(scenario, examples)
     trainer.compile()
-    layers = [layer.name for layer in trainer.model.dense_layers]
 
     def train(folder):
         log = EventLog(folder)
         for block in run_blocks(trainer, trainer.steps_done + STEPS, LOG_EVERY):
-            if block.measures is not None:
+            if block.tables is not None:
                 scalars = {"loss/train": block.loss, "accuracy/train": block.accuracy}
-                log.record(block.step, scalars, [(layers, block.measures)])
+                log.record(block.step, scalars, block.tables)
         log.close()
 
     return train

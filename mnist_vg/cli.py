@@ -18,7 +18,10 @@ from mnist_vg.scenarios import Scenario, setting_fields
 from mnist_vg.suites import SUITES, find_scenarios
 
 QUICK = {"iterations": 300, "log_every": 50}
-"""What `--quick` trains: the whole way through, in seconds."""
+"""What `--quick` trains at most: the whole way through, in seconds."""
+
+MANY = 10
+"""Runs beyond which each gets a line less."""
 
 
 @click.group(
@@ -59,6 +62,12 @@ def _setting_options(command):
 @cli.command()
 @click.argument("scenario", nargs=-1)
 @_setting_options
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Train each under so many seeds, one after the other [1]",
+)
 @click.option("--quick", is_flag=True, help="A smoke run of seconds, in a folder of its own.")
 @click.option(
     "--logdir", type=click.Path(path_type=Path), default="logdir", help="One folder a run [logdir]"
@@ -73,36 +82,36 @@ def _setting_options(command):
     default=CHECKPOINT_SECONDS,
     help=f"Time between two checkpoints [{CHECKPOINT_SECONDS:g}]",
 )
-def train(scenario, quick, logdir, **options):
+def train(scenario, seeds, quick, logdir, **options):
     """Train SCENARIOs, each into its own folder, and compare them.
 
-    Without one: sigmoid, relu and leaky_relu, the tutorial's three; or, with --activation
-    or --name, a network of your own. Options change the scenarios' settings. A run that was
-    killed goes on; a finished one is left alone.
+    A name is a scenario's or a suite's, as `mnist-vg list` has them. Without one: sigmoid, relu
+    and leaky_relu, the tutorial's three; or, with --activation or --name, a network of your own.
+    Options change the scenarios' settings. A run that was killed goes on; a finished one is left
+    alone.
     """
     from mnist_vg import report
 
     given = {field.name: options.pop(field.name) for field in setting_fields()}
     settings = {name: value for name, value in given.items() if value is not None}
     scenarios = _choose(scenario, settings, quick)
+    if seeds > 1:
+        scenarios = [s.with_seed(s.seed + more) for s in scenarios for more in range(seeds)]
     console = report.make_console()
     try:
-        with report.Display(console) as display:
+        with report.Display(console, brief=len(scenarios) > MANY) as display:
             done = list(train_all(scenarios, logdir, watch=display.watch, **options))
     except KeyboardInterrupt:
         raise click.Abort from None
-    for run in done:
-        if run.name not in display.watched:
-            console.print(f"{run.name}: nothing left to train (--overwrite trains it anew)")
+    found = [run.name for run in done if run.name not in display.watched]
+    for name in found if len(found) <= MANY else [f"{len(found)} of {len(done)} runs"]:
+        console.print(f"{name}: nothing left to train (--overwrite trains it anew)")
     console.print(report.comparison_table(done))
     click.echo(report.tensorboard_line(logdir))
 
 
 def _choose(names, settings, quick):
     """The scenarios to train: named ones, a new one, or the tutorial's three."""
-    changes = {**(QUICK if quick else {}), **settings}
-    if changes:
-        changes["about"] = ""  # It tells of the scenario as it was.
     if names:
         chosen = [scenario for name in names for scenario in find_scenarios(name)]
     elif "activation" in settings or "name" in settings:
@@ -111,9 +120,34 @@ def _choose(names, settings, quick):
         chosen = SUITES["tutorial"]
     if "name" in settings and len(chosen) > 1:
         raise UsageError(f"name: {settings['name']!r} is one name for {len(chosen)} scenarios")
-    if quick and "name" not in settings:
-        return [dataclasses.replace(s, name=f"{s.name}-quick", **changes) for s in chosen]
-    return [dataclasses.replace(s, **changes) for s in chosen]
+    return [_changed(scenario, settings, quick) for scenario in chosen]
+
+
+def _changed(scenario, settings, quick):
+    changes = dict(settings)
+    if quick:
+        shorter = {key: min(most, getattr(scenario, key)) for key, most in QUICK.items()}
+        changes = {"name": f"{scenario.name}-quick", **shorter, **changes}
+    # These tell of the scenario as it was.
+    return dataclasses.replace(
+        scenario, **changes, **({"about": "", "source": ""} if changes else {})
+    )
+
+
+@cli.command()
+@click.argument("logdir", type=click.Path(path_type=Path), default="logdir")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the pictures [LOGDIR/figures]"
+)
+def plot(logdir, out):
+    """Draw the runs in LOGDIR, as PNG and SVG.
+
+    What each figure needs is in the event files; a figure is drawn of the runs that have it.
+    """
+    from mnist_vg import figures, runs
+
+    for path in figures.save(figures.draw_all(runs.find_runs(logdir)), out or logdir / "figures"):
+        click.echo(path)
 
 
 @cli.command()

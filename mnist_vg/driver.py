@@ -30,7 +30,6 @@ from mnist_vg.tags import (
     DECISION_POINTS,
     DECISION_PROBABILITY,
     GRADIENT_FLOW,
-    GRADIENT_PROFILE,
     KERNELS,
     LOSS_TEST,
     LOSS_TRAIN,
@@ -122,18 +121,18 @@ def train_all(
     ahead = ThreadPoolExecutor(1)
     # One ahead and no more: each holds its data set on the device.
     groups = [list(group) for _, group in itertools.groupby(waiting, key=Scenario.structure)]
-    upcoming = iter([group[0] for group in groups])
+    firsts = [group[0] for group in groups]
+    upcoming = iter(firsts)
 
     def prepare_next():
         scenario = next(upcoming, None)
         return scenario and ahead.submit(_prepare, scenario, data_dir)
 
     try:
-        prepared, trainer = prepare_next(), None
+        prepared = prepare_next()
         for scenario, run in found.items():
             if scenario in waiting:
-                if trainer is None or scenario.structure() != structure:
-                    structure = scenario.structure()
+                if scenario in firsts:
                     dataset, trainer = prepared.result()
                     prepared = prepare_next()
                 else:
@@ -248,7 +247,8 @@ class _Session:
         self.log = EventLog(folder)
         if not notes["lengths"]:
             graph = trainer.model.forward_graph()
-            self.log.describe(scenario.settings(), scenario.about, graph)
+            about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
+            self.log.describe(scenario.settings(), about, graph)
 
     def train(self, checkpoint_seconds, watch) -> Run:
         """Train to the end, or up to the block in which Ctrl-C came."""
@@ -284,8 +284,7 @@ class _Session:
             tables, kernels = self.trainer.weights()
             self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
         results = self._results()
-        profile = figures.png(figures.gradient_profile([self.run]))
-        self.log.conclude(last, result_row(results), {GRADIENT_PROFILE: profile})
+        self.log.conclude(last, result_row([results]), figures.profile_picture(self.run))
         self._keep_run(status="finished", results=results)
 
     def _decision(self):

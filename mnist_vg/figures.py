@@ -1,43 +1,527 @@
-"""Runs to Matplotlib figures, from what their event files hold."""
+"""Runs to Matplotlib figures, from what their event files hold.
 
+Matplotlib is imported when something is drawn, its pyplot never: no figure stays behind, and
+a notebook shows each once. A run that lacks what a figure is made from is left out of it.
+"""
+
+import functools
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+import os
+import re
+import textwrap
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mnist_vg.errors import UsageError
 from mnist_vg.runs import Run
-from mnist_vg.tags import GRADIENT_MEAN_ABS
+from mnist_vg.suites import SUITES
+from mnist_vg.tags import (
+    ACCURACY_TEST,
+    ACTIVATION_INPUTS,
+    GRADIENT_MEAN_ABS,
+    GRADIENT_PROFILE,
+    LOSS_TEST,
+    LOSS_TRAIN,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = 3
-"""Panels side by side."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours, which the colour-blind tell apart; their yellow fades on white."""
+
+LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+RECORDS = 30
+"""Records that a profile shows at most; a reader tells no more lines apart."""
+
+SMALL = 8
+"""Size of the smallest text, in points."""
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.where(x < 0, 0.2 * x, x),
+    "linear": lambda x: x,
+}
+"""The activation functions that are drawn."""
 
 
+def colour(name: str) -> str:
+    """The colour of a scenario, by its name alone: the same in every figure."""
+    return PALETTE[_position(name) % len(PALETTE)]
+
+
+def line_style(name: str) -> str | tuple:
+    """The line style of a scenario, which tells it from the others of its colour."""
+    return LINE_STYLES[_position(name) // len(PALETTE) % len(LINE_STYLES)]
+
+
+def _position(name):
+    name = re.sub(r"-seed\d+$", "", name)
+    names = _suite(name)
+    return names.index(name) if names else zlib.crc32(name.encode())
+
+
+def _suite(name):
+    """The names in the suite of a scenario, none where it is in no suite."""
+    suites = ([scenario.name for scenario in suite] for suite in SUITES.values())
+    return next((names for names in suites if name in names), [])
+
+
+class Kind(NamedTuple):
+    """A kind of figure.
+
+    `needs` are the tables of `Run.history` that it is made from, `decision` or
+    `activation`; it has room for `most` scenarios, and shows all `seeds` or one.
+    """
+
+    draw: Callable[[Sequence[Run]], "Figure"]
+    needs: tuple[str, ...]
+    most: int
+    seeds: bool
+
+
+FIGURES: dict[str, Kind] = {}
+"""Every kind of figure, by the name of its function."""
+
+
+def _figure(*needs, most, seeds=False):
+    def register(draw):
+        @functools.wraps(draw)
+        def checked(runs):
+            able = [run for run in runs if _has(run, needs)]
+            if not able:
+                raise UsageError(
+                    f"runs: none of {len(runs)} has {' and '.join(needs)}, from which "
+                    f"{draw.__name__} is drawn; train one, perhaps with measures='full'"
+                )
+            return draw(able)
+
+        FIGURES[draw.__name__] = Kind(checked, needs, most, seeds)
+        return checked
+
+    return register
+
+
+def _has(run, needs):
+    return all(
+        run.decision is not None
+        if need == "decision"
+        else run.settings.get("activation") in ACTIVATIONS
+        if need == "activation"
+        else need in run.history
+        for need in needs
+    )
+
+
+@_figure(GRADIENT_MEAN_ABS, most=12)
 def gradient_profile(runs: Sequence[Run]) -> "Figure":
-    """Mean absolute gradient by layer on a log axis, a line a recorded step, a panel a run."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
+    """Mean absolute gradient by layer, a line a record, a panel a run, axes shared.
 
-    columns = min(COLUMNS, len(runs))
-    rows = -(-len(runs) // columns)
-    figure = Figure(figsize=(4 * columns, 3 * rows + 0.5))
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for axis, run in zip(axes, runs, strict=False):
-        steps = run.history["step"]
-        for step, profile in zip(steps, run.history[GRADIENT_MEAN_ABS], strict=True):
-            colour = colormaps["viridis"](step / max(steps[-1], 1))
-            axis.semilogy(range(1, len(profile) + 1), profile, color=colour)
-        axis.set_title(run.name)
-        axis.set_xlabel("layer")
-    axes[0].set_ylabel("mean |gradient|")
+    A log axis has no place for a gradient that vanished altogether, nor for one that
+    is not finite: marks at its lower and its upper end tell of them.
+
+    Raises:
+        UsageError: no run has a record of gradients.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    records = [_gradient_records(run) for run in runs]
+    last = max(steps.max(initial=0) for steps, _, _ in records)
+    # The last tenth of the map is too light for lines on white.
+    colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
+    scale = ScalarMappable(Normalize(0, max(last, 1)), colours)
+    # Laid out by hand: an engine takes as long for it as all of the drawing.
+    figure, axes = _grid(len(runs), layout=None)
+    width, height = figure.get_size_inches()
+    edges = (0.7 / width, 0.5 / height, 1 - 1 / width, 1 - 0.4 / height)
+    figure.subplots_adjust(*edges, wspace=0.1, hspace=0.35)
+    _log_scale(axes[0], [table for _, table, _ in records])
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    marks = set()
+    for axis, run, (steps, *tables) in zip(axes, runs, records, strict=True):
+        _set_title(axis, run.name)
+        for record in _spread(len(steps), RECORDS):
+            marks |= _profile(axis, *(table[record] for table in tables), scale, steps[record])
+    bar = figure.add_axes((1 - 0.85 / width, edges[1], 0.15 / width, edges[3] - edges[1]))
+    _colour_bar(figure, scale, "step", cax=bar)
+    meaning = f"  ({', '.join(sorted(marks))})" if marks else ""
+    below = {"y": 0.08 / height, "va": "bottom", "fontsize": SMALL}
+    figure.supxlabel(f"layer, from the input on{meaning}", **below)
+    figure.supylabel("mean |gradient|", x=0.1 / width, fontsize=SMALL)
     return figure
+
+
+def _gradient_records(run):
+    """Steps, gradients, and which of them are not finite, where gradients were recorded."""
+    table = run.history[GRADIENT_MEAN_ABS]
+    # A record without gradients has NaN too, but counts nothing that is not finite.
+    counted = run.history.get("gradient_nonfinite", np.zeros_like(table)) > 0
+    broken = np.isinf(table) | (np.isnan(table) & counted)
+    kept = (np.isfinite(table) | broken).any(axis=1)
+    return run.history["step"][kept], table[kept], broken[kept]
+
+
+def _profile(axis, gradients, broken, scale, step):
+    """Draw one record; what a reader is to be told of its marks."""
+    style = {"color": scale.to_rgba(step), "linewidth": 1, "markersize": 2}
+    layers = np.arange(1, len(gradients) + 1)
+    axis.plot(layers, _positive(gradients), marker="o", **style)
+    style |= {"linestyle": "none", "clip_on": False, "markersize": 5}
+    marks = {"▼ zero": ("v", 0, gradients == 0), "× not finite": ("x", 1, broken)}
+    for marker, end, those in marks.values():
+        if those.any():
+            at = {"transform": axis.get_xaxis_transform(), "marker": marker}
+            axis.plot(layers[those], np.full(those.sum(), end), **at, **style)
+    return {meaning for meaning, (*_, those) in marks.items() if those.any()}
+
+
+@_figure("weight_mean", "weight_std", most=4)
+def weights_by_epoch(runs: Sequence[Run]) -> "Figure":
+    """Mean and spread of each layer's weights over the epochs, a column a run.
+
+    At 0 are the weights before training, the tutorial's "epoch -1". Where a run does
+    not tell its number of examples, the axis is the step.
+
+    Raises:
+        UsageError: no run has full records.
+    """
+    return _by_epoch(runs, {"weight_mean": "mean weight", "weight_std": "std of weights"})
+
+
+@_figure("gradient_mean", "gradient_std", LOSS_TRAIN, most=4)
+def gradients_by_epoch(runs: Sequence[Run]) -> "Figure":
+    """Mean and spread of each layer's gradient, and the batch's loss, over the epochs.
+
+    A column a run, epochs as in `weights_by_epoch`. What is not finite is a gap, and so
+    is a spread of zero.
+
+    Raises:
+        UsageError: no run has full records.
+    """
+    rows = {"gradient_mean": "mean gradient", "gradient_std": "std of gradient"}
+    return _by_epoch(runs, rows | {LOSS_TRAIN: "loss"}, log="gradient_std")
+
+
+def _by_epoch(runs, rows, log=None):
+    figure, axes = _panels(len(rows), len(runs), height=1.6, sharex="col", sharey="row")
+    depth = max(len(run.history["layers"]) for run in runs)
+    for row, (tag, label) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(label)
+        if tag == log:
+            _log_scale(row[0], [run.history[tag] for run in runs])
+        for axis, run in zip(row, runs, strict=True):
+            table = (_positive if tag == log else _finite)(run.history[tag])
+            time, _ = _time(run)
+            layered = table.ndim == 2
+            for layer, column in enumerate(table.T if layered else [table]):
+                style = _layer_style(layer, depth) if layered else {"color": "black"}
+                _line(axis, time, column, linewidth=1, **style)
+    for top, bottom, run in zip(axes[0], axes[-1], runs, strict=True):
+        _set_title(top, run.name)
+        bottom.set_xlabel(_time(run)[1])
+        bottom.xaxis.get_major_locator().set_params(integer=True)
+    lines = max((axis.lines for axis in axes[0]), key=len)
+    _legend(figure, [lines[layer] for layer in _spread(depth, 10)], "right upper")
+    return figure
+
+
+def _layer_style(layer, depth):
+    from matplotlib import colormaps
+
+    return {
+        "color": colormaps["cividis"](0.85 * layer / max(depth - 1, 1)),
+        "linestyle": LINE_STYLES[layer % len(LINE_STYLES)],
+        "label": f"layer {layer + 1}",
+    }
+
+
+def _time(run):
+    """The epoch of each record and its name, or the step where the examples are not known."""
+    steps = run.history["step"]
+    if run.decision is None:
+        return steps, "step"
+    epoch = len(run.decision["points"]) / run.settings["batch_size"]
+    return steps / (math.ceil(epoch) if run.settings["partial_batches"] else epoch), "epoch"
+
+
+@_figure("decision", most=12)
+def decisions(runs: Sequence[Run]) -> "Figure":
+    """What each network of two inputs says of the plane, and what it was trained on.
+
+    The background is the probability of class 1, the line where that is one half.
+
+    Raises:
+        UsageError: no run tells a decision.
+    """
+    figure, axes = _grid(len(runs), square=True)
+    for axis, run in zip(axes, runs, strict=True):
+        grid, probability, points = run.decision.values()
+        style = {"cmap": "PuOr", "vmin": 0, "vmax": 1, "alpha": 0.55}
+        # A cell a value: its middle, not its edge, is where the network was asked.
+        reach = grid[-1] + (grid[1] - grid[0]) / 2
+        extent = (-reach, reach, -reach, reach)
+        plane = axis.imshow(probability, origin="lower", extent=extent, **style)
+        if (probability < 0.5).any() and (probability > 0.5).any():
+            axis.contour(grid, grid, probability, levels=[0.5], colors="black", linewidths=1)
+        for label, marker, dark in ((0, "o", "#7f3b08"), (1, "^", "#2d004b")):
+            # As pixels: thousands of shapes would make a heavy SVG.
+            style = {"s": 7, "linewidths": 0.3, "edgecolors": "white", "rasterized": True}
+            x, y, _ = points[points[:, 2] == label].T
+            axis.scatter(x, y, marker=marker, color=dark, label=f"class {label}", **style)
+        accuracy = (run.results or {}).get("test_accuracy")
+        _set_title(axis, run.name, "" if accuracy is None else f"test accuracy {accuracy:.1%}")
+    figure.supxlabel("input 1", fontsize=SMALL)
+    figure.supylabel("input 2", fontsize=SMALL)
+    _colour_bar(figure, plane, "probability of class 1", ax=list(axes), aspect=30)
+    _legend(figure, axes[0].collections[-2:], "upper left", ncols=2)
+    return figure
+
+
+@_figure(ACTIVATION_INPUTS, "activation", most=4)
+def activations(runs: Sequence[Run]) -> "Figure":
+    """Each activation function and its slope, and where on it the units of a layer stand.
+
+    Below the function is a histogram a layer of what its activations were applied to,
+    at the first record and at the last. Left out is what is none of `ACTIVATIONS`.
+
+    Raises:
+        UsageError: no run has full records of such an activation.
+    """
+    figure, axes = _panels(2, len(runs), height=2, sharex="col")
+    for top, bottom, run in zip(*axes, runs, strict=True):
+        table = run.history[ACTIVATION_INPUTS]
+        table = table[np.isfinite(table).any(axis=(1, 2, 3))]
+        _ridges(bottom, table[-1], fill=True, color="0.75", label="last record")
+        _ridges(bottom, table[0], color=PALETTE[0], linewidth=0.8, label="first record")
+        edges = table[[0, -1], ..., :2]
+        sums = np.linspace(min(-4, np.nanmin(edges)), max(4, np.nanmax(edges)), 1001)
+        values = ACTIVATIONS[run.settings["activation"]](sums)
+        top.plot(sums, values, color="black", label="activation")
+        slope = {"color": PALETTE[1], "linestyle": "--", "label": "its slope"}
+        top.plot(sums, np.gradient(values, sums), **slope)
+        _set_title(top, run.name)
+        bottom.set_xlabel("input of the activation")
+        bottom.set_ylim(table.shape[1] + 0.2, -0.1)
+        bottom.set_yticks(1 + _spread(table.shape[1], 10))
+    axes[1, 0].set_ylabel("layer")
+    ridges = {patch.get_label(): patch for patch in axes[1, 0].patches}
+    handles = [*axes[0, 0].lines, *reversed(ridges.values())]
+    _legend(figure, handles, "lower center", ncols=4)
+    return figure
+
+
+def _ridges(axis, table, **style):
+    """A histogram a layer, one below the other, each as high as its row."""
+    for layer, histogram in enumerate(table, 1):
+        if np.isfinite(histogram).all():
+            left, right, counts = histogram.T
+            heights = layer - 0.9 * counts / counts.max()
+            axis.stairs(heights, [*left, right[-1]], baseline=layer, **style)
+
+
+@_figure(ACCURACY_TEST, LOSS_TEST, most=len(PALETTE), seeds=True)
+def learning(runs: Sequence[Run]) -> "Figure":
+    """Test accuracy and test loss over the steps, a line a scenario.
+
+    The seeds of a scenario, runs `NAME-seed<N>`, are one line, their median, in a band
+    from the least to the largest, at the steps that all of them recorded.
+
+    Raises:
+        UsageError: no run was tested.
+    """
+    figure, axes = _panels(1, 2, height=3)
+    labels = {ACCURACY_TEST: "test accuracy", LOSS_TEST: "test loss"}
+    for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
+        for name, group in _by_scenario(runs).items():
+            steps, table = _at_common_steps(group, tag)
+            low, median, high = (_finite(f(table, axis=0)) for f in (np.min, np.median, np.max))
+            axis.fill_between(steps, low, high, color=colour(name), alpha=0.2, linewidth=0)
+            style = {"color": colour(name), "linestyle": line_style(name)}
+            seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
+            _line(axis, steps, median, label=name + seeds, **style)
+        axis.set_xlabel("step")
+        axis.set_ylabel(label)
+    axes[0, 0].set_ylim(0, 1.02)
+    _legend(figure, axes[0, 0].lines, "lower center", ncols=3)
+    return figure
+
+
+def _at_common_steps(runs, tag):
+    """The steps that all runs recorded, and a row of values a run; a lost loss is infinite."""
+    columns = []
+    for run in runs:
+        # An accuracy is finite wherever it was recorded, a loss is not.
+        tested = np.isfinite(run.history[ACCURACY_TEST])
+        values = np.nan_to_num(run.history[tag][tested], nan=np.inf, posinf=np.inf)
+        columns.append(dict(zip(run.history["step"][tested].tolist(), values, strict=True)))
+    steps = sorted(set.intersection(*map(set, columns)))
+    return steps, np.array([[column[step] for step in steps] for column in columns])
+
+
+def _by_scenario(runs):
+    """Scenario to its runs, each seed once, the lowest first."""
+    scenarios: dict[str, dict] = {}
+    for run in runs:
+        seed = run.settings.get("seed")
+        name = run.name.removesuffix(f"-seed{seed}")
+        scenarios.setdefault(name, {}).setdefault(seed, run)
+    return {
+        name: sorted(seeds.values(), key=lambda run: run.settings.get("seed") or 0)
+        for name, seeds in scenarios.items()
+    }
+
+
+def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:
+    """Every figure that runs have the data for, scenarios of different suites apart.
+
+    Args:
+        runs: any number. Only `learning` shows a scenario's seeds, the others its lowest.
+
+    Returns:
+        Name to figure; where one has no room for all scenarios, `name-1`, `name-2`, ….
+    """
+    figures = {}
+    for name, kind in FIGURES.items():
+        able = [run for run in runs if _has(run, kind.needs)]
+        parts = list(_parts(_by_scenario(able), kind.most))
+        for number, part in enumerate(parts, 1):
+            drawn = kind.draw([run for seeds in part for run in seeds[: None if kind.seeds else 1]])
+            figures[f"{name}-{number}" if len(parts) > 1 else name] = drawn
+    return figures
+
+
+def _parts(scenarios, most):
+    """Lists of at most so many scenarios' runs, of one suite each, of even lengths."""
+    suites: dict[tuple, list] = {}
+    for name, seeds in scenarios.items():
+        suites.setdefault(tuple(_suite(name)), []).append(seeds)
+    for suite in suites.values():
+        parts = math.ceil(len(suite) / most)
+        for part in range(parts):
+            yield suite[len(suite) * part // parts : len(suite) * (part + 1) // parts]
+
+
+def save(figures: Mapping[str, "Figure"], folder: str | os.PathLike) -> list[Path]:
+    """Write figures as `folder/<name>.png` and `.svg`; equal figures give equal files.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    from matplotlib import rc_context
+
+    paths = []
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            for suffix, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
+                paths.append(Path(folder) / f"{name}.{suffix}")
+                with rc_context({"svg.hashsalt": "mnist_vg"}):
+                    figure.savefig(paths[-1], dpi=150, **options)
+    except OSError as error:
+        raise UsageError(f"folder: {folder} cannot be written ({error.strerror})") from error
+    return paths
 
 
 def png(figure: "Figure") -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
+    figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
+
+
+def profile_picture(run: Run) -> dict[str, bytes]:
+    """A run's gradient profile by its tag, for the Images tab; nothing of one without gradients."""
+    if GRADIENT_MEAN_ABS not in run.history:
+        return {}
+    return {GRADIENT_PROFILE: png(gradient_profile([run]))}
+
+
+def _grid(count, **options):
+    """A figure, and `count` panels in it that share axes, at most four side by side."""
+    rows = math.ceil(count / 4)
+    columns = math.ceil(count / rows)
+    figure, axes = _panels(rows, columns, sharex=True, sharey=True, **options)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    for axis in axes.flat[count - columns : count]:
+        axis.tick_params(labelbottom=True)
+    return figure, axes.flat[:count]
+
+
+def _panels(rows, columns, height=None, square=False, layout="constrained", **share):
+    """A figure and its panels, small enough for a page of print."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    width = {1: 4, 2: 3.6, 3: 2.7}.get(columns, 2.1)
+    height = height or (width + 0.3 if square else 0.75 * width)
+    figure = Figure(figsize=(width * columns + 1, height * rows + 0.8), layout=layout)
+    style = {"font.size": SMALL, "axes.labelsize": SMALL}
+    with rc_context(style | {"axes.spines.top": False, "axes.spines.right": False}):
+        axes = figure.subplots(rows, columns, squeeze=False, **share)
+    for axis in axes.flat:
+        axis.tick_params(labelsize=SMALL)
+    # A notebook shows a figure of its own accord only where pyplot was imported.
+    figure._repr_png_ = functools.partial(png, figure)
+    return figure, axes
+
+
+def _set_title(axis, name, more=""):
+    axis.set_title(f"{textwrap.fill(name, 24)}\n{more}".strip(), fontsize=SMALL + 1, pad=7)
+
+
+def _line(axis, x, y, **style):
+    """A line, or a dot where there is but one point."""
+    axis.plot(x, y, marker="o" if np.isfinite(y).sum() == 1 else None, markersize=3, **style)
+
+
+def _legend(figure, handles, place, ncols=1):
+    options = {"fontsize": SMALL, "frameon": False, "handlelength": 3, "markerscale": 1.5}
+    figure.legend(handles=handles, loc=f"outside {place}", ncols=ncols, **options)
+
+
+def _colour_bar(figure, colours, label, **place):
+    bar = figure.colorbar(colours, **place)
+    bar.set_label(label, fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+
+
+def _spread(count, most):
+    """At most so many of `count` positions, evenly spread, the first and the last among them."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+def _finite(values):
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _positive(values):
+    """What a log axis can show."""
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _log_scale(axis, tables):
+    """A log axis of whole decades, without minor ticks and formulas, which are slow to draw."""
+    values = np.concatenate([_positive(table).ravel() for table in tables])
+    exponents = np.log10(values[~np.isnan(values)])
+    low, high = (-1, 0) if not len(exponents) else (exponents.min(), exponents.max())
+    low = math.floor(low)
+    axis.set_yscale("log")
+    axis.set_ylim(10.0**low, 10.0 ** max(math.ceil(high), low + 1))
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter(
+        lambda value, _: "10" + f"{math.log10(value):.0f}".translate(_SUPERSCRIPTS)
+    )
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

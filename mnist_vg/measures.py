@@ -195,7 +195,8 @@ def layer_measures(
         `gradients` and `weights`, each a dict of `min` and `max` `[layers]` and
         `counts` `[layers, 30]`; with `full` `gradient_mean`, `gradient_std`,
         `gradient_norm`, `gradient_zeros`, `gradient_nonfinite_share`, `weight_mean`,
-        `weight_std`, `weight_norm` and, given `clipped`, `gradient_clipped_mean_abs` and `gradient_clipped_norm`.
+        `weight_std`, `weight_norm` and, given `clipped`,
+        `gradient_clipped_mean_abs` and `gradient_clipped_norm`.
     """
 
     def measure(rows):

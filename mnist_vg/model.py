@@ -156,7 +156,6 @@ class Model(keras.Model):
         """`layer1` … `layerN`, the one nearest the input first."""
         return [layer for layer in self.layers if isinstance(layer, keras.layers.Dense)]
 
-
     @property
     def activation_layers(self) -> list[keras.layers.Layer]:
         """The layer that applies each hidden layer's activation: itself, or one behind it."""
@@ -218,6 +217,8 @@ def _own_draw(initializer, seed):
     """
     if isinstance(initializer, str):
         name, arguments = parse_initializer(initializer)
+        if name == "constant":  # Keras has this default, and fails without it when it is asked.
+            arguments = {"value": 0.0, **arguments}
         initializer = {"class_name": name, "config": arguments}
     recipe = keras.initializers.get(initializer)
     config = recipe.get_config() if isinstance(recipe, keras.initializers.Initializer) else {}

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from mnist_vg import runs
+from mnist_vg import figures, runs
 from mnist_vg.errors import UsageError
 from mnist_vg.probe import Probe
 from mnist_vg.runs import Run
@@ -250,7 +250,8 @@ class Recorder:
         """
         if _open.get(self.folder.resolve()) is self:
             results = {key: float(value) for key, value in (results or {}).items()}
-            self._log.conclude(max(self._last_step, 0), results)
+            pictures = figures.profile_picture(Run.load(self.folder))
+            self._log.conclude(max(self._last_step, 0), results, pictures)
             self._mark("finished", {k: v if math.isfinite(v) else None for k, v in results.items()})
         self.close()
 

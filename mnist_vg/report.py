@@ -1,9 +1,11 @@
 """What a person reads while runs train and when they have ended."""
 
+import itertools
 import math
 import shlex
+import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -29,10 +31,15 @@ class Display:
     """A live bar a scenario on a terminal; elsewhere one plain line a record.
 
     Use it as a context manager, and pass `watch` to `driver.train`.
+
+    Args:
+        console: what to write to.
+        brief: for many scenarios: only the newest bar stays, and no line a record.
     """
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, brief: bool = False):
         self._console = console
+        self._brief = brief
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -62,7 +69,7 @@ class Display:
             self._start(scenario, block.step)
         if self._console.is_terminal:
             self._advance(scenario, block)
-        elif block.tables is not None:
+        elif block.tables is not None and not self._brief:
             self._console.print(
                 f"Iteration {block.step} of {scenario.iterations}, loss: {block.loss:.3f}, "
                 f"train accuracy: {block.accuracy:.2%}",
@@ -71,7 +78,12 @@ class Display:
 
     def _start(self, scenario, step):
         if not self._console.is_terminal:
-            self._console.print(f"\nTraining {scenario.name}", soft_wrap=True)
+            before = "" if self._brief else "\n"
+            self._console.print(f"{before}Training {scenario.name}", soft_wrap=True)
+        elif self._brief:
+            for task, *_ in self._tasks.values():
+                self._bars.remove_task(task)
+            self._tasks.clear()
         task = self._bars.add_task(
             scenario.name, total=scenario.iterations, loss=math.nan, accuracy=math.nan, speed=0
         )
@@ -85,22 +97,40 @@ class Display:
         )
 
 
-def result_row(results: dict[str, float | None]) -> dict[str, str]:
-    """A finished run's results in words, heading to text.
+def result_row(results: Sequence[dict[str, float | None]]) -> dict[str, str]:
+    """Results of a scenario's finished runs in words, heading to text.
 
+    Of several runs, under several seeds, the median with the least and the largest.
     Losses and accuracies are those of the final weights on the whole splits; the
     gradient's is layer 1's mean absolute value over the last layer's, at the first
     record and at the last.
     """
-    could = learned(results["test_accuracy"], results["chance"])
-    first, last = results["first_gradient_ratio"], results["last_gradient_ratio"]
+    could = sum(learned(of_run["test_accuracy"], of_run["chance"]) for of_run in results)
+
+    def spread(key, spec):
+        return spread_of([of_run[key] for of_run in results], spec)
+
+    words = "yes" if could else "no"
     return {
-        "Could learn": "yes" if could else "no",
-        "Loss": _number(results["train_loss"], ".3f"),
-        "Train accuracy": _number(results["train_accuracy"], ".2%"),
-        "Test accuracy": _number(results["test_accuracy"], ".2%"),
-        "Gradient ratio": f"{_number(first, '.2g')} -> {_number(last, '.2g')}",
+        "Could learn": words if len(results) == 1 else f"{could} of {len(results)}",
+        "Loss": spread("train_loss", ".3f"),
+        "Train accuracy": spread("train_accuracy", ".2%"),
+        "Test accuracy": spread("test_accuracy", ".2%"),
+        "Gradient ratio": f"{spread('first_gradient_ratio', '.2g')} -> "
+        f"{spread('last_gradient_ratio', '.2g')}",
     }
+
+
+def spread_of(values: Sequence[float | None], spec: str) -> str:
+    """Median, least and largest of what is finite, in words; None is what is not."""
+    finite = [value for value in values if value is not None]
+    if not finite:
+        return "not finite"
+    median = format(statistics.median(finite), spec)
+    if len(values) == 1:
+        return median
+    lacking = f", {len(values) - len(finite)} not finite" if len(finite) < len(values) else ""
+    return f"{median} ({min(finite):{spec}}–{max(finite):{spec}}{lacking})"
 
 
 def comparison_table(runs: Iterable[Run]) -> Table:
@@ -113,36 +143,37 @@ def comparison_table(runs: Iterable[Run]) -> Table:
         "Seconds: training and logging, without start-up and compilation.",
         caption_justify="left",
     )
-    rows = [(run, result_row(run.results)) for run in runs]
+    groups = {name: list(group) for name, group in itertools.groupby(runs, lambda r: r.recipe)}
+    rows = {name: result_row([run.results for run in group]) for name, group in groups.items()}
     table.add_column("Scenario", overflow="fold")
-    for heading in rows[0][1]:
+    for heading in next(iter(rows.values())):
         table.add_column(heading, justify="right")
     table.add_column("Seconds", justify="right")
     table.add_column("Folder", overflow="fold")
-    for run, row in rows:
-        style = None if row["Could learn"] == "yes" else "red"
-        table.add_row(
-            run.name, *row.values(), f"{run.seconds:.1f}", Text(str(run.folder)), style=style
-        )
+    for name, row in rows.items():
+        style = "red" if row["Could learn"].startswith(("no", "0 ")) else None
+        seconds = spread_of([run.seconds for run in groups[name]], ".1f")
+        folders = str(groups[name][0].folder)
+        if len(groups[name]) > 1:
+            folders = f"{folders} and {len(groups[name]) - 1} more"
+        table.add_row(name, *row.values(), seconds, Text(folders), style=style)
     return table
 
 
 def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:
-    """Every named scenario with what it is known for."""
+    """Every named scenario with its source and what it is expected to show."""
     table = Table()
     table.add_column("Suite")
-    table.add_column("Scenario")
-    table.add_column("About", max_width=90)
+    table.add_column("Scenario", no_wrap=True)
+    table.add_column("Expected", max_width=70)
+    table.add_column("Source", max_width=50)
     for suite, scenarios in suites.items():
         for scenario in scenarios:
-            table.add_row(suite, scenario.name, scenario.about)
+            table.add_row(suite, scenario.name, scenario.about, scenario.source)
+        table.add_section()
     return table
 
 
 def tensorboard_line(logdir: str | Path) -> str:
     """The line to type to see the runs."""
     return f"tensorboard --logdir {shlex.quote(str(logdir))}"
-
-
-def _number(value, spec):
-    return "not finite" if value is None else format(value, spec)

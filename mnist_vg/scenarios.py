@@ -39,6 +39,10 @@ INITIALIZER_ARGUMENTS = {
     "uniform": ("minval", "maxval"),
     "variance_scaling": ("scale", "mode", "distribution"),
 }
+INITIALIZER_WORDS = {
+    "mode": ("fan_in", "fan_out", "fan_avg"),
+    "distribution": ("truncated_normal", "untruncated_normal", "uniform"),
+}
 NORMALIZATIONS = ("none", "batch", "layer")
 OUTPUTS = ("softmax", "sigmoid", "sigmoid_twice")
 MEASURES = ("default", "full")
@@ -78,25 +82,36 @@ def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
         ValueError: Keras does not know the name or an argument, or one is no plain
             value; the message tells which.
     """
+    text = str(text).strip()
     try:
-        node = ast.parse(str(text), mode="eval").body
-        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-        name, given = call.func.id, {key.arg: ast.literal_eval(key.value) for key in call.keywords}
-    except (SyntaxError, ValueError, AttributeError):
-        name, call, given = str(text), ast.Call(None, [], []), {}
-    name = _check_initializer_name(name)
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        node = ast.Name(text)
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    name = _check_initializer_name(getattr(call.func, "id", text))
     allowed = INITIALIZER_ARGUMENTS.get(name, ())
-    if call.args or not given.keys() <= set(allowed):
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    if call.args or len(given) < len(call.keywords) or not given.keys() <= set(allowed):
         raise ValueError(f"has wrong arguments; {_signature(name)}")
-    for key, value in given.items():
+    # In the order of the signature, so that two spellings are one setting.
+    values = {key: _argument(key, given[key]) for key in allowed if key in given}
+    for key, value in values.items():
+        if value is None:
+            kind = ", ".join(INITIALIZER_WORDS.get(key, ["a finite number"]))
+            raise ValueError(f"has a wrong {key}, allowed: {kind}; {_signature(name)}")
+    return name, values
+
+
+def _argument(key, node):
+    """The word or the finite number of an argument; None where it is neither."""
+    try:
+        value = ast.literal_eval(node)
+        if key in INITIALIZER_WORDS:
+            return value if value in INITIALIZER_WORDS[key] else None
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if key in ("mode", "distribution"):
-            fits = isinstance(value, str)
-        else:
-            fits = number and math.isfinite(value)
-        if not fits:
-            raise ValueError(f"has a wrong {key}; {_signature(name)}, finite numbers or words")
-    return name, {k: v if isinstance(v, str) else float(v) for k, v in given.items()}
+        return float(value) if number and math.isfinite(value) else None
+    except (ValueError, TypeError, OverflowError, MemoryError, RecursionError):
+        return None
 
 
 def _signature(name):

@@ -162,7 +162,7 @@ def _initializers():
         "weights above 1 multiply: the gradient overflows to Inf and NaN, and training goes on",
         activation="relu",
         optimizer="sgd",
-        learning_rate=0.01,
+        learning_rate=1e-4,  # Larger ones go past Inf, to NaN at once.
         kernel_initializer="random_normal(stddev=1)",
         log_every=1,
         iterations=100,
@@ -272,9 +272,7 @@ def find_scenario(name: str) -> Scenario:
         UsageError: no scenario has this name; the line gives the nearest ones.
     """
     if name not in SCENARIOS:
-        raise UsageError(
-            f"scenario: {name!r} is not known; {nearest(name, [*SUITES, *SCENARIOS])}"
-        )
+        raise UsageError(f"scenario: {name!r} is not known; {nearest(name, [*SUITES, *SCENARIOS])}")
     return SCENARIOS[name]
 
 

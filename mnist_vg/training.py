@@ -384,7 +384,8 @@ class Trainer:
             to_inputs, to_outputs = back[: len(inputs)], back[len(inputs) : -1]
             measured["layers"][BACKPROPAGATED] = measure_each(rms, [*to_inputs, back[-1]])
             ranges = [activation_range(layer) for layer in self.model.activation_layers]
-            measured["signals"] = signal_measures(outputs, ranges, inputs, slopes, to_outputs)
+            if ranges:
+                measured["signals"] = signal_measures(outputs, ranges, inputs, slopes, to_outputs)
             as_in_model = self._packing.model_values(values)
             measured["kernels"] = [as_in_model[k] for k in self._kernel_positions]
         return measured

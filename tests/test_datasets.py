@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import subprocess
@@ -183,3 +184,129 @@ def test_a_set_of_ones_own_decides_the_networks_sizes(cache, data_dir, tmp_path)
     assert run.history["step"].tolist() == [0, 2, 4]
     assert run.history["weights"][0, 0, :, 2].sum() == 6 * 10
     assert run.history["weights"][0, 1, :, 2].sum() == 10 * 2
+
+
+def arrays_of(dataset):
+    return [a for split in (dataset.train, dataset.test) for a in (split.inputs, split.labels)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "inputs", "classes", "ends"),
+    [
+        ("circles", (1000, 1000), 2, 2, None),
+        ("close_circles", (500, 500), 2, 2, (-1, 1)),
+        ("digits", (1297, 500), 64, 10, (0, 1)),
+    ],
+)
+def test_generated_sets_have_these_sizes_types_and_ends(name, sizes, inputs, classes, ends):
+    dataset = datasets.load(name)
+    assert (dataset.name, dataset.input_size, dataset.label_size) == (name, inputs, classes)
+    for split, size in zip((dataset.train, dataset.test), sizes, strict=True):
+        assert split.inputs.shape == (size, inputs)
+        assert split.labels.shape == (size,)
+        assert (split.inputs.dtype, split.labels.dtype) == (np.float32, np.int32)
+        assert set(split.labels) == set(range(classes))
+    if ends is not None:
+        both = np.concatenate([dataset.train.inputs, dataset.test.inputs])
+        assert (both.min(), both.max()) == ends
+    for one, other in zip(arrays_of(dataset), arrays_of(datasets.load(name)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_circles_are_those_of_the_tutorials_listing():
+    from sklearn.datasets import make_circles
+
+    state = np.random.get_state()
+    np.random.seed(42)  # As the listing has it.
+    points, labels = make_circles(n_samples=1000, factor=0.5, noise=0.1)
+    np.random.set_state(state)
+    dataset = datasets.load("circles")
+    np.testing.assert_array_equal(dataset.train.inputs, np.float32(points))
+    np.testing.assert_array_equal(dataset.train.labels, labels)
+    assert dataset.test is dataset.train  # The tutorial validates on what it trains on.
+    assert dataset.chance == 0.5
+
+
+def test_making_circles_leaves_numpys_own_randomness_alone():
+    before = np.random.get_state()[1].copy()
+    for name in ("circles", "close_circles", "digits"):
+        datasets.load(name)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("circles", 0.5), ("close_circles", 0.8)])
+def test_the_inner_circle_has_its_radius_and_half_of_the_points(name, factor):
+    dataset = datasets.load(name)
+    splits = [dataset.train] if name == "circles" else [dataset.train, dataset.test]
+    points = np.float64(np.concatenate([split.inputs for split in splits]))
+    labels = np.concatenate([split.labels for split in splits])
+    np.testing.assert_array_equal(np.bincount(labels), [500, 500])
+    if name == "close_circles":
+        # Scaled along each axis; in units of the outer circle's radius a spread of
+        # noise s has the mean square 1 + 2 s^2 about the centre.
+        points -= points.mean(axis=0)
+        points *= np.sqrt((1 + 0.8**2) / 4 + 0.1**2) / points.std(axis=0)
+    radii = np.hypot(*points.T)
+    for label, radius in [(0, 1), (1, factor)]:
+        # Across it noise of spread s lengthens a radius r by s^2 / 2 r; along it, it
+        # averages out, to s / sqrt(500) = 0.0045.
+        expected = radius + 0.1**2 / (2 * radius)
+        assert radii[labels == label].mean() == pytest.approx(expected, abs=4 * 0.0045)
+        assert radii[labels == label].std() == pytest.approx(0.1, rel=4 / np.sqrt(2 * 500))
+        # All around: the mean direction of 500 points at equal angles, halved in random.
+        assert np.abs(points[labels == label].mean(axis=0)).max() < 4 * 0.0045 + 1e-9
+
+
+def test_close_circles_are_those_of_scikit_learn_split_in_half():
+    from sklearn.datasets import make_circles
+
+    points, labels = make_circles(n_samples=1000, factor=0.8, noise=0.1, random_state=1)
+    least, largest = points.min(axis=0), points.max(axis=0)
+    scaled = 2 * (points - least) / (largest - least) - 1
+    dataset = datasets.load("close_circles")
+    for split, part in [(dataset.train, slice(0, 500)), (dataset.test, slice(500, 1000))]:
+        np.testing.assert_allclose(split.inputs, scaled[part], atol=1e-6)
+        np.testing.assert_array_equal(split.labels, labels[part])
+        # Half of a shuffled 1000 is hypergeometric, with a standard deviation of 7.9.
+        assert abs(split.labels.sum() - 250) < 4 * 7.9
+    assert not {tuple(p) for p in dataset.train.inputs} & {tuple(p) for p in dataset.test.inputs}
+    assert 0.5 <= dataset.chance < 0.6
+
+
+def test_digits_are_the_1797_of_uci():
+    from sklearn.datasets import load_digits
+
+    dataset = datasets.load("digits")
+    pixels = 16 * np.concatenate([dataset.train.inputs, dataset.test.inputs])
+    labels = np.concatenate([dataset.train.labels, dataset.test.labels])
+    np.testing.assert_array_equal(pixels, load_digits().data)
+    np.testing.assert_array_equal(labels, load_digits().target)
+    # As the set's own description counts them.
+    counts = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    np.testing.assert_array_equal(np.bincount(labels), counts)
+    assert not {p.tobytes() for p in dataset.train.inputs} & {
+        p.tobytes() for p in dataset.test.inputs
+    }
+
+
+def test_generated_sets_need_no_tensorflow_and_are_the_same_bytes_in_every_process():
+    names = ["circles", "close_circles", "digits"]
+    code = (
+        "import hashlib, sys\n"
+        "from mnist_vg import datasets\n"
+        "for name in sys.argv[1:]:\n"
+        "    d = datasets.load(name)\n"
+        "    parts = [d.train.inputs, d.train.labels, d.test.inputs, d.test.labels]\n"
+        "    print(hashlib.sha256(b''.join(p.tobytes() for p in parts)).hexdigest())\n"
+        "print({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
+    )
+    *theirs, imported = done.stdout.splitlines()
+    ours = [
+        hashlib.sha256(b"".join(a.tobytes() for a in arrays_of(datasets.load(name)))).hexdigest()
+        for name in names
+    ]
+    assert theirs == ours
+    assert imported == "set()"

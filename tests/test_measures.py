@@ -20,6 +20,10 @@ CASES = {
 }
 
 
+def arrays(measured):
+    return tf.nest.map_structure(lambda part: part.numpy(), measured)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_histograms_equal_tensorflows_to_the_last_bit(tmp_path, name):
     values = CASES[name].astype(np.float32)
@@ -79,3 +83,79 @@ def test_layer_measures_keep_gradients_and_weights_apart():
     assert measured["weight_nonfinite"].numpy().tolist() == [0, 0]
     assert measured["gradients"]["max"].numpy().tolist() == [1.0, 2.0]
     assert measured["weights"]["max"].numpy().tolist() == [6.0, 8.0]
+
+
+@pytest.mark.parametrize("size", [1, 37, 2**18 + 5])
+def test_each_measure_of_a_row_is_numpys(size):
+    rows = np.float32(RNG.normal(size=(2, size)) + 0.5)
+    rows[0, ::3] = 0
+    exact = np.float64(rows)
+    for measure, twin in [
+        (measures.mean, exact.mean(axis=1)),
+        (measures.std, exact.std(axis=1)),
+        (measures.rms, np.sqrt(np.square(exact).mean(axis=1))),
+        (measures.norm, np.sqrt(np.square(exact).sum(axis=1))),
+        (measures.mean_abs, np.abs(exact).mean(axis=1)),
+        (measures.zero_share, (exact == 0).mean(axis=1)),
+    ]:
+        measured = tf.function(measure, jit_compile=True)(rows)
+        assert measured.dtype == tf.float32
+        np.testing.assert_allclose(measured, twin, rtol=1e-5, atol=1e-6, err_msg=measure.__name__)
+
+
+def test_a_spread_is_right_where_the_mean_is_large():
+    """A difference of mean squares would have lost every digit of it."""
+    rows = np.float32(1000 + 1e-2 * RNG.normal(size=(1, 5000)))
+    np.testing.assert_allclose(measures.std(rows), np.float64(rows).std(axis=1), rtol=1e-3)
+
+
+def test_full_layer_measures_add_means_spreads_norms_and_shares():
+    gradients = [tf.constant([[1.0, -3.0, 0.0, 0.0]]), tf.constant([[np.inf, 2.0]])]
+    weights = [tf.constant([[5.0, 6.0, 7.0, 8.0]]), tf.constant([[7.0, -1.0]])]
+    clipped = [tf.constant([[0.5, -1.5, 0.0, 0.0]]), tf.constant([[3.0, 4.0]])]
+    measured = arrays(measures.layer_measures(gradients, weights, clipped, full=True))
+    default = measures.layer_measures(gradients, weights, clipped)
+    assert set(measured) - set(default) == {
+        *("gradient_mean", "gradient_std", "gradient_norm", "gradient_zeros"),
+        *("gradient_nonfinite_share", "weight_mean", "weight_std", "weight_norm"),
+        *("gradient_clipped_mean_abs", "gradient_clipped_norm"),
+    }
+    assert measured["gradient_mean"][0] == -0.5
+    assert measured["gradient_std"][0] == pytest.approx(np.std([1, -3, 0, 0]))
+    assert measured["gradient_norm"][0] == pytest.approx(np.sqrt(10))
+    assert measured["gradient_zeros"].tolist() == [0.5, 0]
+    assert measured["gradient_nonfinite_share"].tolist() == [0, 0.5]
+    assert not np.isfinite(measured["gradient_mean"][1])
+    assert measured["weight_mean"].tolist() == [6.5, 3]
+    np.testing.assert_allclose(measured["weight_std"], [np.std([5, 6, 7, 8]), 4])
+    assert measured["gradient_clipped_mean_abs"].tolist() == [0.5, 3.5]
+    np.testing.assert_allclose(measured["gradient_clipped_norm"], [np.sqrt(2.5), 5])
+    assert "gradient_clipped_norm" not in measures.layer_measures(gradients, weights, full=True)
+
+
+def test_signal_measures_are_of_each_layer_in_its_place():
+    """Layers of unlike widths, of which two are measured together and one apart."""
+    inputs = [np.float32(3 * RNG.normal(size=(20, units))) for units in (4, 7, 4)]
+    inputs[2][:, 1] = -1
+    outputs = [np.tanh(inputs[0]), np.tanh(inputs[1]), np.maximum(inputs[2], 0)]
+    slopes = [1 - outputs[0] ** 2, 1 - outputs[1] ** 2, np.float32(inputs[2] > 0)]
+    back = [np.float32(RNG.normal(size=values.shape)) for values in inputs]
+    ranges = [(-1.0, 1.0), (-1.0, 1.0), None]
+    signals = [[tf.constant(part) for part in parts] for parts in (outputs, inputs, slopes, back)]
+    measured = arrays(measures.signal_measures(signals[0], ranges, *signals[1:]))
+    for layer in range(3):
+        for key, twin in [
+            ("activation_slope", slopes[layer].mean(dtype=float)),
+            ("activation_gradient_rms", twins.rms(np.float64(back[layer]))),
+            ("activation_mean", outputs[layer].mean(dtype=float)),
+            ("activation_std", outputs[layer].std(dtype=float)),
+        ]:
+            assert measured[key][layer] == pytest.approx(twin, rel=1e-5), key
+        for key, values in [("activation_inputs", inputs), ("activations", outputs)]:
+            theirs = twins.histogram(values[layer])
+            np.testing.assert_array_equal(measured[key]["counts"][layer], theirs[:, 2])
+            assert measured[key]["min"][layer] == values[layer].min()
+    # tanh is saturated from a sum of 2.5 on: tanh(2.5) = 1 - 2 / (1 + exp(5)).
+    saturated = [((np.abs(z) >= 2.5).mean(axis=0) > 0.5).mean() for z in inputs[:2]]
+    np.testing.assert_allclose(measured["activation_saturated"], [*saturated, 0])
+    np.testing.assert_allclose(measured["activation_dead"], [0, 0, 0.25])

@@ -1,8 +1,12 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
+from keras.src import initializers
 
-from mnist_vg import Model
+from mnist_vg import SCENARIOS, Model
+from mnist_vg.scenarios import INITIALIZER_ARGUMENTS, KERNEL_INITIALIZERS, parse_initializer
 
 
 def kernels(model):
@@ -100,3 +104,219 @@ def test_the_drawn_graph_has_the_layers_as_its_boxes():
 def test_an_unknown_normalization_is_named():
     with pytest.raises(ValueError, match="normalization: 'group' is not one of none, batch, layer"):
         Model(normalization="group")
+
+
+IMAGES = np.random.default_rng(0).random((7, 12), np.float32)
+
+
+def test_a_sigmoid_output_is_one_logit():
+    model = Model(12, 2, "tanh", 3, 5, seed=0, output="sigmoid")
+    assert model.output_shape == (None, 1)
+    assert [k.shape for k in kernels(model)] == [(12, 5), (5, 5), (5, 1)]
+    assert model.dense_layers[-1].activation is keras.activations.linear
+    # Nothing else changes: the layers before it draw what they drew.
+    two_logits = Model(12, 2, "tanh", 3, 5, seed=0)
+    for one, other in zip(kernels(model)[:-1], kernels(two_logits)[:-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sigmoid_twice_puts_one_sigmoid_unit_before_the_logit():
+    model = Model(12, 2, "tanh", 4, 5, seed=0, output="sigmoid_twice")
+    assert [k.shape for k in kernels(model)] == [(12, 5), (5, 5), (5, 1), (1, 1)]
+    activations = [layer.activation for layer in model.dense_layers]
+    known = keras.activations
+    assert activations == [known.tanh, known.tanh, known.sigmoid, known.linear]
+    hidden = np.float64(IMAGES)
+    for kernel in kernels(model)[:2]:
+        hidden = np.tanh(hidden @ kernel)
+    one, other = kernels(model)[2:]
+    logits = 1 / (1 + np.exp(-hidden @ one)) @ other
+    np.testing.assert_allclose(model(IMAGES), logits, rtol=1e-5)
+    smallest = Model(12, 2, "tanh", 2, 5, output="sigmoid_twice")
+    assert [k.shape for k in kernels(smallest)] == [(12, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "sigmoid_twice"])
+@pytest.mark.parametrize("label_size", [1, 3, 10])
+def test_one_logit_tells_two_classes_apart_and_no_other_number(output, label_size):
+    with pytest.raises(ValueError, match=f"output: '{output}' tells 2 classes .*not {label_size}"):
+        Model(12, label_size, output=output)
+
+
+def test_an_unknown_output_is_named():
+    with pytest.raises(ValueError, match="output: 'tanh' is not one of softmax, sigmoid, sigm"):
+        Model(12, 2, output="tanh")
+
+
+@pytest.mark.parametrize(("output", "last"), [("softmax", 1), ("sigmoid", 1), ("sigmoid_twice", 2)])
+def test_the_outputs_initializer_is_of_the_outputs_kernels_alone(output, last):
+    arguments = {"num_layers": 4, "hidden_size": 5, "output": output, "seed": 0}
+    model = Model(12, 2, output_initializer="constant(value=0.5)", **arguments)
+    assert all((kernel == 0.5).all() for kernel in kernels(model)[-last:])
+    others = kernels(Model(12, 2, **arguments))[:-last]
+    for one, other in zip(kernels(model)[:-last], others, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert (one != 0.5).all()
+
+
+def test_a_shared_initializer_gives_equal_kernels_to_layers_of_one_shape_alone():
+    model = Model(5, 2, "tanh", 4, 5, "random_normal(stddev=1)", seed=3, shared_initializer=True)
+    first, second, third, last = kernels(model)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+    assert last.shape != first.shape
+    # As Keras 3 has it: one instance, called again, draws the same once more.
+    shared = keras.initializers.RandomNormal(
+        stddev=1, seed=model.dense_layers[0].kernel_initializer.get_config()["seed"]
+    )
+    for kernel in kernels(model):
+        np.testing.assert_array_equal(kernel, shared(kernel.shape))
+    own = kernels(Model(5, 2, "tanh", 4, 5, "random_normal(stddev=1)", seed=3))
+    np.testing.assert_array_equal(own[0], first)
+    assert not np.array_equal(own[0], own[1])
+    other = kernels(
+        Model(5, 2, "tanh", 4, 5, "random_normal(stddev=1)", seed=4, shared_initializer=True)
+    )
+    assert not np.array_equal(other[0], first)
+
+
+@pytest.mark.parametrize("name", KERNEL_INITIALIZERS)
+def test_initializers_by_name_are_keras_own(name):
+    if name not in initializers.ALL_OBJECTS_DICT:
+        pytest.skip("Keras of an older version lacks it")
+    parameters = inspect.signature(initializers.ALL_OBJECTS_DICT[name]).parameters
+    values = {"mode": "fan_out", "distribution": "uniform", "maxval": 2.5}
+    given = {key: values.get(key, 1.5) for key in INITIALIZER_ARGUMENTS.get(name, ())}
+    listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    for text, arguments in [(name, {}), (f"{name}({listed})", given)]:
+        [layer] = Model(12, 3, num_layers=1, kernel_initializer=text, seed=0).dense_layers
+        ours = layer.kernel_initializer
+        seed = {"seed": ours.get_config()["seed"]} if "seed" in parameters else {}
+        theirs = initializers.ALL_OBJECTS_DICT[name](**arguments, **seed)
+        assert type(ours) is type(theirs)
+        assert ours.get_config() == theirs.get_config()
+        np.testing.assert_array_equal(layer.kernel, theirs((12, 3)))
+
+
+@pytest.mark.parametrize(
+    ("initializer", "mean", "variance", "kurtosis"),
+    [
+        ("random_normal(mean=0.5,stddev=2)", 0.5, 4, 3),
+        ("random_uniform(minval=-1,maxval=3)", 1, 16 / 12, 9 / 5),
+        ("variance_scaling(scale=0.5,mode='fan_out',distribution='uniform')", 0, 0.5 / 500, 9 / 5),
+        ("variance_scaling(distribution='untruncated_normal')", 0, 1 / 800, 3),
+        ("glorot_uniform", 0, 2 / 1300, 9 / 5),
+        ("he_uniform", 0, 2 / 800, 9 / 5),
+        # A normal cut off at two of its standard deviations, and then stretched.
+        ("he_normal", 0, 2 / 800, 2.3663),
+        ("glorot_normal", 0, 2 / 1300, 2.3663),
+    ],
+)
+def test_a_large_kernel_has_its_initializers_moments(initializer, mean, variance, kurtosis):
+    """Within four standard errors, which the number of weights tells."""
+    [kernel] = kernels(Model(800, 500, num_layers=1, kernel_initializer=initializer, seed=0))
+    spread = np.sqrt(variance)
+    assert kernel.mean(dtype=float) == pytest.approx(mean, abs=4 * spread / np.sqrt(kernel.size))
+    error = np.sqrt((kurtosis - 1) / kernel.size)
+    assert kernel.var(dtype=float) == pytest.approx(variance, rel=4 * error)
+
+
+def test_every_named_scenarios_initializers_are_made_by_keras():
+    texts = {
+        text for s in SCENARIOS.values() for text in (s.kernel_initializer, s.output_initializer)
+    }
+    for text in texts - {None}:
+        name, arguments = parse_initializer(text)
+        made = keras.initializers.deserialize({"class_name": name, "config": arguments})
+        assert np.isfinite(made((6, 4))).all()
+
+
+def randomized(model):
+    """The model at random weights, so that no bias, slope or scale is as it was made."""
+    rng = np.random.default_rng(5)
+    model.set_weights([rng.uniform(0.2, 1.2, w.shape).astype(w.dtype) for w in model.get_weights()])
+    return model
+
+
+def test_a_parametric_relu_begins_at_a_quarter_and_is_trained_for_each_unit(tmp_path):
+    model = Model(12, 3, "parametric_relu", 3, 5)
+    names = ["layer1_activation", "layer2_activation"]
+    assert [layer.name for layer in model.activation_layers] == names
+    for layer in model.activation_layers:
+        [slope] = layer.trainable_variables
+        np.testing.assert_array_equal(slope, np.full(5, 0.25))
+        assert any(slope is variable for variable in model.trainable_variables)
+    values = np.float32([[-4, -1, 0, 1, 4]])
+    np.testing.assert_array_equal(model.activation_layers[0](values), [[-1, -0.25, 0, 1, 4]])
+
+    randomized(model).save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for one, other in zip(model.activation_layers, loaded.activation_layers, strict=True):
+        np.testing.assert_array_equal(one.get_weights(), other.get_weights())
+        assert len(np.unique(one.get_weights())) == 5
+    np.testing.assert_array_equal(loaded(-IMAGES), model(-IMAGES))
+
+
+@pytest.mark.parametrize("initializer", [None, keras.initializers.RandomNormal(stddev=0.5)])
+def test_saved_and_loaded_it_has_its_output_and_initializers(tmp_path, initializer):
+    arguments = {"output": "sigmoid_twice", "shared_initializer": True}
+    recipe = "random_normal(stddev=1)"
+    model = Model(12, 2, "tanh", 4, 5, recipe, output_initializer=initializer, **arguments)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+
+
+KINDS = {
+    "plain": {},
+    "batch": {"normalization": "batch"},
+    "layer": {"normalization": "layer", "skip_connections": True},
+    "parametric": {"activation": "parametric_relu"},
+    "parametric and batch": {"activation": "parametric_relu", "normalization": "batch"},
+    "twice": {"output": "sigmoid_twice"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tap_yields_what_goes_into_each_activation_and_comes_out(kind):
+    model = randomized(Model(12, 2, **{"activation": "tanh", "num_layers": 4, **KINDS[kind]}))
+    untapped = model(IMAGES).numpy()
+    with model.tapped() as taps:
+        np.testing.assert_array_equal(model(IMAGES), untapped)
+    assert len(taps) == len(model.activation_layers) == 3
+    for layer, (values, outputs) in zip(model.activation_layers, taps, strict=True):
+        # By Keras' own graph, of which a part is a model of its own.
+        inner = keras.Model(model.input, [layer.input, layer.output])
+        before, after = inner(IMAGES)
+        if isinstance(layer, keras.layers.Dense):
+            before = before.numpy() @ layer.kernel.numpy() + layer.bias.numpy()
+        np.testing.assert_allclose(values, before, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(outputs, after)
+    functions = {"tanh": np.tanh, "parametric_relu": lambda z: np.where(z > 0, z, np.nan)}
+    values, outputs = (part.numpy() for part in taps[0])
+    expected = functions[KINDS[kind].get("activation", "tanh")](values)
+    positive = values > 0
+    np.testing.assert_allclose(outputs[positive], expected[positive], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tap_leaves_the_model_as_it_was(kind):
+    model = randomized(Model(12, 2, **{"activation": "tanh", "num_layers": 4, **KINDS[kind]}))
+
+    def state():
+        return [{key: id(value) for key, value in vars(layer).items()} for layer in model.layers]
+
+    config, before, untapped = model.get_config(), state(), model(IMAGES).numpy()
+    with model.tapped() as taps:
+        assert state() != before
+        model(IMAGES)
+    assert state() == before
+    with pytest.raises(RuntimeError, match="within"), model.tapped():  # noqa: PT012
+        model(IMAGES)
+        raise RuntimeError("within")
+    assert state() == before
+    model(IMAGES)
+    assert len(taps) == 3  # Nothing is added after the end.
+    assert model.get_config() == config
+    np.testing.assert_array_equal(model(IMAGES), untapped)

@@ -55,13 +55,18 @@ COMMANDS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def one_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
 @pytest.mark.parametrize(
     "arguments", [c for c in COMMANDS if "fashion_mnist" not in c], ids=" ".join
 )
-def test_the_commands_run(in_tmp_path, arguments):
+def test_the_commands_run_one_after_another(one_folder, arguments):
     """With fewer iterations; the data set that wants a network is left out."""
     few = ["--iterations", "20"] if arguments[0] == "train" and "--help" not in arguments else []
-    done = run_command(*arguments, *few)
+    done = run_command(*arguments, *few, cwd=one_folder)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -71,7 +76,7 @@ def test_the_make_targets_exist():
     named = set(re.findall(r"`make (\w+)`", README)) | set(
         re.findall(r"^make (\w+)$", README, re.MULTILINE)
     )
-    assert named >= {"train", "board", "test", "lint", "bench"}
+    assert named >= {"train", "board", "test", "lint", "bench", "experiments"}
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 

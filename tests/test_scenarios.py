@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import json
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import keras
 import pytest
 from keras.src import activations, initializers, optimizers
 
-from mnist_vg import SCENARIOS, Scenario, UsageError
+from mnist_vg import SCENARIOS, SUITES, Scenario, UsageError
 from mnist_vg import scenarios as module
+from mnist_vg.suites import find_scenario, find_scenarios
 
 
 def test_the_defaults_are_the_tutorials_experiment():
@@ -18,21 +20,27 @@ def test_the_defaults_are_the_tutorials_experiment():
         "num_layers": 6,
         "hidden_size": 10,
         "activation": "sigmoid",
+        "output": "softmax",
         "kernel_initializer": "glorot_uniform",
+        "output_initializer": None,
+        "shared_initializer": False,
         "normalization": "none",
         "skip_connections": False,
         "optimizer": "adam",
         "learning_rate": None,
+        "momentum": None,
         "global_clipnorm": None,
         "iterations": 2500,
         "batch_size": 30,
+        "partial_batches": False,
         "log_every": 200,
+        "measures": "default",
         "seed": 0,
     }
-    assert list(SCENARIOS) == ["sigmoid", "relu", "leaky_relu"]
-    for name, scenario in SCENARIOS.items():
-        assert scenario == Scenario(activation=name)
-        assert "tutorial" in scenario.about
+    assert [s.name for s in SUITES["tutorial"]] == ["sigmoid", "relu", "leaky_relu"]
+    for scenario in SUITES["tutorial"]:
+        assert scenario == Scenario(activation=scenario.name)
+        assert "Great Learning" in scenario.source
 
 
 def test_names_are_those_that_keras_knows():
@@ -87,6 +95,51 @@ def test_keras_makes_every_optimizer():
         ("name", "../elsewhere", "letters, digits"),
         ("name", "a/b", "letters, digits"),
         ("dataset", "", "TensorFlow Datasets"),
+        ("dataset", "two circles", "circles, close_circles, digits"),
+        ("output", "tanh", "softmax, sigmoid, sigmoid_twice"),
+        ("measures", "everything", "default, full"),
+        ("partial_batches", 1, "True or False"),
+        ("shared_initializer", "no", "True or False"),
+        ("momentum", 1.0, "from 0 up to, not including, 1"),
+        ("momentum", -0.1, "from 0 up to, not including, 1"),
+        ("momentum", float("nan"), "from 0 up to, not including, 1"),
+        ("momentum", True, "from 0 up to, not including, 1"),
+        ("output_initializer", "he", "he_normal"),
+        ("kernel_initializer", None, "random_normal(stddev=1)"),
+        ("kernel_initializer", 1.0, "random_normal(stddev=1)"),
+        ("kernel_initializer", "random_normal(std=1)", "random_normal takes mean=…, stddev=…"),
+        ("kernel_initializer", "random_normal(1)", "random_normal takes mean=…, stddev=…"),
+        ("kernel_initializer", "random_normal(seed=1)", "random_normal takes mean=…, stddev=…"),
+        ("kernel_initializer", "random_normal(stddev=1, stddev=2)", "takes mean=…, stddev=…"),
+        ("kernel_initializer", "random_normal(**{'stddev': 1})", "takes mean=…, stddev=…"),
+        ("kernel_initializer", "he_normal(scale=2)", "he_normal takes none"),
+        ("kernel_initializer", "he_normal(*[])", "he_normal takes none"),
+        ("kernel_initializer", "random_normal(stddev=nan)", "stddev, allowed: a finite number"),
+        ("kernel_initializer", "random_normal(stddev=1e999)", "stddev, allowed: a finite number"),
+        ("kernel_initializer", f"random_normal(stddev=1{400 * '0'})", "a finite number"),
+        ("kernel_initializer", "random_normal(stddev=10**9)", "stddev, allowed: a finite number"),
+        ("kernel_initializer", "random_normal(stddev=True)", "stddev, allowed: a finite number"),
+        ("kernel_initializer", "random_normal(stddev='1')", "stddev, allowed: a finite number"),
+        ("kernel_initializer", "random_normal(stddev=1j)", "stddev, allowed: a finite number"),
+        ("kernel_initializer", "random_normal(stddev=[1])", "stddev, allowed: a finite number"),
+        ("kernel_initializer", "random_normal(mean=None)", "mean, allowed: a finite number"),
+        ("kernel_initializer", "variance_scaling(mode='fan')", "fan_in, fan_out, fan_avg"),
+        ("kernel_initializer", "variance_scaling(mode=1)", "fan_in, fan_out, fan_avg"),
+        ("kernel_initializer", "variance_scaling(distribution=['uniform'])", "uniform"),
+        ("kernel_initializer", "random_normal(stddev=1", "did you mean random_normal"),
+        ("kernel_initializer", "keras.he_normal()", "did you mean he_normal"),
+        ("kernel_initializer", "random_normal(stddev=1)(2)", "did you mean random_normal"),
+        ("kernel_initializer", "random_normal(stddev=open('/etc/passwd'))", "a finite number"),
+        ("kernel_initializer", "random_normal(stddev=__import__('os'))", "a finite number"),
+        ("kernel_initializer", "__import__('os').abort()", "choose from constant"),
+        ("kernel_initializer", "__import__('os')", "choose from constant"),
+        ("kernel_initializer", "lambda: 1", "choose from constant"),
+        ("kernel_initializer", "", "choose from constant"),
+        ("kernel_initializer", "one\ntwo", "not one of those known"),
+        ("kernel_initializer", "ones\x00", "did you mean ones"),
+        ("kernel_initializer", "(" * 500, "choose from constant"),
+        ("kernel_initializer", f"{20000 * '-'}1", "choose from constant"),
+        ("kernel_initializer", f"constant(value={3000 * '-'}1)", "constant"),
     ],
 )
 def test_a_bad_value_gets_one_line_with_field_value_and_what_is_allowed(field, value, words):
@@ -101,6 +154,179 @@ def test_a_bad_value_gets_one_line_with_field_value_and_what_is_allowed(field, v
 def test_keras_spellings_are_one_setting():
     assert Scenario(kernel_initializer="HeNormal") == Scenario(kernel_initializer="he_normal")
     assert Scenario(optimizer="Adam") == Scenario()
+
+
+@pytest.mark.parametrize(
+    ("canonical", "spellings"),
+    [
+        (
+            "random_normal(stddev=1.0)",
+            ["random_normal(stddev=1)", " RandomNormal( stddev = 1e0 )\n"],
+        ),
+        (
+            "random_uniform(minval=-0.5, maxval=2.0)",
+            ["random_uniform(maxval=2,minval=-.5)", "RandomUniform(minval=-5e-1, maxval=+2)"],
+        ),
+        (
+            "variance_scaling(scale=2.0, mode='fan_out')",
+            [
+                'VarianceScaling(mode="fan_out", scale=2)',
+                "variance_scaling(scale=2, mode='fan_out')",
+            ],
+        ),
+        ("he_normal", ["he_normal()", "HeNormal()", "HeNormal", "he_normal"]),
+        ("constant(value=0.1)", ["constant(value=0.1)", "Constant(value=1e-1)"]),
+    ],
+)
+def test_spellings_of_an_initializer_are_one_setting(canonical, spellings):
+    made = [Scenario(kernel_initializer=text) for text in [canonical, *spellings]]
+    assert {scenario.kernel_initializer for scenario in made} == {canonical}
+    assert len(set(made)) == 1
+    assert Scenario(output_initializer=spellings[0]).output_initializer == canonical
+
+
+def test_a_parsed_initializer_written_out_is_parsed_to_the_same_again():
+    assert module.parse_initializer("random_normal(stddev=1)") == ("random_normal", {"stddev": 1.0})
+    assert type(module.parse_initializer("constant(value=1)")[1]["value"]) is float
+    for value in (0.1, 1 / 3, 1e-300, 1.7976931348623157e308, -0.05, 5e-324):
+        text = f"random_normal(mean={value!r}, stddev={value!r})"
+        assert module.parse_initializer(text)[1] == {"mean": value, "stddev": value}
+        assert Scenario(kernel_initializer=text).kernel_initializer == text
+
+
+def test_initializers_take_the_arguments_that_keras_classes_take():
+    # Which axes are inputs is nothing to ask of a dense kernel; Keras 3.12 has no such arguments.
+    ours_to_give = {"seed", "input_axes", "output_axes"}
+    for name in set(module.KERNEL_INITIALIZERS) & set(initializers.ALL_OBJECTS_DICT):
+        parameters = inspect.signature(initializers.ALL_OBJECTS_DICT[name]).parameters.values()
+        named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        theirs = tuple(p for p in named if p not in ours_to_give)
+        assert module.INITIALIZER_ARGUMENTS.get(name, ()) == theirs, name
+    for mode in module.INITIALIZER_WORDS["mode"]:
+        for distribution in module.INITIALIZER_WORDS["distribution"]:
+            keras.initializers.VarianceScaling(mode=mode, distribution=distribution)
+
+
+def test_momentum_is_of_sgd_and_rmsprop_alone():
+    from mnist_vg.training import make_optimizer
+
+    for name in module.OPTIMIZERS:
+        if name in ("sgd", "rmsprop"):
+            optimizer = make_optimizer(Scenario(optimizer=name, momentum=0.75))
+            assert optimizer.momentum == 0.75
+            assert make_optimizer(Scenario(optimizer=name)).momentum == 0
+            Scenario(optimizer=name, momentum=0)
+        else:
+            with pytest.raises(UsageError, match=f"momentum: 0.75 .*{name} has; use sgd or rmsp"):
+                Scenario(optimizer=name, momentum=0.75)
+            assert Scenario(optimizer=name).momentum is None
+
+
+def test_sigmoid_twice_needs_two_layers():
+    assert Scenario(output="sigmoid_twice", num_layers=2).num_layers == 2
+    assert Scenario(output="sigmoid", num_layers=1).output == "sigmoid"
+    with pytest.raises(
+        UsageError, match=r"^output: 'sigmoid_twice' needs num_layers of 2 or more$"
+    ):
+        Scenario(output="sigmoid_twice", num_layers=1)
+
+
+def test_with_another_seed_a_scenario_is_the_same_but_for_seed_and_name():
+    base = Scenario(activation="relu", name="mine", about="why", source="where", iterations=7)
+    other = base.with_seed(3)
+    changed = {"name": "mine-seed3", "seed": 3}
+    assert other.settings() == {**base.settings(), **changed}
+    assert (other.about, other.source) == ("why", "where")
+    assert other.structure() == base.structure()
+    assert base.seed == 0
+    with pytest.raises(UsageError, match=r"^seed: -1 "):
+        base.with_seed(-1)
+
+
+def test_what_trains_in_one_program_differs_in_values_alone():
+    base = Scenario(optimizer="sgd", momentum=0.5)
+    values_only = {
+        "name": "other",
+        "kernel_initializer": "he_normal",
+        "output_initializer": "zeros",
+        "shared_initializer": True,
+        "learning_rate": 0.5,
+        "iterations": 7,
+        "log_every": 3,
+        "seed": 1,
+    }
+    structural = {
+        "dataset": "digits",
+        "num_layers": 3,
+        "hidden_size": 4,
+        "activation": "relu",
+        "output": "sigmoid",
+        "normalization": "batch",
+        "skip_connections": True,
+        "optimizer": "rmsprop",
+        "momentum": None,
+        "global_clipnorm": 1.0,
+        "batch_size": 7,
+        "partial_batches": True,
+        "measures": "full",
+    }
+    assert {*values_only, *structural} == set(base.settings())
+    for field, value in values_only.items():
+        changed = dataclasses.replace(base, **{field: value})
+        assert changed != base
+        assert changed.structure() == base.structure(), field
+    found = {base.structure()}
+    for field, value in structural.items():
+        found.add(dataclasses.replace(base, name=base.name, **{field: value}).structure())
+    assert len(found) == 1 + len(structural)
+
+
+def test_suites_name_each_scenario_once_and_say_what_it_is_for_and_where_it_is_from():
+    names = [scenario.name for suite in SUITES.values() for scenario in suite]
+    assert len(names) == len(set(names)) == len(SCENARIOS)
+    assert not set(names) & set(SUITES)
+    assert list(SCENARIOS) == names
+    for name, scenario in SCENARIOS.items():
+        assert scenario.name == name
+        for text in (scenario.about, scenario.source):
+            assert text == text.strip() != ""
+            assert "\n" not in text
+
+
+def test_settings_of_every_named_scenario_survive_json():
+    for scenario in SCENARIOS.values():
+        again = Scenario(**json.loads(json.dumps(scenario.settings())))
+        assert again == scenario
+        assert hash(again) == hash(scenario)
+        assert again.settings() == scenario.settings()
+
+
+def test_scenarios_and_suites_are_found_by_name():
+    assert find_scenario("relu") is SCENARIOS["relu"]
+    assert find_scenarios("relu") == (SCENARIOS["relu"],)
+    for name, suite in SUITES.items():
+        assert find_scenarios(name) == suite
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("rleu", "did you mean relu"),
+        ("circels", "did you mean circles"),
+        ("uniform-tanhh", "uniform-tanh"),
+        ("???", "choose from tutorial, circles"),
+        ("", "choose from tutorial, circles"),
+    ],
+)
+def test_a_name_that_is_not_known_gets_the_nearest_ones(given, words):
+    for find in (find_scenario, find_scenarios):
+        with pytest.raises(UsageError) as caught:
+            find(given)
+        assert str(caught.value).startswith(f"scenario: {given!r} is not known; ")
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="'tutorial' is not known; did you mean tutorial"):
+        find_scenario("tutorial")
 
 
 def test_variants_are_checked_too_and_settings_are_plain_values():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import tensorflow as tf
 import twins
 from keras.src.optimizers import ALL_OBJECTS_DICT
 
-from mnist_vg import Model, Scenario, packing
+from mnist_vg import SCENARIOS, Model, Scenario, datasets, packing, training
 from mnist_vg.datasets import Split
 from mnist_vg.scenarios import OPTIMIZERS
 from mnist_vg.training import Trainer, batch_indices, make_optimizer, run_blocks
@@ -21,26 +23,53 @@ def make_split(examples=200, pixels=12, labels=4, seed=0):
     )
 
 
-def make_trainer(split, optimizer=None, **arguments):
+def make_points(examples=140, seed=0):
+    """Two classes that two circles around each other would be, in three dimensions."""
+    points = np.random.default_rng(seed).normal(size=(examples, 3)).astype(np.float32)
+    return Split(points, np.int32(np.square(points).sum(axis=1) > 2.5))
+
+
+def make_model(split, **arguments):
     settings = {"activation": "tanh", "num_layers": 3, "hidden_size": 5, "seed": 1, **arguments}
-    model = Model(split.inputs.shape[1], int(split.labels.max()) + 1, **settings)
-    return Trainer(model, optimizer or keras.optimizers.Adam(), split, BATCH, seed=1)
+    return Model(split.inputs.shape[1], int(split.labels.max()) + 1, **settings)
+
+
+def make_trainer(split, optimizer=None, partial_batches=False, full=False, **arguments):
+    return Trainer(
+        make_model(split, **arguments),
+        optimizer or keras.optimizers.Adam(),
+        split,
+        BATCH,
+        seed=1,
+        partial_batches=partial_batches,
+        full=full,
+    )
 
 
 def parameters(trainer):
     return [np.float64(v.numpy()) for v in trainer.model.trainable_variables]
 
 
-def batch(split, step, seed=1):
-    [indices] = batch_indices(seed, len(split.labels), BATCH, step, step)
-    return split.inputs[indices] / 255, split.labels[indices]
+def batch(split, step, seed=1, partial=False):
+    [indices] = batch_indices(seed, len(split.labels), BATCH, step, step, partial)
+    steps_of_epoch = -(-len(split.labels) // BATCH)
+    if partial and (step + 1) % steps_of_epoch == 0:
+        indices = indices[: len(split.labels) - (steps_of_epoch - 1) * BATCH]
+    inputs = split.inputs[indices]
+    return inputs / 255 if inputs.dtype == np.uint8 else inputs, split.labels[indices]
 
 
+def assert_equal_to_the_bit(one, other):
+    for ours, theirs in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("logits", [4, 1])
 @pytest.mark.parametrize("activation", twins.SLOPES)
-def test_the_twins_backprop_agrees_with_finite_differences(activation):
-    split = make_split()
+def test_the_twins_backprop_agrees_with_finite_differences(activation, logits):
+    split = make_split(labels=max(logits, 2))
     rng = np.random.default_rng(1)
-    weights = [rng.normal(size=s) for s in [(12, 5), 5, (5, 5), 5, (5, 4), 4]]
+    weights = [rng.normal(size=s) for s in [(12, 5), 5, (5, 5), 5, (5, logits), logits]]
     images, labels = batch(split, 0)
     gradients = twins.backprop(weights, images, labels, activation)
     for which, gradient in enumerate(gradients):
@@ -105,15 +134,17 @@ def keras_twin(trainer, optimizer):
     # Built in here: within a compiled function Keras 3.15 starts ScheduleFreeAdamW's
     # momentum from zero where it means to start it from the weights.
     optimizer.build(twin.trainable_variables)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    twin.compile(optimizer, loss, jit_compile=False)
+    losses = keras.losses
+    of_one_logit = trainer.model.output_shape[-1] == 1
+    loss = losses.BinaryCrossentropy if of_one_logit else losses.SparseCategoricalCrossentropy
+    twin.compile(optimizer, loss(from_logits=True), jit_compile=False)
     return twin
 
 
-def assert_trains_as(twin, trainer, split, steps):
+def assert_trains_as(twin, trainer, split, steps, partial=False):
     for step in range(steps):
-        images, labels = batch(split, step)
-        twin.train_on_batch(np.float32(images), labels)
+        images, labels = batch(split, step, partial=partial)
+        twin.train_on_batch(np.float32(images), labels[:, np.newaxis])
     trainer.advance(steps, record=False)
     for ours, theirs in zip(trainer.model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -153,8 +184,7 @@ def test_packing_changes_no_bit(monkeypatch):
     loose = make_trainer(split)
     packed.advance(20, record=True)
     loose.advance(20, record=True)
-    for one, other in zip(parameters(packed), parameters(loose), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_equal_to_the_bit(parameters(packed), parameters(loose))
 
 
 def test_the_numbers_do_not_depend_on_where_blocks_end():
@@ -164,13 +194,8 @@ def test_the_numbers_do_not_depend_on_where_blocks_end():
     for steps, record in [(1, True), (20, False), (5, True), (20, False)]:
         pieces.advance(steps, record)
     final = pieces.advance(1, record=True)
-    assert final[:3] == last[:3]
-    for one, other in zip(
-        tf.nest.flatten(final.measures), tf.nest.flatten(last.measures), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-    for one, other in zip(parameters(whole), parameters(pieces), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_equal_to_the_bit(final, last)
+    assert_equal_to_the_bit(parameters(whole), parameters(pieces))
 
 
 def test_records_are_due_at_every_interval_and_at_the_last_step():
@@ -200,8 +225,7 @@ def test_evaluation_leaves_no_example_out(monkeypatch):
     weights = parameters(trainer)
     images = split.inputs / 255
     assert loss == pytest.approx(twins.cross_entropy(weights, images, split.labels, "tanh"))
-    logits = twins.forward(weights, images, "tanh")[1][-1]
-    assert accuracy == pytest.approx((logits.argmax(axis=1) == split.labels).mean())
+    assert accuracy == pytest.approx(twins.accuracy(weights, images, split.labels, "tanh"))
     monkeypatch.setattr("mnist_vg.training.EVALUATION_BATCH", 50)
     assert trainer.evaluate(split) == pytest.approx((loss, accuracy), rel=1e-6)
 
@@ -214,3 +238,348 @@ def test_an_explosion_is_counted_and_does_not_stop_the_training():
     assert block.measures["gradient_nonfinite"].any()
     assert block.measures["weight_nonfinite"].any()
     assert trainer.advance(1, record=False).step == 10
+
+
+@pytest.mark.parametrize(("examples", "left"), [(100, 10), (90, 30), (7, 7), (31, 1)])
+def test_a_partial_epoch_takes_every_example_once_and_ends_with_what_is_left(examples, left):
+    steps = -(-examples // 30)
+    rows = batch_indices(5, examples, 30, 0, 3 * steps - 1, partial=True)
+    epochs = rows.reshape(3, steps, 30)
+    taken = [np.concatenate([*epoch[:-1], epoch[-1, :left]]) for epoch in epochs]
+    for epoch in taken:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(examples))
+    assert examples < 3 or not np.array_equal(taken[0], taken[1])
+    assert rows.dtype == np.int32
+    # What follows in a row is gathered too, at most, so it must be an example.
+    assert 0 <= rows.min() <= rows.max() < examples
+    for first, last in [(0, 0), (steps - 1, steps), (1, 2 * steps)]:
+        part = batch_indices(5, examples, 30, first, last, partial=True)
+        np.testing.assert_array_equal(part, rows[first : last + 1])
+    if left == 30:
+        np.testing.assert_array_equal(rows, batch_indices(5, examples, 30, 0, 3 * steps - 1))
+
+
+POINTS = make_points()
+CLIP = 0.05
+CLIPPED = Scenario(global_clipnorm=CLIP, learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def fully_recorded():
+    """Full records of a network of one logit, batches of 30, 30, 30, 30, 20; for restarts."""
+    optimizer = make_optimizer(CLIPPED)
+    return make_trainer(POINTS, optimizer, output="sigmoid", partial_batches=True, full=True)
+
+
+@pytest.fixture
+def full(fully_recorded):
+    model = make_model(POINTS, output="sigmoid")
+    fully_recorded.restart(model, make_optimizer(CLIPPED), seed=1)
+    return fully_recorded
+
+
+def test_a_full_record_is_numpys_backprop_of_whole_and_partial_batches(full):
+    kernels_of = {}
+    for step in range(10):
+        before = parameters(full)
+        block = full.advance(1, record=True)
+        images, labels = batch(POINTS, step, partial=True)
+        assert len(labels) == (20 if step in (4, 9) else 30)
+        assert block.loss == pytest.approx(
+            twins.cross_entropy(before, images, labels, "tanh"), rel=1e-5
+        )
+        assert block.accuracy == pytest.approx(twins.accuracy(before, images, labels, "tanh"))
+        gradients = twins.backprop(before, images, labels, "tanh")
+        sums, outputs = twins.forward(before, images, "tanh")
+        slopes, to_sums, to_outputs = twins.signals(before, images, labels, "tanh")
+        weights, kernels = before[::2], gradients[::2]
+        clipping = min(1, CLIP / np.sqrt(sum(np.square(g).sum() for g in gradients)))
+        assert clipping < 1
+
+        (names, layers), (hidden, signals) = block.tables
+        assert names == ["layer1", "layer2", "layer3"]
+        assert hidden == ["layer1", "layer2"]
+        for measured, key, twin in [
+            (layers, "gradient_mean", [g.mean() for g in kernels]),
+            (layers, "gradient_std", [g.std() for g in kernels]),
+            (layers, "gradient_mean_abs", [np.abs(g).mean() for g in kernels]),
+            (layers, "gradient_norm", [np.linalg.norm(g) for g in kernels]),
+            (layers, "gradient_clipped_mean_abs", [clipping * np.abs(g).mean() for g in kernels]),
+            (layers, "gradient_clipped_norm", [clipping * np.linalg.norm(g) for g in kernels]),
+            (layers, "weight_mean", [w.mean() for w in weights]),
+            (layers, "weight_std", [w.std() for w in weights]),
+            (layers, "weight_norm", [np.linalg.norm(w) for w in weights]),
+            (layers, "backpropagated_rms", [twins.rms(d) for d in to_sums]),
+            (signals, "activation_gradient_rms", [twins.rms(d) for d in to_outputs]),
+            (signals, "activation_slope", [s.mean() for s in slopes]),
+            (signals, "activation_mean", [o.mean() for o in outputs[1:-1]]),
+            (signals, "activation_std", [o.std() for o in outputs[1:-1]]),
+        ]:
+            # Means of either sign cancel, so that their error is one of single values.
+            np.testing.assert_allclose(measured[key], twin, rtol=1e-4, atol=1e-6, err_msg=key)
+        for key in ("gradient_zeros", "gradient_nonfinite_share", "weight_nonfinite"):
+            assert not layers[key].any()
+        for layer, (values, output) in enumerate(zip(sums[:-1], outputs[1:-1], strict=True)):
+            for key, twin in [("activation_inputs", values), ("activations", output)]:
+                histogram = signals[key]
+                theirs = twins.histogram(twin)
+                assert histogram["min"][layer] == pytest.approx(twin.min(), rel=1e-4)
+                assert histogram["max"][layer] == pytest.approx(twin.max(), rel=1e-4)
+                assert histogram["counts"][layer].sum() == twin.size
+                # A value on an edge may count on its other side in float32.
+                off = np.cumsum(histogram["counts"][layer]) - np.cumsum(theirs[:, 2])
+                assert np.abs(off).max() <= 1
+        kernels_of[step] = block.kernels
+        for name, kernel in zip(names, weights, strict=True):
+            np.testing.assert_array_equal(block.kernels[name], kernel)
+    assert not np.array_equal(kernels_of[0]["layer1"], kernels_of[9]["layer1"])
+
+
+def test_measures_of_one_full_record_fit_each_other(full):
+    (_, layers), (_, signals) = full.advance(5, record=True).tables
+    sizes = [np.prod(layer.kernel.shape) for layer in full.model.dense_layers]
+    for of in ("gradient", "weight"):
+        mean_square = layers[f"{of}_mean"] ** 2 + layers[f"{of}_std"] ** 2
+        np.testing.assert_allclose(layers[f"{of}_norm"] ** 2, mean_square * sizes, rtol=1e-5)
+    # tanh' = 1 - tanh^2, so the mean slope is told by the outputs' mean and spread.
+    mean_square = signals["activation_mean"] ** 2 + signals["activation_std"] ** 2
+    np.testing.assert_allclose(signals["activation_slope"], 1 - mean_square, rtol=1e-5)
+    # A slope of at most 1 makes no gradient larger.
+    assert (layers["backpropagated_rms"][:-1] < signals["activation_gradient_rms"]).all()
+
+
+def test_in_a_chain_of_single_units_the_recorded_slopes_and_weights_multiply():
+    """Nothing is averaged in a chain seen by one example, so the chain rule holds exactly."""
+    model = Model(3, 2, "parametric_relu", 5, 1, "he_normal", seed=4, output="sigmoid")
+    trainer = Trainer(model, keras.optimizers.SGD(0.5), POINTS, 1, seed=1, full=True)
+    found = set()
+    for _ in range(6):
+        alphas = [layer.get_weights()[0][0] for layer in model.activation_layers]
+        block = trainer.advance(1, record=True)
+        (_, layers), (_, signals) = block.tables
+        weights = [abs(block.kernels[f"layer{number}"][0, 0]) for number in range(2, 6)]
+        to_sums, slopes = layers["backpropagated_rms"], signals["activation_slope"]
+        to_outputs = signals["activation_gradient_rms"]
+        np.testing.assert_allclose(to_outputs, weights * to_sums[1:], rtol=1e-5)
+        np.testing.assert_allclose(to_sums[:-1], np.abs(slopes) * to_outputs, rtol=1e-5)
+        chain = np.prod(weights) * np.prod(np.abs(slopes)) * to_sums[-1]
+        assert to_sums[0] == pytest.approx(chain, rel=1e-4)
+        for slope, alpha in zip(slopes, alphas, strict=True):
+            assert slope in (1, alpha)
+            found.add(slope == 1)
+    assert found == {True, False}
+    assert any(alpha != 0.25 for alpha in alphas)
+
+
+def test_partial_batches_train_as_keras_does_on_them(full):
+    twin = keras_twin(full, make_optimizer(CLIPPED))
+    assert_trains_as(twin, full, POINTS, steps=10, partial=True)
+
+
+def test_full_records_of_partial_batches_do_not_depend_on_where_blocks_end(full):
+    last = full.advance(15, record=True)
+    whole = full.model.get_weights()
+    full.restart(make_model(POINTS, output="sigmoid"), make_optimizer(CLIPPED), seed=1)
+    for steps, record in [(1, True), (4, False), (1, True), (8, False)]:
+        full.advance(steps, record)
+    assert_equal_to_the_bit(full.advance(1, record=True), last)
+    assert_equal_to_the_bit(full.model.get_weights(), whole)
+
+
+def test_taking_full_records_changes_no_bit_of_the_training(full):
+    full.advance(10, record=False)
+    unrecorded = full.model.get_weights()
+    full.restart(make_model(POINTS, output="sigmoid"), make_optimizer(CLIPPED), seed=1)
+    for _ in range(10):
+        full.advance(1, record=True)
+    assert_equal_to_the_bit(full.model.get_weights(), unrecorded)
+
+
+def test_a_program_that_can_record_in_full_trains_as_one_that_cannot(full):
+    """They are two programs, which XLA may round apart: by last bits of float32, no more."""
+    optimizer = make_optimizer(CLIPPED)
+    default = make_trainer(POINTS, optimizer, output="sigmoid", partial_batches=True)
+    for steps in (1, 4, 15):
+        ours, theirs = full.advance(steps, record=True), default.advance(steps, record=True)
+        assert ours[:3] == pytest.approx(theirs[:3], rel=1e-5)
+        assert len(theirs.tables) == 1
+        assert theirs.kernels == {}
+        for key in ("gradient_mean_abs", "gradient_nonfinite"):
+            np.testing.assert_allclose(ours.measures[key], theirs.measures[key], rtol=1e-4)
+    for one, other in zip(full.model.get_weights(), default.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "normalization"), [("adam", "batch"), ("schedulefreeadamw", "none")]
+)
+def test_a_restart_is_bit_for_bit_a_fresh_trainer(name, normalization):
+    fast = Scenario(optimizer=name, learning_rate=0.1)
+    slow = dataclasses.replace(fast, learning_rate=0.01)
+    arguments = {"num_layers": 2, "normalization": normalization}
+    used = make_trainer(POINTS, make_optimizer(fast), **arguments)
+    used.advance(17, record=True)
+    used.restart(make_model(POINTS, seed=2, **arguments), make_optimizer(slow), seed=3)
+    model = make_model(POINTS, seed=2, **arguments)
+    fresh = Trainer(model, make_optimizer(slow), POINTS, BATCH, seed=3)
+    assert_equal_to_the_bit(used.model.get_weights(), model.get_weights())
+    for steps in (1, 19):
+        assert used.steps_done == fresh.steps_done
+        assert_equal_to_the_bit(used.advance(steps, True), fresh.advance(steps, True))
+        assert_equal_to_the_bit(used.model.get_weights(), fresh.model.get_weights())
+        states = [[v.numpy() for v in t.optimizer.variables] for t in (used, fresh)]
+        assert_equal_to_the_bit(*states)
+    assert float(used.optimizer.learning_rate) == np.float32(0.01)
+    assert used.evaluate(POINTS) == fresh.evaluate(POINTS)
+
+
+def test_a_full_record_of_logits_alone_has_no_hidden_signals():
+    trainer = make_trainer(POINTS, output="sigmoid", num_layers=1, full=True)
+    before = parameters(trainer)
+    [(names, layers)] = trainer.advance(1, record=True).tables
+    assert names == ["layer1"]
+    [to_logits] = twins.signals(before, *batch(POINTS, 0), "tanh")[1]
+    np.testing.assert_allclose(layers["backpropagated_rms"], [twins.rms(to_logits)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("stretch", [1, 3000])
+def test_one_logit_is_scored_as_numpy_scores_it(full, stretch):
+    """Stretched, some logits are beyond what exp can take, and the loss is still right."""
+    full.advance(5, record=False)
+    *hidden, kernel, bias = full.model.get_weights()
+    full.model.set_weights([*hidden, stretch * kernel, stretch * bias])
+    weights = parameters(full)
+    logits = twins.forward(weights, POINTS.inputs, "tanh")[1][-1]
+    assert (np.abs(logits).max() > 1000) == (stretch > 1)
+    loss, accuracy = full.evaluate(POINTS)
+    assert loss == pytest.approx(
+        twins.cross_entropy(weights, POINTS.inputs, POINTS.labels, "tanh"), rel=1e-5
+    )
+    assert accuracy == pytest.approx(
+        twins.accuracy(weights, POINTS.inputs, POINTS.labels, "tanh"), rel=1e-6
+    )
+    assert 0 < accuracy < 1
+
+
+def test_the_probability_is_that_of_the_second_class(full):
+    two_logits = make_trainer(POINTS)
+    ours = [trainer.probability(POINTS.inputs) for trainer in (full, two_logits)]
+    one, two = (
+        twins.forward(parameters(t), POINTS.inputs, "tanh")[1][-1] for t in (full, two_logits)
+    )
+    np.testing.assert_allclose(ours[0], 1 / (1 + np.exp(-one[:, 0])), rtol=1e-5)
+    np.testing.assert_allclose(ours[1], 1 / (1 + np.exp(two[:, 0] - two[:, 1])), rtol=1e-5)
+
+
+def test_weights_are_measured_as_they_are_after_the_last_step(full):
+    block = full.advance(6, record=True)
+    [(names, measured)], kernels = full.weights()
+    assert names == list(kernels) == ["layer1", "layer2", "layer3"]
+    assert set(measured) == {
+        *("weight_mean", "weight_std", "weight_norm", "weight_nonfinite", "weights")
+    }
+    for layer, dense in enumerate(full.model.dense_layers):
+        kernel = np.float64(dense.kernel.numpy())
+        np.testing.assert_array_equal(kernels[dense.name], kernel)
+        assert not np.array_equal(kernel, block.kernels[dense.name])
+        assert measured["weight_mean"][layer] == pytest.approx(kernel.mean(), abs=1e-6)
+        assert measured["weight_std"][layer] == pytest.approx(kernel.std(), rel=1e-5)
+        counts = measured["weights"]["counts"][layer]
+        np.testing.assert_array_equal(counts, twins.histogram(kernel)[:, 2])
+    # The next record is of these very weights.
+    following = full.advance(1, record=True)
+    np.testing.assert_allclose(following.measures["weight_std"], measured["weight_std"], rtol=1e-6)
+    assert_equal_to_the_bit(following.kernels, kernels)
+
+
+# Theory at initialization. A layer passes the variance of what comes back on by the factor
+# n Var(W) E[f'^2] (Glorot and Bengio 2010, eq. 6; He et al. 2015, eq. 14). An example's
+# gradients to the n units below a layer are, given those above, n independent draws, of which
+# the variance is known to sqrt(2 / n), relative; a batch's examples share the kernel, so that
+# no more than one is counted on. Allowed are three of these standard errors a layer, and of
+# the geometric mean over the four layers half as much.
+WIDTH = 1000
+ALLOWED = 3 * np.sqrt(2 / WIDTH)
+
+
+def layer_factors(rms):
+    """By what the variance of what comes back is multiplied at hidden layers 4, 3, 2, 1."""
+    of_hidden = np.square(rms[:-1])
+    return of_hidden[:-1] / of_hidden[1:]
+
+
+def at_initialization(scenario):
+    """NumPy's twin of the scenario's first batch: rms of what comes back, mean slopes."""
+    digits = datasets.load(scenario.dataset)
+    model = training.make_model(scenario, digits)
+    weights = [np.float64(v.numpy()) for v in model.trainable_variables]
+    [indices] = batch_indices(scenario.seed, 1297, scenario.batch_size, 0, 0)
+    images, labels = digits.train.inputs[indices], digits.train.labels[indices]
+    slopes, to_sums, _ = twins.signals(weights, images, labels, scenario.activation)
+    return np.array([twins.rms(d) for d in to_sums]), np.array([s.mean() for s in slopes])
+
+
+@pytest.fixture(scope="module")
+def recorded_tanh():
+    """The first record of the 1000 units wide tanh networks, from one compiled trainer."""
+    scenarios = {name: SCENARIOS[name] for name in ("standard", "normalized")}
+    assert all((s.hidden_size, s.num_layers) == (WIDTH, 6) for s in scenarios.values())
+    digits = datasets.load("digits")
+    trainer, blocks = None, {}
+    for name, scenario in scenarios.items():
+        model, optimizer = training.make_model(scenario, digits), make_optimizer(scenario)
+        if trainer is None:
+            trainer = Trainer(model, optimizer, digits.train, 100, scenario.seed, full=True)
+        else:
+            trainer.restart(model, optimizer, scenario.seed)
+        blocks[name] = trainer.advance(1, record=True)
+    return blocks
+
+
+@pytest.mark.parametrize(("name", "n_variance"), [("standard", 1 / 3), ("normalized", 1)])
+def test_glorots_and_bengios_variances_of_tanh_networks(recorded_tanh, name, n_variance):
+    (_, layers), (_, signals) = recorded_tanh[name].tables
+    np.testing.assert_allclose(
+        WIDTH * layers["weight_std"][1:-1] ** 2,
+        n_variance,
+        rtol=0.01,  # Of a million weights; their share of the variance's error is negligible.
+    )
+    factors, slopes = layer_factors(layers["backpropagated_rms"]), signals["activation_slope"][:-1]
+    # With 0 < f' <= 1, E[f']^2 <= E[f'^2] <= E[f'].
+    assert (factors >= n_variance * slopes**2 * (1 - ALLOWED)).all()
+    assert (factors <= n_variance * slopes * (1 + ALLOWED)).all()
+    # Where the slope is nearly 1, the regime is linear and the factor the bare n Var(W).
+    linear = slopes**2 > 0.95
+    assert linear.sum() >= 2
+    np.testing.assert_allclose(factors[linear], n_variance, rtol=ALLOWED + 0.05)
+    mean = np.exp(np.log(factors / slopes**1.5).mean())
+    assert mean == pytest.approx(n_variance, rel=ALLOWED / 2)
+
+
+def test_a_record_of_a_wide_network_is_numpys(recorded_tanh):
+    for name, block in recorded_tanh.items():
+        rms, slopes = at_initialization(SCENARIOS[name])
+        (_, layers), (_, signals) = block.tables
+        np.testing.assert_allclose(layers["backpropagated_rms"], rms, rtol=1e-4)
+        np.testing.assert_allclose(signals["activation_slope"], slopes, rtol=1e-4)
+        assert block.kernels == {}  # None is tiny.
+
+
+@pytest.mark.parametrize(("name", "n_variance"), [("normalized-relu", 1), ("he-relu", 2)])
+def test_hes_variances_of_relu_networks(name, n_variance):
+    rms, slopes = at_initialization(SCENARIOS[name])
+    factors = layer_factors(rms)
+    # A slope is 0 or 1, so E[f'^2] = E[f'], and half of the units are left to count on.
+    np.testing.assert_allclose(factors, n_variance * slopes[:-1], rtol=np.sqrt(2) * ALLOWED)
+    # Which half is one draw more: E[m g^4] / E[m g^2]^2 - 1 = 5 in place of 2.
+    mean = np.exp(np.log(factors).mean())
+    assert mean == pytest.approx(n_variance / 2, rel=3 * np.sqrt(5 / WIDTH) / 2)
+
+
+def test_a_sigmoid_layer_passes_on_at_most_a_quarter_of_what_its_weights_would():
+    scenario = dataclasses.replace(SCENARIOS["normalized"], activation="sigmoid")
+    rms, slopes = at_initialization(scenario)
+    factors = np.sqrt(layer_factors(rms))  # Of the rms; n Var(W) is 1, its error halves.
+    assert (factors <= 1 / 4 * (1 + ALLOWED / 2)).all()
+    assert (factors >= slopes[:-1] * (1 - ALLOWED / 2)).all()
+    assert rms[0] / rms[4] <= (1 / 4) ** 4 * (1 + ALLOWED)

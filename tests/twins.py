@@ -21,29 +21,59 @@ def forward(parameters, images, activation):
     return sums, activations
 
 
+def losses(logits, labels):
+    """Each example's cross-entropy, and its gradient; one logit is that of the second class."""
+    if logits.shape[1] == 1:
+        z = logits[:, 0]
+        probability = (1 + np.tanh(z / 2)) / 2
+        return np.logaddexp(0, z) - labels * z, (probability - labels)[:, np.newaxis]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    right = np.eye(logits.shape[1])[labels]
+    return -(right * log_probability).sum(axis=1), np.exp(log_probability) - right
+
+
 def cross_entropy(parameters, images, labels, activation):
-    """Mean softmax cross-entropy."""
+    """Mean cross-entropy, of a softmax or, with one logit, of a sigmoid."""
+    return losses(forward(parameters, images, activation)[1][-1], labels)[0].mean()
+
+
+def accuracy(parameters, images, labels, activation):
+    """Share of right answers."""
     logits = forward(parameters, images, activation)[1][-1]
-    logits = logits - logits.max(axis=1, keepdims=True)
-    log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return -log_probability[np.arange(len(labels)), labels].mean()
+    answers = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
+    return (answers == labels).mean()
+
+
+def signals(parameters, images, labels, activation):
+    """What goes back, a row an example: the gradients of its own loss, not of the mean.
+
+    Returns:
+        The slopes of the hidden activations; the gradients to the sums of every layer,
+        the logits included; those to the outputs of the hidden activations.
+    """
+    sums, activations = forward(parameters, images, activation)
+    to_sums, to_outputs, slopes = [losses(activations[-1], labels)[1]], [], []
+    for number in reversed(range(1, len(sums))):
+        to_outputs[:0] = [to_sums[0] @ parameters[2 * number].T]
+        slopes[:0] = [SLOPES[activation][1](sums[number - 1], activations[number])]
+        to_sums[:0] = [to_outputs[0] * slopes[0]]
+    return slopes, to_sums, to_outputs
 
 
 def backprop(parameters, images, labels, activation):
     """The gradient of `cross_entropy`, in the order of `parameters`."""
-    _, slope = SLOPES[activation]
-    sums, activations = forward(parameters, images, activation)
-    logits = activations[-1] - activations[-1].max(axis=1, keepdims=True)
-    probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    delta = (probability - np.eye(logits.shape[1])[labels]) / len(labels)
+    inputs = forward(parameters, images, activation)[1]
+    to_sums = signals(parameters, images, labels, activation)[1]
     gradients = []
-    for number in reversed(range(len(sums))):
-        gradients[:0] = [activations[number].T @ delta, delta.sum(axis=0)]
-        if number:
-            delta = (delta @ parameters[2 * number].T) * slope(
-                sums[number - 1], activations[number]
-            )
+    for values, delta in zip(inputs, to_sums, strict=False):
+        gradients += [values.T @ delta / len(labels), delta.mean(axis=0)]
     return gradients
+
+
+def rms(values):
+    """Root mean square."""
+    return np.sqrt(np.mean(np.square(values)))
 
 
 def adam_step(parameters, gradients, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-7):
