@@ -284,8 +284,10 @@ def signal_measures(outputs, ranges, inputs, slopes, output_gradients) -> dict[s
     Args:
         outputs: of each activation, `[batch, units]`.
         ranges: as `activation_measures` takes them.
-        inputs: what each activation was applied to, `[batch, units]`.
-        slopes: its derivative there.
+        inputs: what each activation was applied to, after normalization if there is
+            one, `[batch, units]`.
+        slopes: its derivative there; of one that is not elementwise (softmax), that of
+            the sum of its outputs.
         output_gradients: the gradients of an example's loss with respect to `outputs`.
 
     Returns:

@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_refused, run_command
 from rich.console import Console
 
-from mnist_vg import Run, Scenario, train
+from mnist_vg import SUITES, Run, Scenario, train
 from mnist_vg.report import Display
 
 
@@ -25,6 +25,15 @@ from mnist_vg.report import Display
         (["train", "--name", "both", "relu", "sigmoid"], ["name: 'both'", "2 scenarios"]),
         (["train", "--checkpoint-seconds", "-1"], ["--checkpoint-seconds", "-1"]),
         (["train", "--depth", "3"], ["--depth"]),
+        (["train", "circlez"], ["scenario: 'circlez'", "did you mean circles"]),
+        (["train", "--seeds", "0"], ["--seeds", "0"]),
+        (["train", "--momentum", "0.9"], ["momentum: 0.9", "adam", "sgd or rmsprop"]),
+        (["train", "--output", "sigmoid_twice", "--num-layers", "1"], ["output:", "num_layers"]),
+        (
+            ["train", "--kernel-initializer", "random_normal(stdev=1)"],
+            ["kernel_initializer: 'random_normal(stdev=1)'", "mean=…, stddev=…"],
+        ),
+        (["plot", "nowhere"], ["logdir: nowhere holds no run"]),
         (["trian"], ["trian"]),
         (["board", "--port", "0"], ["--port", "0"]),
     ],
@@ -66,8 +75,15 @@ def test_every_setting_is_an_option():
 
 def test_the_list_names_every_scenario():
     printed = run_command("list").stdout
-    for name in ("sigmoid", "relu", "leaky_relu", "tutorial"):
-        assert f" {name} " in printed
+    for suite, scenarios in SUITES.items():
+        for name in (suite, *(scenario.name for scenario in scenarios)):
+            assert f" {name} " in printed
+
+
+NOT_GIVEN = (
+    *("output", "output_initializer", "shared_initializer", "momentum", "partial_batches"),
+    "measures",
+)
 
 
 def test_options_make_a_network_of_ones_own(tmp_path):
@@ -96,6 +112,7 @@ def test_options_make_a_network_of_ones_own(tmp_path):
         "batch_size": 20,
         "log_every": 30,
         "seed": 3,
+        **{key: value for key, value in Scenario().settings().items() if key in NOT_GIVEN},
     }
     assert run.history["gradient_mean_abs"].shape == (3, 4)
     lines = [line for line in done.stdout.splitlines() if line.startswith("Iteration")]
@@ -111,6 +128,33 @@ def test_quick_goes_the_whole_way_in_folders_of_its_own(tmp_path):
     assert run.status == "finished"
     assert run.settings["iterations"] == 300
     assert [path.name for path in tmp_path.iterdir()] == ["relu-quick"]
+
+
+def test_seeds_are_runs_of_their_own_and_one_line_in_the_table(tmp_path):
+    few = ["--iterations", "20", "--num-layers", "2", "--logdir", tmp_path]
+    done = run_command("train", "relu", "--seeds", "3", "--seed", "5", *few)
+    assert done.returncode == 0, done.stderr
+    names = [f"relu-seed{seed}" for seed in (5, 6, 7)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    results = [Run.load(tmp_path / name).results["test_accuracy"] for name in names]
+    assert len(set(results)) == 3
+    [row] = [line for line in done.stdout.splitlines() if line.startswith("│ relu ")]
+    assert "of 3 │" in row
+    assert f"{sorted(results)[1]:.2%}" in row
+
+
+def test_plot_draws_the_event_files_without_tensorflow(logdir, tmp_path):
+    code = (
+        "import sys; sys.argv[0] = 'mnist-vg'\n"
+        "from mnist_vg.cli import cli\n"
+        f"cli.main(['plot', {str(logdir)!r}, '--out', {str(tmp_path)!r}], standalone_mode=False)\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    drawn = {"gradient_profile", "learning"}
+    files = {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
+    assert {path.name for path in tmp_path.iterdir()} == files
+    assert {line.rpartition("/")[2] for line in done.stdout.splitlines()} == files
 
 
 def test_a_terminal_gets_a_live_bar(tmp_path):

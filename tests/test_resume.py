@@ -15,11 +15,15 @@ import tensorflow as tf
 from conftest import COMMAND, assert_refused, run_command
 from test_runs import points, read
 
-from mnist_vg import Run, Scenario, UsageError, runs, train
+from mnist_vg import SCENARIOS, Run, Scenario, UsageError, runs, train
 from mnist_vg.cli import INTERRUPTED
+from mnist_vg.driver import train_all
 
 LONG = Scenario(activation="relu", num_layers=3, iterations=6_000, log_every=50, name="long")
 SHORT = Scenario(activation="relu", num_layers=2, iterations=40, log_every=10, name="short")
+FULL = dataclasses.replace(
+    SCENARIOS["circles-tanh"], num_layers=3, iterations=100, log_every=20, name="full"
+)
 
 
 def arguments(scenario, logdir, *more):
@@ -264,3 +268,36 @@ def test_two_scenarios_of_one_name_are_refused_before_either_trains(tmp_path):
     with pytest.raises(UsageError, match="one name"):
         list(train_all([SHORT, dataclasses.replace(SHORT, seed=1)], tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_run_on_partial_batches_goes_on_bit_for_bit(tmp_path):
+    class Broken(Exception):
+        pass
+
+    def watch(scenario, block):
+        if block.step >= 60:
+            raise Broken
+
+    whole = train(FULL, tmp_path / "whole")
+    with pytest.raises(Broken):
+        train(FULL, tmp_path / "broken", watch=watch, checkpoint_seconds=0)
+    broken = train(FULL, tmp_path / "broken")
+    assert_same_bits(broken.folder, whole.folder)
+    for name, part in whole.history.items():
+        np.testing.assert_array_equal(broken.history[name], part)
+    for name, part in whole.decision.items():
+        np.testing.assert_array_equal(broken.decision[name], part)
+
+
+def test_seeds_that_share_a_program_are_what_each_is_by_itself(tmp_path):
+    seeds = [dataclasses.replace(FULL, measures="default").with_seed(seed) for seed in (3, 4)]
+    _, second = train_all(seeds, tmp_path / "together")
+    assert_same_bits(second.folder, train(seeds[1], tmp_path / "alone").folder)
+
+
+def test_a_run_of_a_version_that_lacked_a_setting_is_still_its_scenarios(short):
+    path = short.folder / runs.RUN_FILE
+    facts = json.loads(path.read_text())
+    del facts["settings"]["momentum"], facts["settings"]["measures"]
+    path.write_text(json.dumps(facts))
+    assert train(SHORT, short.folder.parent).status == "finished"
