@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS)"
+	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS)"
 
 setup: $(INSTALLED)  ## Make the virtual environment and install everything into it
 
@@ -48,7 +48,7 @@ experiments: $(INSTALLED)  ## Train every suite under SEEDS seeds, and write doc
 	@$(MAKE) --no-print-directory -j2 $(SUITES)
 	@$(BIN)/python docs/experiments.py $(EXPERIMENTS) docs/experiments.md
 
-$(SUITES):
+$(SUITES): $(INSTALLED)
 	@$(BIN)/mnist-vg train $@ --seeds $(SEEDS) --logdir $(EXPERIMENTS)/$@
 
 clean:  ## Remove the virtual environment and caches; never LOGDIR

@@ -4,15 +4,17 @@
     .venv/bin/python docs/experiments.py .experiments docs/experiments.md
 
 reads the runs in FOLDER/SUITE/, as `make experiments` trains them, and draws the figures
-beside the page. Suites that are not there are left out.
+beside the page.
 """
 
 import argparse
+import statistics
+from collections import Counter
 from pathlib import Path
 
 from claims import CLAIMS, Finding, Suite
 
-from mnist_vg import SUITES, figures
+from mnist_vg import SUITES, UsageError, figures
 from mnist_vg.report import result_row
 from mnist_vg.runs import find_runs
 
@@ -24,7 +26,10 @@ INTRODUCTIONS = {
     "initializers": "MNIST with ten hidden layers of 64, 1,000 updates of batches of 64. The "
     "tutorial has no network and no numbers; these settings are this project's.",
     "remedies": "The seven-layer MNIST network with sigmoid, the same with each cure that the "
-    "tutorial lists, and all of them with 20 and with 50 layers; 2,500 updates.",
+    "tutorial lists, and all of them with 20 and with 50 layers; 2,500 updates. A cure is more "
+    "accurate than the sick network at every seed, and more than half of its seeds could learn; a "
+    "gradient arrives where layer 1's mean absolute value is at least a tenth of the last one's "
+    "before training.",
     "depth": "MNIST with layers of ten units, 3 to 50 of them, 500 updates.",
     "glorot2010": "Five hidden layers of 1,000 units at initialization, on scikit-learn's digits, "
     "one batch of 100.",
@@ -63,12 +68,21 @@ WORDS = {True: "holds", False: "does not hold", None: "see there"}
 
 def main(folder: Path, page: Path) -> None:
     """Write the page and its pictures."""
-    suites = {name: find_runs(folder / name) for name in SUITES if (folder / name).is_dir()}
+    suites = {name: _finished(folder / name, name) for name in INTRODUCTIONS}
     sections = [_introduction(suites)]
-    for name, runs in suites.items():
-        finished = [run for run in runs if run.status == "finished"]
-        sections.append(_section(name, Suite.of(finished), page))
-    page.write_text("\n".join(sections))
+    sections += [_section(name, Suite.of(runs), page) for name, runs in suites.items()]
+    page.write_text("\n".join(sections), encoding="utf-8")
+
+
+def _finished(folder, name):
+    runs = [run for run in find_runs(folder) if run.status == "finished"]
+    lacking = {scenario.name for scenario in SUITES[name]} - {run.recipe for run in runs}
+    if lacking:
+        raise UsageError(
+            f"folder: {folder} has no finished run of {', '.join(sorted(lacking))}; train them "
+            f"with `make {name}`"
+        )
+    return runs
 
 
 def _introduction(suites):
@@ -80,41 +94,47 @@ def _introduction(suites):
 {len({run.recipe for run in runs})} scenarios under {seeds} seeds each. Numbers of ours are medians
 over the seeds, with the least and the largest. A published number *holds* where it is among
 ours, at the digits that it was published with. It was one run's, which nobody can repeat: the
-listings no longer run. Nothing was tuned until it fits. The rules behind the words stand in
-`docs/claims.py`, the scenarios in `mnist_vg/suites.py` (`mnist-vg list`).
+listings no longer run. No setting that a tutorial gives was changed to make a number fit. *Could
+learn* is a test accuracy that, corrected for chance, is at least 0.61 (Cohen's kappa). The rules
+behind the words stand in `docs/claims.py`, the scenarios in `mnist_vg/suites.py` (`mnist-vg list`).
 """
 
 
 def _section(name, suite, page):
     claims = [claim for claim in CLAIMS if claim.suite == name]
+    source = Counter(claim.source for claim in claims).most_common(1)[0][0]
     rows, remarks = [], []
     for claim in claims:
         finding: Finding = claim.measure(suite)
-        mark = ""
-        if finding.why and not finding.holds:
-            remarks.append(f"{len(remarks) + 1}. {finding.why}")
-            mark = f" ({len(remarks)})"
-        cells = [claim.text, claim.source, claim.published, finding.ours]
-        rows.append([*cells, WORDS[finding.holds] + mark])
-    parts = [f"## {name}\n", INTRODUCTIONS[name] + "\n"]
-    parts.append(_table(["Claim", "Source", "Published", "Ours", "It"], rows))
-    parts.extend(remarks)
-    parts.append("")
-    parts.append(_results(suite))
-    parts.extend(_pictures(name, suite, page))
-    return "\n".join(parts)
-
-
-def _results(suite):
-    rows = []
-    for scenario, runs in suite.runs.items():
-        row = result_row([run.results for run in runs])
-        seconds = sum(run.seconds for run in runs) / len(runs)
-        rows.append([scenario, *row.values(), f"{seconds:.1f}"])
-    headings = ["Scenario", *result_row([next(iter(suite.runs.values()))[0].results]), "Seconds"]
-    return (
-        "<details><summary>Every scenario</summary>\n\n" + _table(headings, rows) + "\n</details>\n"
+        text = claim.text if claim.source == source else f"{claim.text} ({claim.source})"
+        answer = WORDS[finding.holds]
+        if finding.why:
+            if finding.why not in remarks:
+                remarks.append(finding.why)
+            answer += f" ({remarks.index(finding.why) + 1})"
+        rows.append([text, claim.published, finding.ours, answer])
+    return "\n".join(
+        [
+            f"## {name}\n\n{INTRODUCTIONS[name]}\n\nSource: {source}.\n",
+            _table(["Claim", "Published", "Ours", "It"], rows),
+            *(f"{number}. {remark}" for number, remark in enumerate(remarks, 1)),
+            "",
+            _results(name, suite),
+            *_pictures(name, suite, page),
+        ]
     )
+
+
+def _results(name, suite):
+    rows = []
+    for scenario in SUITES[name]:
+        runs = suite.runs[scenario.name]
+        row = result_row([run.results for run in runs])
+        del row["Train accuracy"]
+        seconds = statistics.mean(run.seconds for run in runs)
+        rows.append({"Scenario": scenario.name, **row, "Seconds": f"{seconds:.1f}"})
+    table = _table(list(rows[0]), [row.values() for row in rows])
+    return f"<details><summary>Every scenario</summary>\n\n{table}\n</details>\n"
 
 
 def _pictures(name, suite, page):
@@ -126,8 +146,8 @@ def _pictures(name, suite, page):
             for scenario, runs in suite.runs.items()
             if (chosen in scenario if isinstance(chosen, str) else scenario in chosen)
         ]
-        every_seed = draw is figures.learning
-        figure = draw([run for of_one in runs for run in (of_one if every_seed else of_one[:1])])
+        seeds = None if figures.FIGURES[draw.__name__].seeds else 1
+        figure = draw([run for of_one in runs for run in of_one[:seeds]])
         path = folder / f"{name}-{picture}.png"
         path.write_bytes(figures.png(figure))
         yield f"![{name}: {picture}]({folder.name}/{path.name})\n"
@@ -135,7 +155,8 @@ def _pictures(name, suite, page):
 
 def _table(headings, rows):
     lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+    escaped = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
 if __name__ == "__main__":
@@ -143,4 +164,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("page", type=Path)
     arguments = parser.parse_args()
-    main(arguments.folder, arguments.page)
+    try:
+        main(arguments.folder, arguments.page)
+    except UsageError as error:
+        parser.error(str(error))

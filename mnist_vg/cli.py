@@ -53,7 +53,7 @@ def _setting_options(command):
         if field.type is bool:
             option = click.option(f"{flag}/--no-{flag[2:]}", field.name, default=None, help=shown)
         else:
-            kind = {int: int, str: str}.get(field.type, float)
+            kind = {int: int, str: str, str | None: str}.get(field.type, float)
             option = click.option(flag, field.name, type=kind, default=None, help=shown)
         command = option(command)
     return command
@@ -146,7 +146,10 @@ def plot(logdir, out):
     """
     from mnist_vg import figures, runs
 
-    for path in figures.save(figures.draw_all(runs.find_runs(logdir)), out or logdir / "figures"):
+    drawn = figures.draw_all(runs.find_runs(logdir))
+    if not drawn:
+        raise UsageError(f"logdir: no run in {logdir} has recorded anything to draw yet")
+    for path in figures.save(drawn, out or logdir / "figures"):
         click.echo(path)
 
 

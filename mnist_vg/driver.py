@@ -1,49 +1,26 @@
 """Runs scenarios, each into a folder of its own."""
 
 import contextlib
-import dataclasses
 import itertools
-import math
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mnist_vg import datasets, figures, runs
+from mnist_vg import datasets, runs
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.report import result_row
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
 from mnist_vg.suites import find_scenario
-from mnist_vg.tags import (
-    ACCURACY_TEST,
-    ACCURACY_TRAIN,
-    DECISION_AXIS,
-    DECISION_POINTS,
-    DECISION_PROBABILITY,
-    GRADIENT_FLOW,
-    KERNELS,
-    LOSS_TEST,
-    LOSS_TRAIN,
-    layer_tag,
-)
 
 if TYPE_CHECKING:
     from mnist_vg.training import Block
 
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints: what a killed run may lose."""
-
-DECISION_GRID = 100
-"""Points along either input at which the finished network of two inputs is asked."""
 
 Watcher = Callable[[Scenario, "Block"], None]
 """Called after each block of steps, for a display."""
@@ -103,7 +80,8 @@ def train_all(
     """Train scenarios one after another, after a look at all of their folders.
 
     Neighbours of one structure share a compiled program, and while they train, the
-    next one is compiled. Arguments and errors are those of `train`.
+    next one is compiled. Arguments and errors are those of `train`; a run that cannot
+    be made ends the list where it stands, after those before it.
     """
     scenarios = [find_scenario(s) if isinstance(s, str) else s for s in scenarios]
     names = {scenario.name for scenario in scenarios}
@@ -119,11 +97,11 @@ def train_all(
             with runs.claim(folders[scenario]):
                 pass  # Refused now, if at all, and not after the seconds of compiling.
     ahead = ThreadPoolExecutor(1)
-    # One ahead and no more: each holds its data set on the device.
     groups = [list(group) for _, group in itertools.groupby(waiting, key=Scenario.structure)]
     firsts = [group[0] for group in groups]
     upcoming = iter(firsts)
 
+    # One ahead and no more: each holds its data set on the device.
     def prepare_next():
         scenario = next(upcoming, None)
         return scenario and ahead.submit(_prepare, scenario, data_dir)
@@ -151,7 +129,8 @@ def _prepare(scenario, data_dir):
     """The data set and the compiled trainer of a scenario."""
     _import_tensorflow()
 
-    from mnist_vg.training import Trainer, make_model, make_optimizer
+    from mnist_vg.making import make_model, make_optimizer
+    from mnist_vg.training import Trainer
 
     dataset = datasets.load(scenario.dataset, data_dir)
     with _makes_a_network(scenario):
@@ -169,7 +148,7 @@ def _prepare(scenario, data_dir):
 
 
 def _restart(trainer, scenario, dataset):
-    from mnist_vg.training import make_model, make_optimizer
+    from mnist_vg.making import make_model, make_optimizer
 
     with _makes_a_network(scenario):
         trainer.restart(make_model(scenario, dataset), make_optimizer(scenario), scenario.seed)
@@ -181,7 +160,14 @@ def _makes_a_network(scenario):
 
     try:
         yield
-    except (ValueError, TypeError, MemoryError, RecursionError, tf.errors.OpError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        tf.errors.OpError,
+    ) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"scenario: {scenario.name!r} makes no network: {reason}") from error
 
@@ -206,6 +192,8 @@ def _import_tensorflow():
 def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch):
     import tensorflow as tf
 
+    from mnist_vg.session import Session
+
     with runs.claim(folder):
         try:
             # Another process may have written here since the first look.
@@ -219,7 +207,7 @@ def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, wa
                     f"dataset: {folder} was begun with {run.dataset}, not {dataset.name}; give the "
                     "same --data-dir, or replace that run with --overwrite"
                 )
-            with closing(_Session(scenario, folder, dataset, trainer)) as session:
+            with closing(Session(scenario, folder, dataset, trainer)) as session:
                 return session.train(checkpoint_seconds, watch)
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).strip().partition("\n")[0]
@@ -228,147 +216,3 @@ def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, wa
                 f"{scenario.iterations}: {reason}; what was written is kept, and the same command "
                 "(without --overwrite) goes on from its last checkpoint"
             ) from error
-
-
-class _Session:
-    """A run in the making, in a folder that this process has claimed."""
-
-    def __init__(self, scenario, folder, dataset, trainer):
-        from mnist_vg.summaries import EventLog
-        from mnist_vg.training import Checkpoint
-
-        self.scenario, self.dataset, self.trainer = scenario, dataset, trainer
-        self.run = Run(folder, "running", scenario.settings(), dataset.name, runs.versions())
-        self.checkpoint = Checkpoint(folder / runs.CHECKPOINT_FOLDER, trainer)
-        notes = self.checkpoint.restore() or {"seconds": 0.0, "lengths": []}
-        self._started = time.monotonic() - notes["seconds"]
-        runs.cut_event_files(folder, notes["lengths"])
-        self.run.save()
-        self.log = EventLog(folder)
-        if not notes["lengths"]:
-            graph = trainer.model.forward_graph()
-            about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
-            self.log.describe(scenario.settings(), about, graph)
-
-    def train(self, checkpoint_seconds, watch) -> Run:
-        """Train to the end, or up to the block in which Ctrl-C came."""
-        from mnist_vg.training import run_blocks
-
-        saved = time.monotonic()
-        with _interrupt_at_exit() as interrupted:
-            for block in run_blocks(
-                self.trainer, self.scenario.iterations, self.scenario.log_every
-            ):
-                if block.tables is not None:
-                    scalars, kernels = self._scalars(block), _kernel_arrays(block.kernels)
-                    self.log.record(block.step, scalars, block.tables, kernels)
-                watch(self.scenario, block)
-                if interrupted():
-                    break
-                if time.monotonic() - saved >= checkpoint_seconds:
-                    self._save()
-                    saved = time.monotonic()
-            self._save()
-            if self.trainer.steps_done < self.scenario.iterations:
-                self._keep_run(status="interrupted")
-            else:
-                # Written after the last checkpoint: killed here, a run writes it once more.
-                self._finish()
-        return self.run
-
-    def _finish(self):
-        last = self.scenario.iterations - 1
-        if self.scenario.measures == "full":
-            # The weights that one more update would have found.
-            last += 1
-            tables, kernels = self.trainer.weights()
-            self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
-        results = self._results()
-        self.log.conclude(last, result_row([results]), figures.profile_picture(self.run))
-        self._keep_run(status="finished", results=results)
-
-    def _decision(self):
-        """What a network of two inputs and two classes says of the plane around its examples."""
-        train = self.dataset.train
-        if (self.dataset.input_size, self.dataset.label_size) != (2, 2):
-            return {}
-        reach = 1.1 * np.abs(train.inputs).max()
-        axis = np.linspace(-reach, reach, DECISION_GRID, dtype=np.float32)
-        plane = np.stack(np.meshgrid(axis, axis), axis=-1)
-        probability = self.trainer.probability(plane.reshape(-1, 2))
-        return {
-            DECISION_AXIS: axis,
-            DECISION_PROBABILITY: probability.reshape(plane.shape[:2]),
-            DECISION_POINTS: np.column_stack([train.inputs, train.labels]),
-        }
-
-    def close(self):
-        """End the event file."""
-        self.log.close()
-
-    def _save(self):
-        self.checkpoint.save(lengths=self.log.lengths(), seconds=self._seconds())
-
-    def _seconds(self):
-        return time.monotonic() - self._started
-
-    def _keep_run(self, **changes):
-        self.run = dataclasses.replace(self.run, seconds=self._seconds(), **changes)
-        self.run.save()
-
-    def _scalars(self, block):
-        loss, accuracy = self.trainer.evaluate(self.dataset.test)
-        return {
-            LOSS_TRAIN: block.loss,
-            ACCURACY_TRAIN: block.accuracy,
-            LOSS_TEST: loss,
-            ACCURACY_TEST: accuracy,
-        }
-
-    def _results(self):
-        """The figures of the final weights, on whole splits, and of the gradient's way."""
-        train_loss, train_accuracy = self.trainer.evaluate(self.dataset.train)
-        test_loss, test_accuracy = self.trainer.evaluate(self.dataset.test)
-        history = self.run.history
-        flow = history[GRADIENT_FLOW][history["step"] < self.scenario.iterations]
-        results = {
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-            "chance": self.dataset.chance,
-            "first_gradient_ratio": 10.0 ** float(flow[0]),
-            "last_gradient_ratio": 10.0 ** float(flow[-1]),
-        }
-        return {key: value if math.isfinite(value) else None for key, value in results.items()}
-
-
-def _kernel_arrays(kernels):
-    return {layer_tag(KERNELS, layer): kernel for layer, kernel in kernels.items()}
-
-
-@contextlib.contextmanager
-def _interrupt_at_exit():
-    """Put Ctrl-C off to the end of the block, where the state of a run is whole.
-
-    Yields a function that tells whether Ctrl-C came; if so, KeyboardInterrupt is
-    raised at the end. A second Ctrl-C is not put off.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or not callable(before):  # a shell's `&` ignores Ctrl-C
-        yield lambda: False
-        return
-    came = threading.Event()
-
-    def handle(number, frame):
-        came.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came.is_set():
-        raise KeyboardInterrupt

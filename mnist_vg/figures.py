@@ -44,7 +44,7 @@ SMALL = 8
 """Size of the smallest text, in points."""
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
     "leaky_relu": lambda x: np.where(x < 0, 0.2 * x, x),
@@ -342,7 +342,7 @@ def learning(runs: Sequence[Run]) -> "Figure":
     figure, axes = _panels(1, 2, height=3)
     labels = {ACCURACY_TEST: "test accuracy", LOSS_TEST: "test loss"}
     for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
-        for name, group in _by_scenario(runs).items():
+        for (_, name), group in _by_scenario(runs).items():
             steps, table = _at_common_steps(group, tag)
             low, median, high = (_finite(f(table, axis=0)) for f in (np.min, np.median, np.max))
             axis.fill_between(steps, low, high, color=colour(name), alpha=0.2, linewidth=0)
@@ -369,16 +369,11 @@ def _at_common_steps(runs, tag):
 
 
 def _by_scenario(runs):
-    """Scenario to its runs, each seed once, the lowest first."""
-    scenarios: dict[str, dict] = {}
-    for run in runs:
-        seed = run.settings.get("seed")
-        name = run.name.removesuffix(f"-seed{seed}")
-        scenarios.setdefault(name, {}).setdefault(seed, run)
-    return {
-        name: sorted(seeds.values(), key=lambda run: run.settings.get("seed") or 0)
-        for name, seeds in scenarios.items()
-    }
+    """Folder and scenario to its runs there, the lowest seed first."""
+    scenarios: dict[tuple[Path, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.settings.get("seed") or 0):
+        scenarios.setdefault((run.folder.parent, run.recipe), []).append(run)
+    return scenarios
 
 
 def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:
@@ -403,7 +398,7 @@ def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:
 def _parts(scenarios, most):
     """Lists of at most so many scenarios' runs, of one suite each, of even lengths."""
     suites: dict[tuple, list] = {}
-    for name, seeds in scenarios.items():
+    for (_, name), seeds in scenarios.items():
         suites.setdefault(tuple(_suite(name)), []).append(seeds)
     for suite in suites.values():
         parts = math.ceil(len(suite) / most)

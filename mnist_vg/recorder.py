@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from mnist_vg import figures, runs
+from mnist_vg import events, figures, runs
 from mnist_vg.errors import UsageError
 from mnist_vg.probe import Probe
 from mnist_vg.runs import Run
@@ -102,7 +102,7 @@ class Recorder:
                 return Run.load(self.folder), False
             return None, False
         run = Run.load(self.folder)
-        if run is None or next(runs.read_events(self.folder), None) is None:
+        if run is None or next(events.read_events(self.folder), None) is None:
             return run, False  # It broke off before its first record.
         if initial_step == 0 or run.dataset is not None:
             why = (
@@ -121,13 +121,13 @@ class Recorder:
             stack.enter_context(runs.claim(self.folder))
             run, goes_on = self._found(initial_step, overwrite)
             if goes_on:
-                lengths = runs.lengths_before(self.folder, int(initial_step))
+                lengths = events.lengths_before(self.folder, int(initial_step))
             else:
                 runs.remove_run(self.folder, trained=run is not None and run.dataset is not None)
                 settings = {"name": self.folder.name, **self._settings}
                 run = Run(self.folder, "running", settings, None, runs.versions())
                 lengths = []
-            runs.cut_event_files(self.folder, lengths)
+            events.cut_event_files(self.folder, lengths)
             self.run = run
             self._started = time.monotonic() - run.seconds
             self._last_step = initial_step - 1
@@ -250,7 +250,8 @@ class Recorder:
         """
         if _open.get(self.folder.resolve()) is self:
             results = {key: float(value) for key, value in (results or {}).items()}
-            pictures = figures.profile_picture(Run.load(self.folder))
+            # A copy, since what a run has read once it keeps.
+            pictures = figures.profile_picture(dataclasses.replace(self.run))
             self._log.conclude(max(self._last_step, 0), results, pictures)
             self._mark("finished", {k: v if math.isfinite(v) else None for k, v in results.items()})
         self.close()

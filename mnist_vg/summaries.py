@@ -20,7 +20,7 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
-from mnist_vg import runs
+from mnist_vg import events
 from mnist_vg.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
@@ -44,9 +44,11 @@ class EventLog:
     """
 
     def __init__(self, folder: Path):
-        self._earlier = [path.stat().st_size for path in runs.event_files(folder)]
-        self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=runs.EVENT_SUFFIX)
-        self._path = runs.event_files(folder)[-1]
+        self._earlier = [path.stat().st_size for path in events.event_files(folder)]
+        self._writer = tf.summary.create_file_writer(
+            str(folder), filename_suffix=events.EVENT_SUFFIX
+        )
+        self._path = events.event_files(folder)[-1]
         # The file's first record tells its version.
         self._unchecked, self._length = 1, 0
 
@@ -123,7 +125,7 @@ class EventLog:
         self._flush()
 
     def lengths(self) -> list[int]:
-        """Bytes of each event file up to the newest record, for `runs.cut_event_files`."""
+        """Bytes of each event file up to the newest record, for `events.cut_event_files`."""
         return [*self._earlier, self._length]
 
     def close(self) -> None:
@@ -148,7 +150,7 @@ class EventLog:
         TensorFlow's writer goes on in silence when the disk is full.
         """
         self._writer.flush()
-        count, self._length = runs.whole_records(self._path, self._length)
+        count, self._length = events.whole_records(self._path, self._length)
         if count != self._unchecked or self._length != self._path.stat().st_size:
             raise OSError(f"{self._path} could not be written to its end; is the disk full?")
         self._unchecked = 0
@@ -180,7 +182,7 @@ def _histogram_value(tag, min, max, counts):
 
 
 def _array_value(tag, array):
-    metadata = SummaryMetadata(plugin_data={"plugin_name": runs.ARRAYS_PLUGIN})
+    metadata = SummaryMetadata(plugin_data={"plugin_name": events.ARRAYS_PLUGIN})
     tensor = tensor_util.make_tensor_proto(array, dtype=np.float32)
     return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
 
@@ -188,9 +190,7 @@ def _array_value(tag, array):
 def _picture_value(tag, png):
     width, height = struct.unpack(">II", png[16:24])  # A PNG's header chunk comes first.
     parts = [str(width).encode(), str(height).encode(), png]
-    metadata = image_metadata.create_summary_metadata(
-        display_name=None, description=None, converted_to_tensor=True
-    )
+    metadata = image_metadata.create_summary_metadata(display_name=None, description=None)
     return Summary.Value(tag=tag, metadata=metadata, tensor=tensor_util.make_tensor_proto(parts))
 
 

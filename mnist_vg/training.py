@@ -1,24 +1,20 @@
-"""The compiled block of steps, the loop over blocks, checkpoints."""
+"""The compiled block of steps, and the loop over blocks."""
 
 import contextlib
-import functools
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.datasets import Dataset, Split
-from mnist_vg.errors import UsageError
+from mnist_vg.batches import batch_indices
+from mnist_vg.datasets import Split
 from mnist_vg.layers import activation_range
 from mnist_vg.measures import layer_measures, measure_each, rms, signal_measures
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
-from mnist_vg.scenarios import Scenario
 from mnist_vg.tags import BACKPROPAGATED
 
 BLOCK_STEPS = 256
@@ -46,77 +42,6 @@ class Block(NamedTuple):
     layer's gradient applied at `step`, and, in full, of every hidden layer's signals."""
     kernels: dict[str, np.ndarray]
     """With a full record, the kernels of up to `TINY` weights that it was taken at."""
-
-    @property
-    def measures(self) -> dict | None:
-        """`layer_measures` of the gradient applied at `step`."""
-        return self.tables and self.tables[0][1]
-
-
-@functools.lru_cache(maxsize=4)
-def _shuffle(seed: int, epoch: int, examples: int) -> np.ndarray:
-    # The spawn key keeps this stream apart from the layers' draws of the same seed.
-    sequence = np.random.SeedSequence(seed, spawn_key=(epoch,))
-    return np.random.default_rng(sequence).permutation(examples).astype(np.int32)
-
-
-def batch_indices(
-    seed: int, examples: int, batch_size: int, first: int, last: int, partial: bool = False
-) -> np.ndarray:
-    """Which examples the steps `first` … `last` take, int32 `[steps, batch_size]`.
-
-    Each epoch is a new shuffle without replacement. Epochs are joined: a batch at an
-    epoch's end goes on into the next, so all are full and no example is left out. With
-    `partial` an epoch ends with the batch that is left, `examples % batch_size` of
-    them, as in Keras' `fit`; what follows them in such a row means nothing.
-
-    A function of its arguments alone: every scenario of one seed sees the same
-    batches, and a resumed run those that it would have seen.
-    """
-    # Steps of an epoch of whole rows, or as if all epochs were one.
-    positions = np.arange(first * batch_size, (last + 1) * batch_size)
-    length = -(-examples // batch_size) * batch_size if partial else examples
-    epochs, offsets = np.divmod(positions, length)
-    indices = np.zeros(len(positions), np.int32)
-    for epoch in np.unique(epochs):
-        here = (epochs == epoch) & (offsets < examples)
-        indices[here] = _shuffle(seed, int(epoch), examples)[offsets[here]]
-    return indices.reshape(-1, batch_size)
-
-
-def make_model(scenario: Scenario, dataset: Dataset) -> Model:
-    """The scenario's network for a data set.
-
-    Raises:
-        ValueError: they do not fit each other.
-    """
-    return Model(
-        dataset.input_size,
-        dataset.label_size,
-        scenario.activation,
-        scenario.num_layers,
-        scenario.hidden_size,
-        kernel_initializer=scenario.kernel_initializer,
-        normalization=scenario.normalization,
-        skip_connections=scenario.skip_connections,
-        seed=scenario.seed,
-        output=scenario.output,
-        output_initializer=scenario.output_initializer,
-        shared_initializer=scenario.shared_initializer,
-    )
-
-
-def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
-    """The scenario's Keras optimizer, at Keras' own defaults where it is silent."""
-    config = {
-        name: getattr(scenario, name) for name in ("learning_rate", "momentum", "global_clipnorm")
-    }
-    return keras.optimizers.deserialize(
-        {
-            "class_name": scenario.optimizer,
-            "config": {name: value for name, value in config.items() if value is not None},
-        }
-    )
 
 
 def _scaled(inputs):
@@ -240,7 +165,11 @@ class Trainer:
         kernels = [layer.kernel.value for layer in self.model.dense_layers]
         measured = layer_measures(kernels, kernels, full=True)
         measured = {key: part for key, part in measured.items() if key.startswith("weight")}
-        return self._tables({"layers": measured, "kernels": kernels})
+        return self._tables({"layers": measured, "kernels": self._tiny(kernels)})
+
+    def _tiny(self, kernels):
+        named = zip(self._names, kernels, strict=True)
+        return {name: kernel for name, kernel in named if kernel.shape.num_elements() <= TINY}
 
     def _tables(self, measured):
         """What a record holds: the tables, and the kernels that are tiny."""
@@ -248,8 +177,7 @@ class Trainer:
         tables = [(self._names, measured["layers"])]
         if "signals" in measured:
             tables.append((self._names[:-1], measured["signals"]))
-        kernels = dict(zip(self._names, measured.get("kernels", []), strict=False))
-        return tables, {name: kernel for name, kernel in kernels.items() if kernel.size <= TINY}
+        return tables, measured.get("kernels", {})
 
     def evaluate(self, examples: Split) -> tuple[float, float]:
         """Mean loss and accuracy over a whole split, the last partial batch included."""
@@ -387,7 +315,7 @@ class Trainer:
             if ranges:
                 measured["signals"] = signal_measures(outputs, ranges, inputs, slopes, to_outputs)
             as_in_model = self._packing.model_values(values)
-            measured["kernels"] = [as_in_model[k] for k in self._kernel_positions]
+            measured["kernels"] = self._tiny([as_in_model[k] for k in self._kernel_positions])
         return measured
 
 
@@ -406,66 +334,3 @@ def run_blocks(trainer: Trainer, iterations: int, log_every: int) -> Iterator[Bl
         block = trainer.advance(steps, record=steps == due)
         length = max(1, int(steps * BLOCK_SECONDS / (time.monotonic() - start)))
         yield block
-
-
-class _Notes(tf.train.experimental.PythonState):
-    """Plain values that are saved with the variables, in the same instant."""
-
-    def __init__(self):
-        self.values = {}
-
-    def serialize(self):
-        return json.dumps(self.values)
-
-    def deserialize(self, string_value):
-        self.values = json.loads(string_value)
-
-
-class Checkpoint:
-    """The trainer's state in a folder, written whole or not at all.
-
-    Args:
-        folder: holds the newest state; an older one is removed once it stands.
-        trainer: what is saved, and what `restore` brings back.
-    """
-
-    def __init__(self, folder: Path, trainer: Trainer):
-        self._trainer = trainer
-        self._notes = _Notes()
-        checkpoint = tf.train.Checkpoint(
-            model=trainer.model, optimizer=trainer.optimizer, notes=self._notes
-        )
-        with _damage_reported(folder):
-            self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
-
-    def save(self, **notes) -> None:
-        """Save the state together with `notes`, which JSON can hold."""
-        self._notes.values = {"steps_done": self._trainer.steps_done, **notes}
-        self._manager.save()
-
-    def restore(self) -> dict | None:
-        """Bring the newest state back and return its notes; None where there is none.
-
-        Raises:
-            UsageError: it is damaged or of another network.
-        """
-        newest = self._manager.latest_checkpoint
-        # Files without a name in TensorFlow's list are of a first save that was cut short.
-        if newest is None:
-            return None
-        with _damage_reported(Path(self._manager.directory)):
-            self._manager.checkpoint.restore(newest).assert_consumed()
-            self._trainer.steps_done = self._notes.values["steps_done"]
-        return self._notes.values
-
-
-@contextlib.contextmanager
-def _damage_reported(folder):
-    try:
-        yield
-    except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise UsageError(
-            f"checkpoint: {folder} is damaged ({reason}); train this run anew with "
-            "--overwrite, or elsewhere with --logdir"
-        ) from error

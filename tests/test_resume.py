@@ -15,7 +15,7 @@ import tensorflow as tf
 from conftest import COMMAND, assert_refused, run_command
 from test_runs import points, read
 
-from mnist_vg import SCENARIOS, Run, Scenario, UsageError, runs, train
+from mnist_vg import SCENARIOS, Run, Scenario, UsageError, events, runs, train
 from mnist_vg.cli import INTERRUPTED
 from mnist_vg.driver import train_all
 
@@ -55,18 +55,18 @@ def bits(folder):
     """Everything that a run leaves but its times: events as read, and variables."""
     reader = read(folder)
     tags = [*reader.PluginTagToContent("scalars"), *reader.PluginTagToContent("histograms")]
-    events = {tag: points(reader, tag) for tag in tags}
+    read_points = {tag: points(reader, tag) for tag in tags}
     for tag in tags:
-        assert len(reader.Tensors(tag)) == len(events[tag]), f"{tag} has a step twice"
+        assert len(reader.Tensors(tag)) == len(read_points[tag]), f"{tag} has a step twice"
     for tag in reader.PluginTagToContent("text"):
-        events[tag] = points(reader, tag)
+        read_points[tag] = points(reader, tag)
     checkpoint = tf.train.load_checkpoint(folder / runs.CHECKPOINT_FOLDER)
     variables = {
         name: checkpoint.get_tensor(name)
         for name in checkpoint.get_variable_to_shape_map()
         if name.endswith(".ATTRIBUTES/VARIABLE_VALUE") and not name.startswith("save_counter")
     }
-    return events, variables
+    return read_points, variables
 
 
 def assert_same_bits(folder, other):
@@ -99,7 +99,7 @@ def test_killed_at_ten_random_instants_a_run_ends_as_if_never_killed(tmp_path, u
     assert 0 <= steps[-1] < LONG.iterations - 1
     done = run_command(*arguments(LONG, tmp_path))
     assert done.returncode == 0, done.stderr
-    assert len(runs.event_files(tmp_path / LONG.name)) > 1
+    assert len(events.event_files(tmp_path / LONG.name)) > 1
     assert_same_bits(tmp_path / LONG.name, uninterrupted)
 
 
@@ -171,7 +171,7 @@ def test_overwriting_removes_only_what_this_program_wrote(short):
     other = dataclasses.replace(SHORT, seed=7)
     run = train(other, short.folder.parent, overwrite=True)
     assert [path.read_text() for path in foreign] == ["mine"] * 3
-    assert len(runs.event_files(run.folder)) == 1
+    assert len(events.event_files(run.folder)) == 1
     assert run.settings["seed"] == 7
     assert run.results != short.results
 
@@ -224,8 +224,8 @@ def test_a_first_checkpoint_that_was_cut_short_is_none(short, tmp_path):
 
 def test_event_files_that_went_missing_are_one_line(short, tmp_path):
     unfinish(short)
-    [events] = runs.event_files(short.folder)
-    events.unlink()
+    [written] = events.event_files(short.folder)
+    written.unlink()
     with pytest.raises(UsageError, match="event files are missing"):
         train(SHORT, tmp_path)
 

@@ -8,9 +8,11 @@ import twins
 from keras.src.optimizers import ALL_OBJECTS_DICT
 
 from mnist_vg import SCENARIOS, Model, Scenario, datasets, packing, training
+from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
+from mnist_vg.making import make_optimizer
 from mnist_vg.scenarios import OPTIMIZERS
-from mnist_vg.training import Trainer, batch_indices, make_optimizer, run_blocks
+from mnist_vg.training import Trainer, run_blocks
 
 BATCH = 30
 
@@ -104,7 +106,7 @@ def test_a_recorded_step_is_the_gradient_that_was_applied(mnist, activation):
             twins.cross_entropy(before, images, labels, activation), rel=1e-5
         )
         measured = {
-            key: tf.nest.map_structure(np.asarray, part) for key, part in block.measures.items()
+            key: tf.nest.map_structure(np.asarray, part) for key, part in block.tables[0][1].items()
         }
         np.testing.assert_allclose(
             measured["gradient_mean_abs"], [np.abs(g).mean() for g in kernels], rtol=2e-3
@@ -201,7 +203,7 @@ def test_the_numbers_do_not_depend_on_where_blocks_end():
 def test_records_are_due_at_every_interval_and_at_the_last_step():
     trainer = make_trainer(make_split())
     blocks = list(run_blocks(trainer, iterations=48, log_every=20))
-    assert [block.step for block in blocks if block.measures is not None] == [0, 20, 40, 47]
+    assert [block.step for block in blocks if block.tables is not None] == [0, 20, 40, 47]
     assert blocks[-1].step == 47
     assert trainer.steps_done == 48
 
@@ -235,8 +237,8 @@ def test_an_explosion_is_counted_and_does_not_stop_the_training():
     trainer = make_trainer(split, keras.optimizers.SGD(1e30), activation="relu")
     block = trainer.advance(10, record=True)
     assert not np.isfinite(block.loss)
-    assert block.measures["gradient_nonfinite"].any()
-    assert block.measures["weight_nonfinite"].any()
+    assert block.tables[0][1]["gradient_nonfinite"].any()
+    assert block.tables[0][1]["weight_nonfinite"].any()
     assert trainer.advance(1, record=False).step == 10
 
 
@@ -405,7 +407,7 @@ def test_a_program_that_can_record_in_full_trains_as_one_that_cannot(full):
         assert len(theirs.tables) == 1
         assert theirs.kernels == {}
         for key in ("gradient_mean_abs", "gradient_nonfinite"):
-            np.testing.assert_allclose(ours.measures[key], theirs.measures[key], rtol=1e-4)
+            np.testing.assert_allclose(ours.tables[0][1][key], theirs.tables[0][1][key], rtol=1e-4)
     for one, other in zip(full.model.get_weights(), default.model.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -488,7 +490,8 @@ def test_weights_are_measured_as_they_are_after_the_last_step(full):
         np.testing.assert_array_equal(counts, twins.histogram(kernel)[:, 2])
     # The next record is of these very weights.
     following = full.advance(1, record=True)
-    np.testing.assert_allclose(following.measures["weight_std"], measured["weight_std"], rtol=1e-6)
+    then = following.tables[0][1]
+    np.testing.assert_allclose(then["weight_std"], measured["weight_std"], rtol=1e-6)
     assert_equal_to_the_bit(following.kernels, kernels)
 
 

@@ -1,0 +1,73 @@
+"""A trainer's state in a folder, and back."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import tensorflow as tf
+
+from mnist_vg.errors import UsageError
+from mnist_vg.training import Trainer
+
+
+class _Notes(tf.train.experimental.PythonState):
+    """Plain values that are saved with the variables, in the same instant."""
+
+    def __init__(self):
+        self.values = {}
+
+    def serialize(self):
+        return json.dumps(self.values)
+
+    def deserialize(self, string_value):
+        self.values = json.loads(string_value)
+
+
+class Checkpoint:
+    """The trainer's state in a folder, written whole or not at all.
+
+    Args:
+        folder: holds the newest state; an older one is removed once it stands.
+        trainer: what is saved, and what `restore` brings back.
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer):
+        self._trainer = trainer
+        self._notes = _Notes()
+        checkpoint = tf.train.Checkpoint(
+            model=trainer.model, optimizer=trainer.optimizer, notes=self._notes
+        )
+        with _damage_reported(folder):
+            self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
+
+    def save(self, **notes) -> None:
+        """Save the state together with `notes`, which JSON can hold."""
+        self._notes.values = {"steps_done": self._trainer.steps_done, **notes}
+        self._manager.save()
+
+    def restore(self) -> dict | None:
+        """Bring the newest state back and return its notes; None where there is none.
+
+        Raises:
+            UsageError: it is damaged or of another network.
+        """
+        newest = self._manager.latest_checkpoint
+        # Files without a name in TensorFlow's list are of a first save that was cut short.
+        if newest is None:
+            return None
+        with _damage_reported(Path(self._manager.directory)):
+            self._manager.checkpoint.restore(newest).assert_consumed()
+            self._trainer.steps_done = self._notes.values["steps_done"]
+        return self._notes.values
+
+
+@contextlib.contextmanager
+def _damage_reported(folder):
+    try:
+        yield
+    except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise UsageError(
+            f"checkpoint: {folder} is damaged ({reason}); train this run anew with "
+            "--overwrite, or elsewhere with --logdir"
+        ) from error

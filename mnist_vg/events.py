@@ -1,0 +1,189 @@
+"""A run's event files: what they hold, and where their records begin and end.
+
+Nothing here imports TensorFlow: TensorBoard brings the messages that they are made of.
+"""
+
+import operator
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_vg.errors import UsageError
+from mnist_vg.tags import ACTIVATION_MEAN, GRADIENT_MEAN_ABS, LAYER_GROUPS, layer_tag
+
+EVENT_SUFFIX = ".mnist_vg"
+"""Ends the names of this program's event files, so that it never touches another's."""
+ARRAYS_PLUGIN = "mnist_vg"
+"""Marks arrays in an event file that are for this program alone."""
+
+
+def event_files(folder: Path) -> list[Path]:
+    """This program's event files in a run folder, in the order of reading."""
+    return sorted(folder.glob(f"*tfevents*{EVENT_SUFFIX}"))
+
+
+_READ_PLUGINS = ("scalars", "histograms", ARRAYS_PLUGIN)
+
+
+def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
+    """Yield `(step, tag, tensor)` of each scalar, histogram and array, in the order of writing.
+
+    `decode` makes arrays of the tensors.
+
+    A record that is cut short, as a killed run leaves, ends its file, and so does one
+    that is damaged beyond reading. Checksums are not checked: without TensorFlow that
+    takes a second for each megabyte.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    for path in event_files(folder):
+        data = path.read_bytes()
+        for start, end in _frames(path):
+            try:
+                event = Event.FromString(data[start : end - 4])
+            except DecodeError:
+                break
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name in _READ_PLUGINS:
+                    yield event.step, value.tag, value.tensor
+
+
+def decode(tensor) -> np.ndarray:
+    """The values of a tensor of `read_events`, float64."""
+    from tensorboard.util import tensor_util
+
+    return tensor_util.make_ndarray(tensor).astype(float)
+
+
+class History(Mapping):
+    """What a run recorded: arrays by name, decoded where they are asked for.
+
+    `step`, int64 `[records]`; each scalar tag by its name, float64 `[records]`; and for
+    tags of layers one table by the group before the slash: scalars float64 `[records,
+    layers]`, histograms float64 `[records, layers, 30, 3]` of left edge, right edge and
+    count. NaN stands where a record lacks a number. `layers` and, where activations were
+    recorded, `activation_layers` name the columns of the tables. A full record of the
+    trainer's has tiny kernels whole: `kernels/layer1` `[records, inputs, units]`.
+
+    Args:
+        points: tag to step to tensor, as `read_events` has them.
+    """
+
+    def __init__(self, points: Mapping[str, Mapping[int, Any]]):
+        self._points = {tag: at for tag, at in points.items() if not tag.startswith("decision/")}
+        self._tables: dict[str, list[str]] = {}
+        for tag in self._points:
+            group, _, layer = tag.partition("/")
+            if group in LAYER_GROUPS:
+                self._tables.setdefault(group, []).append(layer)
+        scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._tables]
+        # These two are written for every layer at every record.
+        columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": ACTIVATION_MEAN}
+        self._columns = {name: group for name, group in columns.items() if group in self._tables}
+        self._names = ["step", *scalars, *self._columns, *self._tables]
+        self._decoded: dict[str, np.ndarray] = {}
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self):
+        return len(self._names)
+
+    def __contains__(self, name):
+        return name in self._names
+
+    def __getitem__(self, name):
+        if name not in self._decoded:
+            self._decoded[name] = self._decode(name)
+        return self._decoded[name]
+
+    def _decode(self, name):
+        if name == "step":
+            return np.array(sorted(set().union(*self._points.values())), np.int64)
+        if name in self._columns:
+            return np.array(self._tables[self._columns[name]])
+        if name not in self._tables:
+            return self._column(name)
+        known = {layer: self._column(layer_tag(name, layer)) for layer in self._tables[name]}
+        lacking = np.full_like(next(iter(known.values())), np.nan)
+        names = self["activation_layers" if name.startswith("activation") else "layers"]
+        return np.stack([known.get(str(layer), lacking) for layer in names], axis=1)
+
+    def _column(self, tag):
+        values = {step: decode(tensor) for step, tensor in self._points[tag].items()}
+        lacking = np.full_like(next(iter(values.values())), np.nan)
+        return np.stack([values.get(int(step), lacking) for step in self["step"]])
+
+
+def whole_records(path: Path, start: int) -> tuple[int, int]:
+    """How many whole records an event file has from byte `start` on, and where they end."""
+    ends = [end for _, end in _frames(path, start)]
+    return len(ends), ends[-1] if ends else start
+
+
+def _frames(path, start=0):
+    """Yield where the data of each whole record begin, and where the record ends."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while start + 8 <= size:
+            file.seek(start)
+            [length] = struct.unpack("<Q", file.read(8))
+            # A record: its length and that one's checksum, the data and theirs.
+            end = start + 8 + 4 + length + 4
+            if end > size:
+                break
+            yield start + 12, end
+            start = end
+
+
+def lengths_before(folder: Path, step: int) -> list[int]:
+    """Bytes of each event file up to its first record of `step` or later."""
+    files = event_files(folder)
+    lengths = [path.stat().st_size for path in files]
+    # Steps rise from file to file, so only the last ones need a look.
+    for number in reversed(range(len(files))):
+        lengths[number], earlier = _length_before(files[number], step)
+        if earlier:
+            break
+    return lengths
+
+
+def _length_before(path, step):
+    """Bytes up to the first record of `step` or later, and whether there is an earlier one."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    length, earlier = 0, False
+    data = path.read_bytes()
+    for start, end in _frames(path):
+        event = Event.FromString(data[start : end - 4])
+        if event.step >= step and not event.file_version:
+            break
+        length, earlier = end, earlier or event.HasField("summary")
+    return length, earlier
+
+
+def cut_event_files(folder: Path, lengths: list[int]) -> None:
+    """Put the event files back to the bytes that a checkpoint knows of.
+
+    The first `len(lengths)` files are cut to those lengths, any later one is
+    removed. What stays is renamed to sort before every file of a clock's time,
+    since TensorBoard reads in the order of names and a clock may go back. To
+    be killed at any point in here does no harm: the order of names never changes.
+    """
+    files = event_files(folder)
+    sizes = [path.stat().st_size for path in files]
+    if len(sizes) < len(lengths) or any(map(operator.lt, sizes, lengths)):
+        raise UsageError(
+            f"logdir: event files are missing in {folder}, or shortened; train this run anew with "
+            "--overwrite, or elsewhere with --logdir"
+        )
+    for path in files[len(lengths) :]:
+        path.unlink()
+    for part, (path, length) in enumerate(zip(files, lengths, strict=False)):
+        os.truncate(path, length)
+        path.rename(folder / f"events.out.tfevents.{part:010d}.resumed{EVENT_SUFFIX}")

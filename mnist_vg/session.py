@@ -1,0 +1,184 @@
+"""A run in the making: what is trained, recorded, saved and concluded in its folder."""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mnist_vg import events, figures, runs
+from mnist_vg.checkpoint import Checkpoint
+from mnist_vg.datasets import Dataset
+from mnist_vg.report import result_row
+from mnist_vg.runs import Run
+from mnist_vg.scenarios import Scenario
+from mnist_vg.summaries import EventLog
+from mnist_vg.tags import (
+    ACCURACY_TEST,
+    ACCURACY_TRAIN,
+    DECISION_AXIS,
+    DECISION_POINTS,
+    DECISION_PROBABILITY,
+    GRADIENT_FLOW,
+    KERNELS,
+    LOSS_TEST,
+    LOSS_TRAIN,
+    layer_tag,
+)
+from mnist_vg.training import Block, Trainer, run_blocks
+
+DECISION_GRID = 100
+"""Points along either input at which the finished network of two inputs is asked."""
+
+
+class Session:
+    """A run in the making, in a folder that this process has claimed.
+
+    Args:
+        scenario: what is trained.
+        folder: the run's; what it holds of this run is gone on with.
+        dataset: the scenario's.
+        trainer: compiled, and at its beginning.
+    """
+
+    def __init__(self, scenario: Scenario, folder: Path, dataset: Dataset, trainer: Trainer):
+        self.scenario, self.dataset, self.trainer = scenario, dataset, trainer
+        self.run = Run(folder, "running", scenario.settings(), dataset.name, runs.versions())
+        self.checkpoint = Checkpoint(folder / runs.CHECKPOINT_FOLDER, trainer)
+        notes = self.checkpoint.restore() or {"seconds": 0.0, "lengths": []}
+        self._started = time.monotonic() - notes["seconds"]
+        events.cut_event_files(folder, notes["lengths"])
+        self.run.save()
+        self.log = EventLog(folder)
+        if not notes["lengths"]:
+            graph = trainer.model.forward_graph()
+            about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
+            self.log.describe(scenario.settings(), about, graph)
+
+    def train(self, checkpoint_seconds: float, watch: Callable[[Scenario, Block], None]) -> Run:
+        """Train to the end, or up to the block in which Ctrl-C came."""
+        saved = time.monotonic()
+        with _interrupt_at_exit() as interrupted:
+            for block in run_blocks(
+                self.trainer, self.scenario.iterations, self.scenario.log_every
+            ):
+                if block.tables is not None:
+                    scalars, kernels = self._scalars(block), _kernel_arrays(block.kernels)
+                    self.log.record(block.step, scalars, block.tables, kernels)
+                watch(self.scenario, block)
+                if interrupted():
+                    break
+                if time.monotonic() - saved >= checkpoint_seconds:
+                    self._save()
+                    saved = time.monotonic()
+            self._save()
+            if self.trainer.steps_done < self.scenario.iterations:
+                self._keep_run(status="interrupted")
+            else:
+                # Written after the last checkpoint: killed here, a run writes it once more.
+                self._finish()
+        return self.run
+
+    def _finish(self):
+        seconds = self._seconds()
+        last = self.scenario.iterations - 1
+        if self.scenario.measures == "full":
+            # The weights that one more update would have found.
+            last += 1
+            tables, kernels = self.trainer.weights()
+            self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
+        results = self._results()
+        self.log.conclude(last, result_row([results]), figures.profile_picture(self.run))
+        self._keep_run(status="finished", results=results, seconds=seconds)
+
+    def _decision(self):
+        """What a network of two inputs and two classes says of the plane around its examples."""
+        train = self.dataset.train
+        plane_of_points = (self.dataset.input_size, self.dataset.label_size) == (2, 2)
+        if not plane_of_points or train.inputs.dtype != np.float32:
+            return {}
+        reach = 1.1 * np.abs(train.inputs).max()
+        axis = np.linspace(-reach, reach, DECISION_GRID, dtype=np.float32)
+        plane = np.stack(np.meshgrid(axis, axis), axis=-1)
+        probability = self.trainer.probability(plane.reshape(-1, 2))
+        return {
+            DECISION_AXIS: axis,
+            DECISION_PROBABILITY: probability.reshape(plane.shape[:2]),
+            DECISION_POINTS: np.column_stack([train.inputs, train.labels]),
+        }
+
+    def close(self):
+        """End the event file."""
+        self.log.close()
+
+    def _save(self):
+        self.checkpoint.save(lengths=self.log.lengths(), seconds=self._seconds())
+
+    def _seconds(self):
+        return time.monotonic() - self._started
+
+    def _keep_run(self, **changes):
+        self.run = dataclasses.replace(self.run, **{"seconds": self._seconds(), **changes})
+        self.run.save()
+
+    def _scalars(self, block):
+        loss, accuracy = self.trainer.evaluate(self.dataset.test)
+        return {
+            LOSS_TRAIN: block.loss,
+            ACCURACY_TRAIN: block.accuracy,
+            LOSS_TEST: loss,
+            ACCURACY_TEST: accuracy,
+        }
+
+    def _results(self):
+        """The figures of the final weights, on whole splits, and of the gradient's way."""
+        train_loss, train_accuracy = self.trainer.evaluate(self.dataset.train)
+        test_loss, test_accuracy = self.trainer.evaluate(self.dataset.test)
+        history = self.run.history
+        flow = history[GRADIENT_FLOW][history["step"] < self.scenario.iterations]
+        results = {
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "chance": self.dataset.chance,
+            "first_gradient_ratio": 10.0 ** float(flow[0]),
+            "last_gradient_ratio": 10.0 ** float(flow[-1]),
+        }
+        return {key: value if math.isfinite(value) else None for key, value in results.items()}
+
+
+def _kernel_arrays(kernels):
+    return {layer_tag(KERNELS, layer): kernel for layer, kernel in kernels.items()}
+
+
+@contextlib.contextmanager
+def _interrupt_at_exit():
+    """Put Ctrl-C off to the end of the block, where the state of a run is whole.
+
+    Yields a function that tells whether Ctrl-C came; if so, KeyboardInterrupt is
+    raised at the end. A second Ctrl-C is not put off.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not callable(before):  # a shell's `&` ignores Ctrl-C
+        yield lambda: False
+        return
+    came = threading.Event()
+
+    def handle(number, frame):
+        came.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came.is_set():
+        raise KeyboardInterrupt
