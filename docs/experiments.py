@@ -35,16 +35,15 @@ INTRODUCTIONS = {
     "one batch of 100.",
 }
 
+THREE = ("circles-sigmoid", "circles-tanh", "circles-relu")
 PICTURES = {
     "circles": {
+        "three": (figures.decisions, THREE),
+        "weights": (figures.weights_by_epoch, THREE),
+        "gradients": (figures.gradients_by_epoch, THREE),
+        "activations": (figures.activations, THREE),
         "decisions": (figures.decisions, "circles-"),
         "profile": (figures.gradient_profile, "circles-"),
-        "weights": (figures.weights_by_epoch, ("circles-sigmoid", "circles-tanh", "circles-relu")),
-        "gradients": (
-            figures.gradients_by_epoch,
-            ("circles-sigmoid", "circles-tanh", "circles-relu"),
-        ),
-        "activations": (figures.activations, ("circles-sigmoid", "circles-tanh", "circles-relu")),
     },
     "circles_uniform": {
         "decisions": (figures.decisions, "uniform-"),
@@ -142,9 +141,9 @@ def _pictures(name, suite, page):
     folder.mkdir(parents=True, exist_ok=True)
     for picture, (draw, chosen) in PICTURES[name].items():
         runs = [
-            runs
-            for scenario, runs in suite.runs.items()
-            if (chosen in scenario if isinstance(chosen, str) else scenario in chosen)
+            suite.runs[scenario.name]
+            for scenario in SUITES[name]
+            if (chosen in scenario.name if isinstance(chosen, str) else scenario.name in chosen)
         ]
         seeds = None if figures.FIGURES[draw.__name__].seeds else 1
         figure = draw([run for of_one in runs for run in of_one[:seeds]])

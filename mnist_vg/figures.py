@@ -5,12 +5,8 @@ a notebook shows each once. A run that lacks what a figure is made from is left 
 """
 
 import functools
-import io
 import math
 import os
-import re
-import textwrap
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,8 +14,26 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mnist_vg.errors import UsageError
+from mnist_vg.panels import (
+    LINE_STYLES,
+    PALETTE,
+    SMALL,
+    colour,
+    colour_bar,
+    finite,
+    grid,
+    legend,
+    line,
+    line_style,
+    log_scale,
+    panels,
+    png,
+    positive,
+    set_title,
+    spread,
+    suite_of,
+)
 from mnist_vg.runs import Run
-from mnist_vg.suites import SUITES
 from mnist_vg.tags import (
     ACCURACY_TEST,
     ACTIVATION_INPUTS,
@@ -32,16 +46,8 @@ from mnist_vg.tags import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which the colour-blind tell apart; their yellow fades on white."""
-
-LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
-
 RECORDS = 30
 """Records that a profile shows at most; a reader tells no more lines apart."""
-
-SMALL = 8
-"""Size of the smallest text, in points."""
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
@@ -51,28 +57,6 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda x: x,
 }
 """The activation functions that are drawn."""
-
-
-def colour(name: str) -> str:
-    """The colour of a scenario, by its name alone: the same in every figure."""
-    return PALETTE[_position(name) % len(PALETTE)]
-
-
-def line_style(name: str) -> str | tuple:
-    """The line style of a scenario, which tells it from the others of its colour."""
-    return LINE_STYLES[_position(name) // len(PALETTE) % len(LINE_STYLES)]
-
-
-def _position(name):
-    name = re.sub(r"-seed\d+$", "", name)
-    names = _suite(name)
-    return names.index(name) if names else zlib.crc32(name.encode())
-
-
-def _suite(name):
-    """The names in the suite of a scenario, none where it is in no suite."""
-    suites = ([scenario.name for scenario in suite] for suite in SUITES.values())
-    return next((names for names in suites if name in names), [])
 
 
 class Kind(NamedTuple):
@@ -141,19 +125,19 @@ def gradient_profile(runs: Sequence[Run]) -> "Figure":
     colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
     scale = ScalarMappable(Normalize(0, max(last, 1)), colours)
     # Laid out by hand: an engine takes as long for it as all of the drawing.
-    figure, axes = _grid(len(runs), layout=None)
+    figure, axes = grid(len(runs), layout=None)
     width, height = figure.get_size_inches()
     edges = (0.7 / width, 0.5 / height, 1 - 1 / width, 1 - 0.4 / height)
     figure.subplots_adjust(*edges, wspace=0.1, hspace=0.35)
-    _log_scale(axes[0], [table for _, table, _ in records])
+    log_scale(axes[0], [table for _, table, _ in records])
     axes[0].xaxis.get_major_locator().set_params(integer=True)
     marks = set()
     for axis, run, (steps, *tables) in zip(axes, runs, records, strict=True):
-        _set_title(axis, run.name)
-        for record in _spread(len(steps), RECORDS):
+        set_title(axis, run.name)
+        for record in spread(len(steps), RECORDS):
             marks |= _profile(axis, *(table[record] for table in tables), scale, steps[record])
     bar = figure.add_axes((1 - 0.85 / width, edges[1], 0.15 / width, edges[3] - edges[1]))
-    _colour_bar(figure, scale, "step", cax=bar)
+    colour_bar(figure, scale, "step", cax=bar)
     meaning = f"  ({', '.join(sorted(marks))})" if marks else ""
     below = {"y": 0.08 / height, "va": "bottom", "fontsize": SMALL}
     figure.supxlabel(f"layer, from the input on{meaning}", **below)
@@ -175,7 +159,7 @@ def _profile(axis, gradients, broken, scale, step):
     """Draw one record; what a reader is to be told of its marks."""
     style = {"color": scale.to_rgba(step), "linewidth": 1, "markersize": 2}
     layers = np.arange(1, len(gradients) + 1)
-    axis.plot(layers, _positive(gradients), marker="o", **style)
+    axis.plot(layers, positive(gradients), marker="o", **style)
     style |= {"linestyle": "none", "clip_on": False, "markersize": 5}
     marks = {"▼ zero": ("v", 0, gradients == 0), "× not finite": ("x", 1, broken)}
     for marker, end, those in marks.values():
@@ -213,25 +197,25 @@ def gradients_by_epoch(runs: Sequence[Run]) -> "Figure":
 
 
 def _by_epoch(runs, rows, log=None):
-    figure, axes = _panels(len(rows), len(runs), height=1.6, sharex="col", sharey="row")
+    figure, axes = panels(len(rows), len(runs), height=1.6, sharex="col", sharey="row")
     depth = max(len(run.history["layers"]) for run in runs)
     for row, (tag, label) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(label)
         if tag == log:
-            _log_scale(row[0], [run.history[tag] for run in runs])
+            log_scale(row[0], [run.history[tag] for run in runs])
         for axis, run in zip(row, runs, strict=True):
-            table = (_positive if tag == log else _finite)(run.history[tag])
+            table = (positive if tag == log else finite)(run.history[tag])
             time, _ = _time(run)
             layered = table.ndim == 2
             for layer, column in enumerate(table.T if layered else [table]):
                 style = _layer_style(layer, depth) if layered else {"color": "black"}
-                _line(axis, time, column, linewidth=1, **style)
+                line(axis, time, column, linewidth=1, **style)
     for top, bottom, run in zip(axes[0], axes[-1], runs, strict=True):
-        _set_title(top, run.name)
+        set_title(top, run.name)
         bottom.set_xlabel(_time(run)[1])
         bottom.xaxis.get_major_locator().set_params(integer=True)
     lines = max((axis.lines for axis in axes[0]), key=len)
-    _legend(figure, [lines[layer] for layer in _spread(depth, 10)], "right upper")
+    legend(figure, [lines[layer] for layer in spread(depth, 10)], "right upper")
     return figure
 
 
@@ -263,27 +247,27 @@ def decisions(runs: Sequence[Run]) -> "Figure":
     Raises:
         UsageError: no run tells a decision.
     """
-    figure, axes = _grid(len(runs), square=True)
+    figure, axes = grid(len(runs), square=True)
     for axis, run in zip(axes, runs, strict=True):
-        grid, probability, points = run.decision.values()
+        along, probability, points = run.decision.values()
         style = {"cmap": "PuOr", "vmin": 0, "vmax": 1, "alpha": 0.55}
         # A cell a value: its middle, not its edge, is where the network was asked.
-        reach = grid[-1] + (grid[1] - grid[0]) / 2
+        reach = along[-1] + (along[1] - along[0]) / 2
         extent = (-reach, reach, -reach, reach)
         plane = axis.imshow(probability, origin="lower", extent=extent, **style)
         if (probability < 0.5).any() and (probability > 0.5).any():
-            axis.contour(grid, grid, probability, levels=[0.5], colors="black", linewidths=1)
+            axis.contour(along, along, probability, levels=[0.5], colors="black", linewidths=1)
         for label, marker, dark in ((0, "o", "#7f3b08"), (1, "^", "#2d004b")):
             # As pixels: thousands of shapes would make a heavy SVG.
             style = {"s": 7, "linewidths": 0.3, "edgecolors": "white", "rasterized": True}
             x, y, _ = points[points[:, 2] == label].T
             axis.scatter(x, y, marker=marker, color=dark, label=f"class {label}", **style)
         accuracy = (run.results or {}).get("test_accuracy")
-        _set_title(axis, run.name, "" if accuracy is None else f"test accuracy {accuracy:.1%}")
+        set_title(axis, run.name, "" if accuracy is None else f"test accuracy {accuracy:.1%}")
     figure.supxlabel("input 1", fontsize=SMALL)
     figure.supylabel("input 2", fontsize=SMALL)
-    _colour_bar(figure, plane, "probability of class 1", ax=list(axes), aspect=30)
-    _legend(figure, axes[0].collections[-2:], "upper left", ncols=2)
+    colour_bar(figure, plane, "probability of class 1", ax=list(axes), aspect=30)
+    legend(figure, axes[0].collections[-2:], "upper left", ncols=2)
     return figure
 
 
@@ -297,7 +281,7 @@ def activations(runs: Sequence[Run]) -> "Figure":
     Raises:
         UsageError: no run has full records of such an activation.
     """
-    figure, axes = _panels(2, len(runs), height=2, sharex="col")
+    figure, axes = panels(2, len(runs), height=2, sharex="col")
     for top, bottom, run in zip(*axes, runs, strict=True):
         table = run.history[ACTIVATION_INPUTS]
         table = table[np.isfinite(table).any(axis=(1, 2, 3))]
@@ -309,14 +293,14 @@ def activations(runs: Sequence[Run]) -> "Figure":
         top.plot(sums, values, color="black", label="activation")
         slope = {"color": PALETTE[1], "linestyle": "--", "label": "its slope"}
         top.plot(sums, np.gradient(values, sums), **slope)
-        _set_title(top, run.name)
+        set_title(top, run.name)
         bottom.set_xlabel("input of the activation")
         bottom.set_ylim(table.shape[1] + 0.2, -0.1)
-        bottom.set_yticks(1 + _spread(table.shape[1], 10))
+        bottom.set_yticks(1 + spread(table.shape[1], 10))
     axes[1, 0].set_ylabel("layer")
     ridges = {patch.get_label(): patch for patch in axes[1, 0].patches}
     handles = [*axes[0, 0].lines, *reversed(ridges.values())]
-    _legend(figure, handles, "lower center", ncols=4)
+    legend(figure, handles, "lower center", ncols=4)
     return figure
 
 
@@ -339,20 +323,20 @@ def learning(runs: Sequence[Run]) -> "Figure":
     Raises:
         UsageError: no run was tested.
     """
-    figure, axes = _panels(1, 2, height=3)
+    figure, axes = panels(1, 2, height=3)
     labels = {ACCURACY_TEST: "test accuracy", LOSS_TEST: "test loss"}
     for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
         for (_, name), group in _by_scenario(runs).items():
             steps, table = _at_common_steps(group, tag)
-            low, median, high = (_finite(f(table, axis=0)) for f in (np.min, np.median, np.max))
+            low, median, high = (finite(f(table, axis=0)) for f in (np.min, np.median, np.max))
             axis.fill_between(steps, low, high, color=colour(name), alpha=0.2, linewidth=0)
             style = {"color": colour(name), "linestyle": line_style(name)}
             seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
-            _line(axis, steps, median, label=name + seeds, **style)
+            line(axis, steps, median, label=name + seeds, **style)
         axis.set_xlabel("step")
         axis.set_ylabel(label)
     axes[0, 0].set_ylim(0, 1.02)
-    _legend(figure, axes[0, 0].lines, "lower center", ncols=3)
+    legend(figure, axes[0, 0].lines, "lower center", ncols=3)
     return figure
 
 
@@ -399,7 +383,7 @@ def _parts(scenarios, most):
     """Lists of at most so many scenarios' runs, of one suite each, of even lengths."""
     suites: dict[tuple, list] = {}
     for (_, name), seeds in scenarios.items():
-        suites.setdefault(tuple(_suite(name)), []).append(seeds)
+        suites.setdefault(tuple(suite_of(name)), []).append(seeds)
     for suite in suites.values():
         parts = math.ceil(len(suite) / most)
         for part in range(parts):
@@ -427,96 +411,8 @@ def save(figures: Mapping[str, "Figure"], folder: str | os.PathLike) -> list[Pat
     return paths
 
 
-def png(figure: "Figure") -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
-
-
 def profile_picture(run: Run) -> dict[str, bytes]:
     """A run's gradient profile by its tag, for the Images tab; nothing of one without gradients."""
     if GRADIENT_MEAN_ABS not in run.history:
         return {}
     return {GRADIENT_PROFILE: png(gradient_profile([run]))}
-
-
-def _grid(count, **options):
-    """A figure, and `count` panels in it that share axes, at most four side by side."""
-    rows = math.ceil(count / 4)
-    columns = math.ceil(count / rows)
-    figure, axes = _panels(rows, columns, sharex=True, sharey=True, **options)
-    for axis in axes.flat[count:]:
-        axis.remove()
-    for axis in axes.flat[count - columns : count]:
-        axis.tick_params(labelbottom=True)
-    return figure, axes.flat[:count]
-
-
-def _panels(rows, columns, height=None, square=False, layout="constrained", **share):
-    """A figure and its panels, small enough for a page of print."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    width = {1: 4, 2: 3.6, 3: 2.7}.get(columns, 2.1)
-    height = height or (width + 0.3 if square else 0.75 * width)
-    figure = Figure(figsize=(width * columns + 1, height * rows + 0.8), layout=layout)
-    style = {"font.size": SMALL, "axes.labelsize": SMALL}
-    with rc_context(style | {"axes.spines.top": False, "axes.spines.right": False}):
-        axes = figure.subplots(rows, columns, squeeze=False, **share)
-    for axis in axes.flat:
-        axis.tick_params(labelsize=SMALL)
-    # A notebook shows a figure of its own accord only where pyplot was imported.
-    figure._repr_png_ = functools.partial(png, figure)
-    return figure, axes
-
-
-def _set_title(axis, name, more=""):
-    axis.set_title(f"{textwrap.fill(name, 24)}\n{more}".strip(), fontsize=SMALL + 1, pad=7)
-
-
-def _line(axis, x, y, **style):
-    """A line, or a dot where there is but one point."""
-    axis.plot(x, y, marker="o" if np.isfinite(y).sum() == 1 else None, markersize=3, **style)
-
-
-def _legend(figure, handles, place, ncols=1):
-    options = {"fontsize": SMALL, "frameon": False, "handlelength": 3, "markerscale": 1.5}
-    figure.legend(handles=handles, loc=f"outside {place}", ncols=ncols, **options)
-
-
-def _colour_bar(figure, colours, label, **place):
-    bar = figure.colorbar(colours, **place)
-    bar.set_label(label, fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-
-
-def _spread(count, most):
-    """At most so many of `count` positions, evenly spread, the first and the last among them."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
-
-
-def _finite(values):
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _positive(values):
-    """What a log axis can show."""
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
-
-
-def _log_scale(axis, tables):
-    """A log axis of whole decades, without minor ticks and formulas, which are slow to draw."""
-    values = np.concatenate([_positive(table).ravel() for table in tables])
-    exponents = np.log10(values[~np.isnan(values)])
-    low, high = (-1, 0) if not len(exponents) else (exponents.min(), exponents.max())
-    low = math.floor(low)
-    axis.set_yscale("log")
-    axis.set_ylim(10.0**low, 10.0 ** max(math.ceil(high), low + 1))
-    axis.minorticks_off()
-    axis.yaxis.set_major_formatter(
-        lambda value, _: "10" + f"{math.log10(value):.0f}".translate(_SUPERSCRIPTS)
-    )
-
-
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
