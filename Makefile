@@ -31,7 +31,7 @@ board: $(INSTALLED)  ## Open TensorBoard on LOGDIR, also while it trains
 	@$(BIN)/mnist-vg board --logdir $(LOGDIR) --port $(PORT)
 
 test: $(INSTALLED)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)  ## Check style and docstrings
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ INTRODUCTIONS = {
 }
 
 THREE = ("circles-sigmoid", "circles-tanh", "circles-relu")
+GLOROT_2010 = tuple(scenario.name for scenario in SUITES["glorot2010"])
 PICTURES = {
     "circles": {
         "three": (figures.decisions, THREE),
@@ -58,7 +59,7 @@ PICTURES = {
         "profile-50": (figures.gradient_profile, "-50"),
     },
     "depth": {"profile": (figures.gradient_profile, "depth-")},
-    "glorot2010": {},
+    "glorot2010": {"signals": (figures.signals_by_layer, GLOROT_2010)},
 }
 """The figures of each suite: their function, and the scenarios, by name or by a part of it."""
 

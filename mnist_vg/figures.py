@@ -37,6 +37,7 @@ from mnist_vg.runs import Run
 from mnist_vg.tags import (
     ACCURACY_TEST,
     ACTIVATION_INPUTS,
+    BACKPROPAGATED,
     GRADIENT_MEAN_ABS,
     GRADIENT_PROFILE,
     LOSS_TEST,
@@ -311,6 +312,35 @@ def _ridges(axis, table, **style):
             left, right, counts = histogram.T
             heights = layer - 0.9 * counts / counts.max()
             axis.stairs(heights, [*left, right[-1]], baseline=layer, **style)
+
+
+@_figure("activation_std", BACKPROPAGATED, GRADIENT_MEAN_ABS, most=len(PALETTE))
+def signals_by_layer(runs: Sequence[Run]) -> "Figure":
+    """What goes up and what comes down through the layers before training, a line a run.
+
+    The spread of activations, that of back-propagated gradients, and the size of the
+    weights' gradients: figures 6 to 8 of Glorot and Bengio 2010, as numbers a layer.
+
+    Raises:
+        UsageError: no run has full records.
+    """
+    figure, axes = panels(1, 3, height=2.5)
+    labels = {
+        "activation_std": "std of activations",
+        BACKPROPAGATED: "rms of back-propagated gradients",
+        GRADIENT_MEAN_ABS: "mean |gradient| of weights",
+    }
+    for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
+        log_scale(axis, [run.history[tag][:1] for run in runs])
+        for run in runs:
+            first = positive(run.history[tag][0])
+            style = {"color": colour(run.name), "linestyle": line_style(run.name)}
+            line(axis, np.arange(1, len(first) + 1), first, label=run.name, **style)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_xlabel("layer")
+        axis.set_ylabel(label)
+    legend(figure, axes[0, 0].lines, "lower center", ncols=3)
+    return figure
 
 
 @_figure(ACCURACY_TEST, LOSS_TEST, most=len(PALETTE), seeds=True)

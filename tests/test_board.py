@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 import urllib.parse
@@ -67,6 +68,20 @@ def test_tensorboard_has_the_three_runs_and_their_plugins(board):
     plugins = board("plugins_listing")
     for plugin in ("scalars", "histograms", "graphs", "hparams", "text", "custom_scalars"):
         assert plugins[plugin]["enabled"], plugin
+
+
+def test_tensorboard_shows_each_runs_profile_of_gradients(board):
+    tag = "figures/gradient_profile"
+    assert {run: list(tags) for run, tags in board("plugin/images/tags").items()} == {
+        run: [tag] for run in ("sigmoid", "relu", "leaky_relu")
+    }
+    [picture] = board("plugin/images/images", run="sigmoid", tag=tag, sample=0)
+    url = f"{board.address}data/plugin/images/individualImage?{picture['query']}"
+    with urllib.request.urlopen(url) as answer:
+        png = answer.read()
+    assert png.startswith(b"\x89PNG")
+    assert picture["step"] == 2499
+    assert [picture["width"], picture["height"]] == list(struct.unpack(">II", png[16:24]))
 
 
 def test_tensorboard_serves_every_point(board, logdir):

@@ -325,7 +325,7 @@ def test_an_accumulated_step_is_one_update_with_the_averaged_gradient(tmp_path, 
         ({"clipvalue": 0.01}, lambda gradients: [np.clip(g, -0.01, 0.01) for g in gradients]),
         ({"global_clipnorm": 0.1}, lambda gradients: tf.clip_by_global_norm(gradients, 0.1)[0]),
     ],
-    ids=str,
+    ids=["norm", "value", "global norm"],
 )
 def test_clipped_gradients_are_recorded_before_and_after(tmp_path, clipping, clip):
     logged, twin = (compiled(dense, keras.optimizers.SGD(0.1, **clipping)) for _ in range(2))

@@ -68,8 +68,9 @@ def full_run(folder, seed=0, activation="tanh", depth=3, accuracy=0.5):
         "counts": random.integers(1, 9, (depth - 1, 30)),
     }
     activations = {"activation_mean": np.zeros(depth - 1), "activation_inputs": inputs}
+    activations["activation_std"] = random.random(depth - 1) + 0.1
     groups = ("weight_mean", "weight_std")
-    of_gradients = ("gradient_mean_abs", "gradient_mean", "gradient_std")
+    of_gradients = ("gradient_mean_abs", "gradient_mean", "gradient_std", "backpropagated_rms")
     records = [
         (
             step,
@@ -313,6 +314,18 @@ def test_a_lost_loss_leaves_the_median_of_the_others(tmp_path):
     figure = figures.learning(several)
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [2, np.nan])
     figures.png(figure)
+
+
+def test_signals_are_those_before_training_layer_by_layer_in_the_scenarios_colours(full):
+    figure = figures.signals_by_layer(full)
+    tags = ("activation_std", "backpropagated_rms", "gradient_mean_abs")
+    for axis, tag in zip(figure.axes, tags, strict=True):
+        assert axis.get_yscale() == "log"
+        for line, run in zip(axis.lines, full, strict=True):
+            first = run.history[tag][0]
+            np.testing.assert_array_equal(line.get_xdata(), np.arange(1, len(first) + 1))
+            np.testing.assert_array_equal(line.get_ydata(), first)
+            assert line.get_color() == figures.colour(run.name)
 
 
 def test_colours_are_distinct_within_a_suite():

@@ -84,10 +84,10 @@ def uninterrupted(tmp_path_factory):
     return train(LONG, folder).folder
 
 
-def test_killed_at_ten_random_instants_a_run_ends_as_if_never_killed(tmp_path, uninterrupted):
+def test_killed_at_five_random_instants_a_run_ends_as_if_never_killed(tmp_path, uninterrupted):
     chance = random.Random(0)
     steps = []
-    for _ in range(10):
+    for _ in range(5):
         process = start(LONG, tmp_path)
         time.sleep(chance.uniform(0, 0.3))
         process.kill()

@@ -7,7 +7,7 @@ import tensorflow as tf
 import twins
 from keras.src.optimizers import ALL_OBJECTS_DICT
 
-from mnist_vg import SCENARIOS, Model, Scenario, datasets, packing, training
+from mnist_vg import SCENARIOS, Model, Scenario, datasets, making, packing
 from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
 from mnist_vg.making import make_optimizer
@@ -514,7 +514,7 @@ def layer_factors(rms):
 def at_initialization(scenario):
     """NumPy's twin of the scenario's first batch: rms of what comes back, mean slopes."""
     digits = datasets.load(scenario.dataset)
-    model = training.make_model(scenario, digits)
+    model = making.make_model(scenario, digits)
     weights = [np.float64(v.numpy()) for v in model.trainable_variables]
     [indices] = batch_indices(scenario.seed, 1297, scenario.batch_size, 0, 0)
     images, labels = digits.train.inputs[indices], digits.train.labels[indices]
@@ -530,7 +530,7 @@ def recorded_tanh():
     digits = datasets.load("digits")
     trainer, blocks = None, {}
     for name, scenario in scenarios.items():
-        model, optimizer = training.make_model(scenario, digits), make_optimizer(scenario)
+        model, optimizer = making.make_model(scenario, digits), make_optimizer(scenario)
         if trainer is None:
             trainer = Trainer(model, optimizer, digits.train, 100, scenario.seed, full=True)
         else:
