@@ -383,11 +383,17 @@ def _at_common_steps(runs, tag):
 
 
 def _by_scenario(runs):
-    """Folder and scenario to its runs there, the lowest seed first."""
+    """Folder and scenario to its runs there, in the suite's order, the lowest seed first."""
     scenarios: dict[tuple[Path, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.settings.get("seed") or 0):
         scenarios.setdefault((run.folder.parent, run.recipe), []).append(run)
-    return scenarios
+
+    def place(item):
+        folder, name = item[0]
+        suite = suite_of(name)
+        return folder, suite, suite.index(name) if suite else name
+
+    return dict(sorted(scenarios.items(), key=place))
 
 
 def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:

@@ -35,7 +35,7 @@ def line_style(name: str) -> str | tuple:
 
 
 def _position(name):
-    name = re.sub(r"-seed\d+$", "", name)
+    name = re.sub(r"(-quick)?(-seed\d+)?$", "", name)
     names = suite_of(name)
     return names.index(name) if names else zlib.crc32(name.encode())
 

@@ -145,7 +145,7 @@ def comparison_table(runs: Iterable[Run]) -> Table:
     )
     groups = {name: list(group) for name, group in itertools.groupby(runs, lambda r: r.recipe)}
     rows = {name: result_row([run.results for run in group]) for name, group in groups.items()}
-    table.add_column("Scenario", overflow="fold")
+    table.add_column("Scenario", no_wrap=True)
     for heading in next(iter(rows.values())):
         table.add_column(heading, justify="right")
     table.add_column("Seconds", justify="right")
