@@ -389,9 +389,9 @@ def _by_scenario(runs):
         scenarios.setdefault((run.folder.parent, run.recipe), []).append(run)
 
     def place(item):
-        folder, name = item[0]
+        _, name = item[0]
         suite = suite_of(name)
-        return folder, suite, suite.index(name) if suite else name
+        return suite, suite.index(name) if suite else name
 
     return dict(sorted(scenarios.items(), key=place))
 

@@ -55,7 +55,8 @@ def test_every_suite_trains_and_every_claim_is_answered(folder, tmp_path):
     text = page.read_text(encoding="utf-8")
     for claim in claims.CLAIMS:
         assert claim.text in text
-    answers = re.findall(r"\| (holds|does not hold|see there)(?: \(\d+\))? \|$", text, re.MULTILINE)
+    rows = text.partition("\n## ")[2]  # Past the summary.
+    answers = re.findall(r"\| (holds|does not hold|answered)(?: \(\d+\))? \|$", rows, re.MULTILINE)
     assert len(answers) == len(claims.CLAIMS)
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         columns = {len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}
@@ -168,10 +169,12 @@ def test_how_far_weights_moved_is_relative_to_their_norm(moved, words):
 @pytest.mark.parametrize(("third", "holds"), [(1 / 3, True), (0.45, False)])
 def test_the_variance_a_layer_is_a_fourth_root(third, holds):
     rms = np.sqrt(third ** np.arange(6)[::-1])
-    told = Told(standard=[{"backpropagated_rms": rms[np.newaxis]}])
+    slopes = np.full((1, 5), 0.9)
+    told = Told(standard=[{"backpropagated_rms": rms[np.newaxis], "activation_slope": slopes}])
     finding = find("U[-1/√n, 1/√n]")(told)
     assert finding.holds is holds
     assert f"{third:.3f}" in finding.ours
+    assert f"{0.9**2 / 3:.3f}" in finding.why
 
 
 def test_a_published_number_holds_at_its_own_digits():
