@@ -207,7 +207,9 @@ class Scenario:
     num_layers: int = _setting(6, _integer(1), "dense layers, the one of the logits included")
     hidden_size: int = _setting(10, _integer(1), "units of a hidden layer")
     activation: str = _setting(
-        "sigmoid", _name_of((*ACTIVATIONS, PARAMETRIC_RELU)), "activation of the hidden layers"
+        "sigmoid",
+        _name_of((*ACTIVATIONS, PARAMETRIC_RELU)),
+        "activation of the hidden layers, by Keras' name, or parametric_relu",
     )
     output: str = _setting(
         "softmax",
