@@ -18,10 +18,9 @@ from mnist_vg import events, figures, runs
 from mnist_vg.errors import UsageError
 from mnist_vg.probe import Probe
 from mnist_vg.runs import Run
+from mnist_vg.scenarios import MEASURES
 from mnist_vg.summaries import EventLog
 from mnist_vg.tags import LOSS_TRAIN
-
-MEASURES = ("default", "full")
 
 _open: weakref.WeakValueDictionary[Path, "Recorder"] = weakref.WeakValueDictionary()
 

@@ -140,18 +140,18 @@ def _integer(minimum):
     return check
 
 
-def _positive(value):
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise ValueError("must be a positive finite number")
-    return float(value)
+def _number(fits, words):
+    def check(value):
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not number or not fits(value):
+            raise ValueError(f"must be a {words}")
+        return float(value)
+
+    return check
 
 
-def _momentum(value):
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not 0 <= value < 1:
-        raise ValueError("must be a number from 0 up to, not including, 1")
-    return float(value)
+_positive = _number(lambda value: 0 < value < math.inf, "positive finite number")
+_momentum = _number(lambda value: 0 <= value < 1, "number from 0 up to, not including, 1")
 
 
 def _flag(value):

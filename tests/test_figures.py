@@ -162,7 +162,13 @@ def test_what_a_log_axis_cannot_show_is_marked(tmp_path):
 @pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-45, 3e38])
 def test_a_profile_of_nothing_but_one_odd_value(tmp_path, value):
     run = profile_run(tmp_path / "odd", [[value] * 3] * 2, nonfinite=True)
-    figures.png(figures.gradient_profile([run]))
+    figure = figures.gradient_profile([run])
+    assert figures.png(figure).startswith(b"\x89PNG")
+    [axis] = panels(figure)
+    mark = {0: "v"}.get(value, None if np.isfinite(value) else "x")
+    assert marked(axis) == ({mark: [1, 2, 3]} if mark else {})
+    shown = [np.isfinite(line.get_ydata()).all() for line in drawn(axis)]
+    assert shown == [mark is None] * 2
 
 
 def test_a_record_without_gradients_is_none(tmp_path):
