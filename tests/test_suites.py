@@ -11,6 +11,7 @@ import pytest
 from mnist_vg import SUITES, UsageError
 from mnist_vg.driver import train_all
 from mnist_vg.runs import find_runs
+from mnist_vg.suites import DEPTHS
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 
@@ -136,7 +137,7 @@ def test_the_factor_a_layer_is_the_one_that_was_put_in(factor, holds):
         gradients[[0, -1]] = 1e9  # Their kernels have other shapes, and do not count.
         return {"gradient_mean_abs": gradients[np.newaxis]}
 
-    told = {f"depth_sigmoid_{depth}": [history(depth)] for depth in claims.DEPTHS}
+    told = {f"depth_sigmoid_{depth}": [history(depth)] for depth in DEPTHS}
     finding = find("sigmoid: toward the input")(Told(**told))
     assert finding.holds is holds
     assert finding.ours.count(f"{factor:.3f}") == 4
@@ -178,7 +179,7 @@ def test_the_variance_a_layer_is_a_fourth_root(third, holds):
 
 
 def test_a_published_number_holds_at_its_own_digits():
-    assert claims._within(np.array([0.5876, 0.6]), [0.588])
-    assert not claims._within(np.array([0.5886, 0.6]), [0.588])
-    assert claims._within(np.array([0.3, np.nan, 0.7]), [0.588, 0.652])
-    assert not claims._within(np.array([0.3, 0.6]), [0.588, 0.652])
+    assert claims.within(np.array([0.5876, 0.6]), [0.588])
+    assert not claims.within(np.array([0.5886, 0.6]), [0.588])
+    assert claims.within(np.array([0.3, np.nan, 0.7]), [0.588, 0.652])
+    assert not claims.within(np.array([0.3, 0.6]), [0.588, 0.652])
