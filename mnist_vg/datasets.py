@@ -46,6 +46,12 @@ class Dataset:
         """Test accuracy of always answering the most frequent test label."""
         return float(np.bincount(self.test.labels).max() / len(self.test.labels))
 
+    @property
+    def chance_loss(self) -> float:
+        """Cross-entropy of always answering with the training labels' frequencies, in nats."""
+        shares = np.bincount(self.train.labels) / len(self.train.labels)
+        return float(-np.sum(shares * np.log(shares, where=shares > 0)))
+
 
 def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Dataset:
     """Load a data set's training and test split.

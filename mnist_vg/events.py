@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.tags import ACTIVATION_MEAN, GRADIENT_MEAN_ABS, LAYER_GROUPS, layer_tag
+from mnist_vg.tags import ACTIVATION_DEAD, GRADIENT_MEAN_ABS, LAYER_GROUPS, layer_tag
 
 EVENT_SUFFIX = ".mnist_vg"
 """Ends the names of this program's event files, so that it never touches another's."""
@@ -60,6 +60,18 @@ def decode(tensor) -> np.ndarray:
     return tensor_util.make_ndarray(tensor).astype(float)
 
 
+def buckets(min, max, counts) -> np.ndarray:
+    """Histograms as they are recorded: rows of left edge, right edge and count.
+
+    Args:
+        min: the least value, a number or an array of them.
+        max: the largest one, of the same shape.
+        counts: of buckets of one width, along a last axis.
+    """
+    edges = np.linspace(min, max, np.shape(counts)[-1] + 1, axis=-1)
+    return np.stack([edges[..., :-1], edges[..., 1:], counts], axis=-1)
+
+
 class History(Mapping):
     """What a run recorded: arrays by name, decoded where they are asked for.
 
@@ -83,7 +95,7 @@ class History(Mapping):
                 self._tables.setdefault(group, []).append(layer)
         scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._tables]
         # These two are written for every layer at every record.
-        columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": ACTIVATION_MEAN}
+        columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": ACTIVATION_DEAD}
         self._columns = {name: group for name, group in columns.items() if group in self._tables}
         self._names = ["step", *scalars, *self._columns, *self._tables]
         self._decoded: dict[str, np.ndarray] = {}

@@ -9,7 +9,13 @@ them through, so that an explosion shows.
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.tags import ACTIVATION_GRADIENT, ACTIVATION_INPUTS, ACTIVATION_SLOPE
+from mnist_vg.tags import (
+    ACTIVATION_DEAD,
+    ACTIVATION_GRADIENT,
+    ACTIVATION_INPUTS,
+    ACTIVATION_SATURATED,
+    ACTIVATION_SLOPE,
+)
 
 BUCKETS = 30
 """Buckets of a histogram: what `tf.summary.histogram` has, and TensorBoard draws."""
@@ -244,20 +250,37 @@ def activation_measures(outputs, ranges, histograms=True) -> dict[str, tf.Tensor
 
     Returns:
         By the group of its tags, `[layers]` each: `activation_mean` and
-        `activation_std`; `activation_dead`, the share of units that give exactly zero
-        on all of the batch (a dead ReLU: Lu et al. 2019);
-        `activation_saturated`, the share of units that are within `SATURATION` of an
-        end on more than half of it; and with `histograms` `activations`.
+        `activation_std`; what `unit_shares` returns; and with `histograms`
+        `activations`.
     """
     measured = []
     for calls, limits in zip(outputs, ranges, strict=True):
         units = calls[0].shape[-1]
         values = tf.concat([tf.reshape(call, [-1, units]) for call in calls], axis=0)
         measured.append(_activation_measure(tf.cast(values, tf.float32), limits, histograms))
+    return _stacked(measured)
+
+
+def unit_shares(outputs, ranges) -> dict[str, tf.Tensor]:
+    """Shares of units that hold up the gradient, `[layers]` each.
+
+    Args:
+        outputs: of each activation, `[batch, units]`.
+        ranges: as `activation_measures` takes them.
+
+    Returns:
+        `activation_dead`, the share of units that give exactly zero on all of the batch
+        (a dead ReLU: Lu et al. 2019), and `activation_saturated`, the share of units
+        that are within `SATURATION` of an end on more than half of it.
+    """
+    return _stacked([_unit_shares(*layer) for layer in zip(outputs, ranges, strict=True)])
+
+
+def _stacked(measured):
     return tf.nest.map_structure(lambda *parts: tf.stack(parts), *measured)
 
 
-def _activation_measure(values, limits, histograms):
+def _unit_shares(values, limits):
     if limits is None:
         saturated = tf.zeros([])
     else:
@@ -266,12 +289,17 @@ def _activation_measure(values, limits, histograms):
         often = tf.reduce_mean(tf.cast(distance <= SATURATION * (high - low), tf.float32), axis=0)
         saturated = tf.reduce_mean(tf.cast(often > 0.5, tf.float32))
     dead = tf.reduce_all(values == 0, axis=0)
+    return {
+        ACTIVATION_DEAD: tf.reduce_mean(tf.cast(dead, tf.float32)),
+        ACTIVATION_SATURATED: saturated,
+    }
+
+
+def _activation_measure(values, limits, histograms):
     measures = {
         "activation_mean": tf.reduce_mean(values),
         "activation_std": tf.math.reduce_std(values),
-        "activation_dead": tf.reduce_mean(tf.cast(dead, tf.float32)),
-        "activation_saturated": saturated,
-    }
+    } | _unit_shares(values, limits)
     if histograms:
         rows = histogram(tf.reshape(values, [1, -1]))
         measures["activations"] = {key: part[0] for key, part in rows.items()}

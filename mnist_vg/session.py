@@ -21,6 +21,8 @@ from mnist_vg.summaries import EventLog
 from mnist_vg.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
+    CHANCE_ACCURACY,
+    CHANCE_LOSS,
     DECISION_AXIS,
     DECISION_POINTS,
     DECISION_PROBABILITY,
@@ -59,6 +61,8 @@ class Session:
             graph = trainer.model.forward_graph()
             about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
             self.log.describe(scenario.settings(), about, graph)
+            chance = {CHANCE_ACCURACY: dataset.chance, CHANCE_LOSS: dataset.chance_loss}
+            self.log.record(0, {}, arrays=chance)
 
     def train(self, checkpoint_seconds: float, watch: Callable[[Scenario, Block], None]) -> Run:
         """Train to the end, or up to the block in which Ctrl-C came."""

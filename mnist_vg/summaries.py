@@ -171,13 +171,10 @@ def _add_layer(summary, tag, group, measured, number):
 
 
 def _histogram_value(tag, min, max, counts):
-    # As `tf.summary.histogram` writes it: rows of left edge, right edge, count.
-    edges = np.linspace(min, max, len(counts) + 1)
-    buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
     return Summary.Value(
         tag=tag,
         metadata=histogram_metadata.create_summary_metadata(display_name=None, description=None),
-        tensor=tensor_util.make_tensor_proto(buckets, dtype=np.float64),
+        tensor=tensor_util.make_tensor_proto(events.buckets(min, max, counts), dtype=np.float64),
     )
 
 

@@ -4,12 +4,17 @@ LOSS_TRAIN = "loss/train"
 ACCURACY_TRAIN = "accuracy/train"
 LOSS_TEST = "loss/test"
 ACCURACY_TEST = "accuracy/test"
+CHANCE_ACCURACY = "chance/accuracy"
+CHANCE_LOSS = "chance/loss"
 GRADIENT_FLOW = "gradient_flow/log10_first_to_last"
 SKIPPED_STEPS = "skipped_steps"
 GRADIENT_MEAN_ABS = "gradient_mean_abs"
 UPDATE_RATIO = "update_ratio"
-ACTIVATION_MEAN = "activation_mean"
-NONFINITE = ("gradient_nonfinite", "weight_nonfinite")
+ACTIVATION_DEAD = "activation_dead"
+ACTIVATION_SATURATED = "activation_saturated"
+GRADIENT_NONFINITE = "gradient_nonfinite"
+WEIGHT_NONFINITE = "weight_nonfinite"
+NONFINITE = (GRADIENT_NONFINITE, WEIGHT_NONFINITE)
 ACTIVATION_INPUTS = "activation_inputs"
 ACTIVATION_SLOPE = "activation_slope"
 ACTIVATION_GRADIENT = "activation_gradient_rms"
@@ -30,10 +35,10 @@ LAYER_GROUPS = (
     "weight_norm",
     UPDATE_RATIO,
     BACKPROPAGATED,
-    ACTIVATION_MEAN,
+    "activation_mean",
     "activation_std",
-    "activation_dead",
-    "activation_saturated",
+    ACTIVATION_DEAD,
+    ACTIVATION_SATURATED,
     ACTIVATION_SLOPE,
     ACTIVATION_GRADIENT,
     *HISTOGRAMS,

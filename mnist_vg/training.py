@@ -12,10 +12,10 @@ import tensorflow as tf
 from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
 from mnist_vg.layers import activation_range
-from mnist_vg.measures import layer_measures, measure_each, rms, signal_measures
+from mnist_vg.measures import layer_measures, measure_each, norm, rms, signal_measures, unit_shares
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
-from mnist_vg.tags import BACKPROPAGATED
+from mnist_vg.tags import BACKPROPAGATED, UPDATE_RATIO
 
 BLOCK_STEPS = 256
 """Steps in one call of the compiled function, at most: its indices have one shape."""
@@ -220,7 +220,7 @@ class Trainer:
         """
         self._packing.load()
 
-        def body(i, loss, accuracy, measured):
+        def body(i, loss, accuracy, measured, update_ratio):
             values = self._packing.unpack()
             due = record & (i == steps - 1)
 
@@ -237,17 +237,28 @@ class Trainer:
             else:
                 gradients, loss, accuracy, measured = step(whole)
             self.optimizer.apply(self._packing.pack(gradients), self._packing.variables)
-            return i + 1, loss, accuracy, measured
+            update_ratio = tf.cond(due, lambda: self._update_ratio(values), lambda: update_ratio)
+            return i + 1, loss, accuracy, measured, update_ratio
 
         nothing = tf.nest.map_structure(
             lambda spec: tf.zeros(spec.shape, spec.dtype),
             self._measures[self._batch_size].structured_outputs,
         )
-        _, loss, accuracy, measured = tf.while_loop(
-            lambda i, *_: i < steps, body, (0, 0.0, 0.0, nothing)
+        still = tf.zeros([len(self._names)])
+        _, loss, accuracy, measured, update_ratio = tf.while_loop(
+            lambda i, *_: i < steps, body, (0, 0.0, 0.0, nothing, still)
         )
         self._packing.store()
+        measured["layers"][UPDATE_RATIO] = update_ratio
         return loss, accuracy, measured
+
+    def _update_ratio(self, before):
+        """How far each layer's weights have moved, for their norm, `[layers]`."""
+        after = self._packing.unpack()
+        weights = [before[k] for k in self._kernel_positions]
+        moved = [after[k] - before[k] for k in self._kernel_positions]
+        norms = measure_each(norm, [*moved, *weights])
+        return norms[: len(moved)] / norms[len(moved) :]
 
     def _step(self, values, inputs, labels, due, measured):
         """Gradients, loss and accuracy of a batch; what was measured, anew where it is due."""
@@ -255,7 +266,7 @@ class Trainer:
             tape = stack.enter_context(
                 tf.GradientTape(persistent=self._full, watch_accessed_variables=False)
             )
-            taps = stack.enter_context(self.model.tapped()) if self._full else []
+            taps = stack.enter_context(self.model.tapped())
             tape.watch(values)
             logits, updates = self.model.stateless_call(
                 self._packing.model_values(values),
@@ -267,7 +278,7 @@ class Trainer:
         for variable, update in zip(self.model.non_trainable_variables, updates, strict=True):
             variable.assign(update)
         gradients = tape.gradient(loss, values)
-        signals = self._signals(tape, loss, logits, taps) if self._full else []
+        signals = self._signals(tape, loss, logits, taps)
         measured = tf.cond(
             due,
             lambda: self._measures[inputs.shape[0]](values, gradients, signals),
@@ -276,23 +287,25 @@ class Trainer:
         return gradients, loss, accuracy, measured
 
     def _signals(self, tape, loss, logits, taps):
-        """Of each activation: input, output, slope, the loss' gradient to both; to the logits."""
+        """Of each activation: output; in full also input, slope, the loss' gradient to both."""
+        outputs = [outputs for _, outputs in taps]
+        if not self._full:
+            return [outputs]
         batch_size = float(logits.shape[0])  # The gradient of an example's loss, not of the mean.
         sums = [inputs for inputs, _ in taps]
-        outputs = [outputs for _, outputs in taps]
         slopes = [tape.gradient(outputs, inputs) for inputs, outputs in taps]
         back = [batch_size * g for g in tape.gradient(loss, [*sums, *outputs, logits])]
-        return [sums, outputs, slopes, back]
+        return [outputs, sums, slopes, back]
 
     def _traced_measures(self, batch_size):
         """The measures of a record, as a function of one batch size."""
         values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
-        signals = []
+        hidden = [
+            tf.TensorSpec([batch_size, layer.output.shape[-1]], tf.float32)
+            for layer in self.model.activation_layers
+        ]
+        signals = [hidden]
         if self._full:
-            hidden = [
-                tf.TensorSpec([batch_size, layer.output.shape[-1]], tf.float32)
-                for layer in self.model.activation_layers
-            ]
             logits = tf.TensorSpec([batch_size, self.model.output_shape[-1]], tf.float32)
             signals = [hidden, hidden, hidden, [*hidden, *hidden, logits]]
         traced = tf.function(self._measure, autograph=False)
@@ -307,11 +320,14 @@ class Trainer:
             clipped = [clipped[k] for k in self._kernel_positions]
         weights = [values[k] for k in self._kernel_positions]
         measured = {"layers": layer_measures(kernel_gradients, weights, clipped, full=self._full)}
+        outputs, *more = signals
+        ranges = [activation_range(layer) for layer in self.model.activation_layers]
+        if ranges and not self._full:
+            measured["signals"] = unit_shares(outputs, ranges)
         if self._full:
-            inputs, outputs, slopes, back = signals
+            inputs, slopes, back = more
             to_inputs, to_outputs = back[: len(inputs)], back[len(inputs) : -1]
             measured["layers"][BACKPROPAGATED] = measure_each(rms, [*to_inputs, back[-1]])
-            ranges = [activation_range(layer) for layer in self.model.activation_layers]
             if ranges:
                 measured["signals"] = signal_measures(outputs, ranges, inputs, slopes, to_outputs)
             as_in_model = self._packing.model_values(values)
