@@ -154,6 +154,30 @@ def plot(logdir, out):
 
 
 @cli.command()
+@click.argument("logdir", type=click.Path(path_type=Path), default="logdir")
+@click.argument("run", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="For a program, instead of the table.")
+@click.pass_context
+def diagnose(context, logdir, run, as_json):
+    """Tell which RUNs in LOGDIR are sick, of what, in which layer and since when.
+
+    Without a RUN: all of them, the worst first. Reads event files alone, of runs that are finished
+    or not, the trainer's and GradientLogger's. The exit code is 1 where a run is not healthy.
+    """
+    from mnist_vg import report
+
+    diagnoses = report.diagnose_runs(logdir, run)
+    if as_json:
+        click.echo(report.diagnosis_json(diagnoses))
+    else:
+        console = report.make_console()
+        console.print(report.diagnosis_table(diagnoses))
+        for line in report.lack_lines(diagnoses):
+            console.print(line, soft_wrap=True)
+    context.exit(0 if all(diagnosis.healthy for diagnosis in diagnoses.values()) else 1)
+
+
+@cli.command()
 @click.option(
     "--logdir", type=click.Path(path_type=Path), default="logdir", help="What to show [logdir]"
 )
@@ -199,9 +223,8 @@ def main():
     # Standard error is closed for as long as TensorFlow is imported.
     screen = os.fdopen(os.dup(2), "w")
     _leave_soon_after_interrupt(screen)
-    code = 0
     try:
-        cli.main(prog_name="mnist-vg", standalone_mode=False)
+        code = cli.main(prog_name="mnist-vg", standalone_mode=False) or 0
     except (click.ClickException, UsageError, RunFailed, click.Abort) as error:
         code, message = _refusal(error)
         click.echo(f"mnist-vg: {message}", file=screen)

@@ -49,8 +49,8 @@ class Dataset:
     @property
     def chance_loss(self) -> float:
         """Cross-entropy of always answering with the training labels' frequencies, in nats."""
-        shares = np.bincount(self.train.labels) / len(self.train.labels)
-        return float(-np.sum(shares * np.log(shares, where=shares > 0)))
+        shares = np.unique(self.train.labels, return_counts=True)[1] / len(self.train.labels)
+        return float(-np.sum(shares * np.log(shares)))
 
 
 def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Dataset:

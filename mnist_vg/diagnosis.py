@@ -90,27 +90,28 @@ def signs_of(history: Mapping) -> Signs:
     hidden = history.get("activation_layers", ())
 
     def column(tag):
-        return np.array(history[tag] if tag in history else np.full(len(steps), np.nan))
+        return np.array(history.get(tag, np.full(len(steps), np.nan)))
 
     def table(group, names=layers):
-        unknown = np.full((len(steps), len(names)), np.nan)
-        return np.array(history[group] if group in history else unknown)
+        return np.array(history.get(group, np.full((len(steps), len(names)), np.nan)))
 
     def norm(scalars, histograms):
         if scalars not in history and histograms in history:
             return histogram_norm(history[histograms])
         return table(scalars)
 
+    loss = column(tags.LOSS_TRAIN)
     counts = {group: np.nan_to_num(table(group)) for group in tags.NONFINITE}
     # Steps at which no gradient was measured have notes, or final weights.
     rows = np.isfinite(table(tags.GRADIENT_MEAN_ABS)) | (counts[tags.GRADIENT_NONFINITE] > 0)
     rows = rows.any(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         condition = norm("weight_norm", "weights") * norm("gradient_norm", "gradients")
-        condition /= column(tags.LOSS_TRAIN)[:, np.newaxis]
+        # An overflown loss is no reason to call the gradient small.
+        condition /= np.where(np.isfinite(loss), loss, np.nan)[:, np.newaxis]
     arrays = {
         "step": steps,
-        "loss": column(tags.LOSS_TRAIN),
+        "loss": loss,
         "test_loss": column(tags.LOSS_TEST),
         "accuracy": column(tags.ACCURACY_TEST),
         "chance_accuracy": column(tags.CHANCE_ACCURACY),
@@ -132,7 +133,7 @@ class Evidence:
     `layer` is None where it is of the whole network; `step` is that of the first record
     which shows it, `known` that of the record at which it was certain; `value` is what
     was measured then, `threshold` what it has passed; `words` tells both; `source` is
-    where the measure and the threshold are from.
+    where the measure and the threshold are from, and `advice` what to try.
     """
 
     symptom: str
@@ -143,6 +144,13 @@ class Evidence:
     threshold: float
     words: str
     source: str
+    advice: str
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        where = f" in {self.layer}" if self.layer else ""
+        return f"{self.symptom}{where}, from step {self.step} on: {self.words}"
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,7 @@ class Symptom:
             threshold=self.threshold,
             words=self.words.format(value=value, threshold=self.threshold),
             source=self.source,
+            advice=self.advice,
         )
 
 
@@ -250,7 +259,8 @@ def _share_learned(signs):
     """Kappa; where no accuracy is recorded, the share of the first loss that is gone."""
     if np.isfinite(signs.accuracy).any():
         return kappa(signs.accuracy, _known(signs.chance_accuracy))[:, np.newaxis]
-    return (1 - signs.loss / signs.loss[:1])[:, np.newaxis]
+    known = np.where(np.isfinite(signs.loss), signs.loss, np.nan)
+    return (1 - known / signs.loss[:1])[:, np.newaxis]
 
 
 SYMPTOMS = (
@@ -396,22 +406,60 @@ def find_evidence(signs: Signs) -> list[Evidence]:
     return sorted(found, key=lambda evidence: evidence.step)
 
 
-def lacking(signs: Signs) -> list[str]:
-    """What would have to be recorded to look for every symptom."""
-    unknown = [s.lacks for s in SYMPTOMS if not np.isfinite(s.measure(signs)).any()]
-    return list(dict.fromkeys(unknown))
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a run's health: its signs, what makes it sick, and whether it has ended."""
+
+    signs: Signs
+    evidence: list[Evidence]
+    finished: bool
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no symptom and, of a finished run with an accuracy, it has learned."""
+        no_need = not self.finished or not np.isfinite(self.signs.accuracy).any()
+        return not self.evidence and (no_need or has_learned(self.signs))
+
+    @property
+    def verdict(self) -> str:
+        """The symptoms in words, causes first, or what there is to say without any."""
+        if self.evidence:
+            return ", ".join(evidence.symptom for evidence in self.evidence)
+        if not len(self.signs.step):
+            return "nothing recorded"
+        if not self.healthy:
+            return "no known symptom"
+        return "healthy" if self.finished or has_learned(self.signs) else "no symptom so far"
+
+    @property
+    def learned_share(self) -> float:
+        """What the newest record knows of what chance does not; NaN where nothing tells."""
+        shares = _share_learned(self.signs)[-1:]
+        return float(shares[0, 0]) if shares.size else np.nan
+
+    @property
+    def lacks(self) -> dict[str, str]:
+        """Symptoms that cannot be looked for, and what would have to be recorded."""
+        unknown = (s for s in SYMPTOMS if not np.isfinite(s.measure(self.signs)).any())
+        return {symptom.name: symptom.lacks for symptom in unknown}
+
+
+def diagnose(history: Mapping, finished: bool) -> Diagnosis:
+    """The diagnosis of a run that has recorded `history`, and has ended or not."""
+    signs = signs_of(history)
+    return Diagnosis(signs, find_evidence(signs), finished)
 
 
 class Monitor:
     """Looks at a run record by record, and tells each symptom once.
 
     Args:
-        earlier: signs of records that a run which goes on has already.
+        history: of the records that a run which goes on has already.
     """
 
-    def __init__(self, earlier: Signs | None = None):
-        self.signs = earlier
-        self._told = {e.symptom for e in find_evidence(earlier)} if earlier else set()
+    def __init__(self, history: Mapping | None = None):
+        self._signs = signs_of(history) if history else None
+        self._told = {e.symptom for e in find_evidence(self._signs)} if history else set()
 
     def record(
         self, step: int, scalars: Mapping[str, float], tables: Sequence[tuple[Sequence, Mapping]]
@@ -424,8 +472,8 @@ class Monitor:
                 histogram = isinstance(measured, Mapping)
                 history[group] = [buckets(**measured) if histogram else measured]
         newest = signs_of(history)
-        self.signs = self.signs.then(newest) if self.signs else newest
-        found = find_evidence(self.signs)
+        self._signs = self._signs.then(newest) if self._signs else newest
+        found = find_evidence(self._signs)
         new = [evidence for evidence in found if evidence.symptom not in self._told]
         self._told |= {evidence.symptom for evidence in new}
         return new

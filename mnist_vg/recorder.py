@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from mnist_vg import events, figures, runs
+from mnist_vg.diagnosis import Monitor, diagnose
 from mnist_vg.errors import UsageError
 from mnist_vg.probe import Probe
 from mnist_vg.runs import Run
@@ -127,6 +128,8 @@ class Recorder:
                 run = Run(self.folder, "running", settings, None, runs.versions())
                 lengths = []
             events.cut_event_files(self.folder, lengths)
+            # A copy, since what a run has read once it keeps.
+            self._monitor = Monitor(dataclasses.replace(run).history if goes_on else None)
             self.run = run
             self._started = time.monotonic() - run.seconds
             self._last_step = initial_step - 1
@@ -204,7 +207,7 @@ class Recorder:
         return self.probe.measure(gradients, variables)
 
     def write(self, step: int, measured, scalars: Mapping[str, float], moved=None) -> None:
-        """Write a record.
+        """Write a record, and print a line for each symptom that it makes certain.
 
         Args:
             step: the optimizer update that it tells of, counted from 0.
@@ -221,8 +224,12 @@ class Recorder:
                 f"step: {step} comes after {self._last_step}, and steps must rise; begin another "
                 "folder, or name the first step to come with initial_step"
             )
-        self.note(step, scalars, self.probe.tables(measured, moved))
+        tables = self.probe.tables(measured, moved)
+        self.note(step, scalars, tables)
         self._last_step = step
+        for evidence in self._monitor.record(step, scalars, tables):
+            # A progress bar may stand in the line.
+            print(f"\n{self.run.name} at step {step}: {evidence.line}")
 
     def note(self, step: int, scalars: Mapping[str, float], tables=()) -> None:
         """Write numbers, tag to value, beside the records.
@@ -236,9 +243,10 @@ class Recorder:
             )
         self._log.record(step, scalars, tables)
 
-    def _mark(self, status, results=None):
+    def _mark(self, status, results=None, verdict=None):
         seconds = round(time.monotonic() - self._started, 3)
-        self.run = dataclasses.replace(self.run, status=status, results=results, seconds=seconds)
+        facts = {"status": status, "results": results, "verdict": verdict, "seconds": seconds}
+        self.run = dataclasses.replace(self.run, **facts)
         self.run.save()
 
     def finish(self, results: Mapping[str, float] | None = None) -> None:
@@ -250,9 +258,12 @@ class Recorder:
         if _open.get(self.folder.resolve()) is self:
             results = {key: float(value) for key, value in (results or {}).items()}
             # A copy, since what a run has read once it keeps.
-            pictures = figures.profile_picture(dataclasses.replace(self.run))
-            self._log.conclude(max(self._last_step, 0), results, pictures)
-            self._mark("finished", {k: v if math.isfinite(v) else None for k, v in results.items()})
+            run = dataclasses.replace(self.run)
+            diagnosis = diagnose(run.history, finished=True)
+            pictures = figures.profile_picture(run)
+            self._log.conclude(max(self._last_step, 0), results, diagnosis, pictures)
+            results = {k: v if math.isfinite(v) else None for k, v in results.items()}
+            self._mark("finished", results=results, verdict=diagnosis.verdict)
         self.close()
 
     def close(self) -> None:

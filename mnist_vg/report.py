@@ -1,21 +1,25 @@
 """What a person reads while runs train and when they have ended."""
 
 import itertools
+import json
 import math
 import shlex
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from mnist_vg.diagnosis import learned
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario
+from mnist_vg.diagnosis import Diagnosis, diagnose, learned
+from mnist_vg.errors import UsageError
+from mnist_vg.runs import Run, find_runs
+from mnist_vg.scenarios import Scenario, nearest
 
 PLAIN_WIDTH = 160
 """Columns of a table off a terminal, where there is no width to ask for."""
@@ -75,6 +79,13 @@ class Display:
                 f"train accuracy: {block.accuracy:.2%}",
                 soft_wrap=True,
             )
+        if not self._brief:
+            self._announce(scenario, block)
+
+    def _announce(self, scenario, block):
+        for evidence in block.symptoms:
+            line = f"{scenario.name} at step {evidence.known}: {evidence.line}"
+            self._console.print(Text(line, style="red"), soft_wrap=True)
 
     def _start(self, scenario, step):
         if not self._console.is_terminal:
@@ -149,15 +160,92 @@ def comparison_table(runs: Iterable[Run]) -> Table:
     for heading in next(iter(rows.values())):
         table.add_column(heading, justify="right")
     table.add_column("Seconds", justify="right")
-    table.add_column("Folder", overflow="fold")
+    table.add_column("Diagnosis", max_width=40)
     for name, row in rows.items():
         style = "red" if row["Could learn"].startswith(("no", "0 ")) else None
         seconds = spread_of([run.seconds for run in groups[name]], ".1f")
-        folders = str(groups[name][0].folder)
-        if len(groups[name]) > 1:
-            folders = f"{folders} and {len(groups[name]) - 1} more"
-        table.add_row(name, *row.values(), seconds, Text(folders), style=style)
+        verdicts = Counter(_verdict(run) for run in groups[name])
+        words = [f"{verdict} ({n} of {verdicts.total()})" for verdict, n in verdicts.most_common()]
+        diagnosis = "\n".join(words if len(groups[name]) > 1 else verdicts)
+        table.add_row(name, *row.values(), seconds, diagnosis, style=style)
     return table
+
+
+def _verdict(run):
+    """What the run's end has written; runs of earlier versions are diagnosed now."""
+    return run.verdict or diagnose(run.history, run.status == "finished").verdict
+
+
+def diagnose_runs(logdir: Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
+    """Diagnoses of the runs in a folder, or of some, by their place in it; the worst first.
+
+    Raises:
+        UsageError: there is no run, or none of a name.
+    """
+    found = {run.folder.relative_to(logdir).as_posix(): run for run in find_runs(logdir)}
+    found = {name if name != "." else run.name: run for name, run in found.items()}
+    for name in names:
+        if name not in found:
+            raise UsageError(f"run: {name!r} is not in {logdir}; {nearest(name, found)}")
+    diagnoses = {
+        name: diagnose(run.history, run.status == "finished")
+        for name, run in found.items()
+        if name in names or not names
+    }
+
+    def severity(item):
+        _, diagnosis = item
+        return diagnosis.healthy, np.nan_to_num(diagnosis.learned_share, nan=-1.0)
+
+    return dict(sorted(diagnoses.items(), key=severity))
+
+
+def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:
+    """Of each run, by its name, the symptoms with their evidence, and what to try."""
+    table = Table()
+    for heading in ("Run", "Diagnosis", "Where", "From step", "Evidence", "Try"):
+        table.add_column(heading, justify="right" if heading == "From step" else "left")
+    for name, diagnosis in diagnoses.items():
+        if not diagnosis.evidence:
+            table.add_row(name, diagnosis.verdict, style=None if diagnosis.healthy else "red")
+        for number, evidence in enumerate(diagnosis.evidence):
+            run, where, step = "" if number else name, evidence.layer or "", str(evidence.step)
+            table.add_row(run, evidence.symptom, where, step, evidence.words, evidence.advice)
+        table.add_section()
+    return table
+
+
+def lack_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
+    """What cannot be told of which runs, and what they would have had to record."""
+    runs_lacking: dict[tuple, list[str]] = {}
+    for name, diagnosis in diagnoses.items():
+        runs_lacking.setdefault(tuple(diagnosis.lacks.items()), []).append(name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: no record of "
+        f"{' or '.join(dict.fromkeys(needs for _, needs in lacks))}, which would tell of "
+        f"{', '.join(symptom for symptom, _ in lacks)}"
+        for lacks, names in runs_lacking.items()
+        if lacks
+    ]
+
+
+def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
+    """The same for a program: a list, an object a run."""
+    return json.dumps(
+        [
+            {
+                "run": name,
+                "healthy": diagnosis.healthy,
+                "verdict": diagnosis.verdict,
+                "finished": diagnosis.finished,
+                "symptoms": [vars(evidence) for evidence in diagnosis.evidence],
+                "not_recorded": diagnosis.lacks,
+            }
+            for name, diagnosis in diagnoses.items()
+        ],
+        indent=2,
+        allow_nan=False,
+    )
 
 
 def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:

@@ -32,7 +32,8 @@ class Run:
     `settings` are the scenario's, or what `GradientLogger` and `Recorder` know of
     theirs, whose `dataset` is None; `status` is `running` (or was killed),
     `interrupted` or `finished`; `results` are there once it is finished, with None
-    where a number is not finite.
+    where a number is not finite, and so is the diagnosis' `verdict`, which runs of
+    earlier versions lack.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Run:
     versions: dict[str, str]
     seconds: float = 0.0
     results: dict[str, float | None] | None = None
+    verdict: str | None = None
 
     @property
     def name(self) -> str:
@@ -126,7 +128,7 @@ _DECISION = {
     "probability": DECISION_PROBABILITY,
     "points": DECISION_POINTS,
 }
-_SAVED = ("status", "settings", "dataset", "versions", "seconds", "results")
+_SAVED = ("status", "settings", "dataset", "versions", "seconds", "results", "verdict")
 
 
 def versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ import numpy as np
 from mnist_vg import events, figures, runs
 from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
+from mnist_vg.diagnosis import Monitor, diagnose
 from mnist_vg.report import result_row
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
@@ -61,8 +62,10 @@ class Session:
             graph = trainer.model.forward_graph()
             about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
             self.log.describe(scenario.settings(), about, graph)
-            chance = {CHANCE_ACCURACY: dataset.chance, CHANCE_LOSS: dataset.chance_loss}
-            self.log.record(0, {}, arrays=chance)
+            self.log.record(0, {}, arrays=self._chance())
+        # A copy, since what a run has read once it keeps.
+        earlier = dataclasses.replace(self.run).history if notes["lengths"] else None
+        self._monitor = Monitor(earlier)
 
     def train(self, checkpoint_seconds: float, watch: Callable[[Scenario, Block], None]) -> Run:
         """Train to the end, or up to the block in which Ctrl-C came."""
@@ -74,6 +77,9 @@ class Session:
                 if block.tables is not None:
                     scalars, kernels = self._scalars(block), _kernel_arrays(block.kernels)
                     self.log.record(block.step, scalars, block.tables, kernels)
+                    known = scalars | self._chance()
+                    symptoms = self._monitor.record(block.step, known, block.tables)
+                    block = block._replace(symptoms=symptoms)
                 watch(self.scenario, block)
                 if interrupted():
                     break
@@ -97,8 +103,12 @@ class Session:
             tables, kernels = self.trainer.weights()
             self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
         results = self._results()
-        self.log.conclude(last, result_row([results]), figures.profile_picture(self.run))
-        self._keep_run(status="finished", results=results, seconds=seconds)
+        diagnosis = diagnose(self.run.history, finished=True)
+        pictures = figures.profile_picture(self.run)
+        self.log.conclude(last, result_row([results]), diagnosis, pictures)
+        self._keep_run(
+            status="finished", results=results, verdict=diagnosis.verdict, seconds=seconds
+        )
 
     def _decision(self):
         """What a network of two inputs and two classes says of the plane around its examples."""
@@ -129,6 +139,9 @@ class Session:
     def _keep_run(self, **changes):
         self.run = dataclasses.replace(self.run, **{"seconds": self._seconds(), **changes})
         self.run.save()
+
+    def _chance(self):
+        return {CHANCE_ACCURACY: self.dataset.chance, CHANCE_LOSS: self.dataset.chance_loss}
 
     def _scalars(self, block):
         loss, accuracy = self.trainer.evaluate(self.dataset.test)

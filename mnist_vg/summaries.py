@@ -21,6 +21,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from mnist_vg import events
+from mnist_vg.diagnosis import Diagnosis
 from mnist_vg.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
@@ -30,6 +31,7 @@ from mnist_vg.tags import (
     LOSS_TEST,
     LOSS_TRAIN,
     NONFINITE,
+    SYMPTOMS,
     layer_tag,
 )
 
@@ -61,7 +63,7 @@ class EventLog:
             graph: the forward pass as a GraphDef, for the Graphs tab.
         """
         known = {key: value for key, value in settings.items() if value is not None}
-        metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW]
+        metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW, SYMPTOMS]
         self._write(
             0,
             hparams_summary.hparams_config_pb(
@@ -108,18 +110,24 @@ class EventLog:
         self._write(step, summary)
         self._flush()
 
-    def conclude(self, step: int, results: Mapping, pictures: Mapping[str, bytes]) -> None:
+    def conclude(
+        self, step: int, results: Mapping, diagnosis: Diagnosis, pictures: Mapping[str, bytes]
+    ) -> None:
         """Write the end of a run.
 
         Args:
             step: of the newest record.
             results: what came out, for a text card; the HParams tab is told of success.
+            diagnosis: of the run, for the card, and the number of symptoms for the HParams tab.
             pictures: tag to PNG, for the Images tab.
         """
+        lines = [evidence.line for evidence in diagnosis.evidence] or [diagnosis.verdict]
+        card = {**results, "Diagnosis": "<br>".join(lines)}
         self._write(
             step,
             Summary(value=[_picture_value(tag, png) for tag, png in pictures.items()]),
-            text_pb("result", _markdown_table(results)),
+            scalar_pb(SYMPTOMS, len(diagnosis.evidence)),
+            text_pb("result", _markdown_table(card)),
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )
         self._flush()

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
+from mnist_vg.diagnosis import Evidence
 from mnist_vg.layers import activation_range
 from mnist_vg.measures import layer_measures, measure_each, norm, rms, signal_measures, unit_shares
 from mnist_vg.model import Model
@@ -42,6 +43,8 @@ class Block(NamedTuple):
     layer's gradient applied at `step`, and, in full, of every hidden layer's signals."""
     kernels: dict[str, np.ndarray]
     """With a full record, the kernels of up to `TINY` weights that it was taken at."""
+    symptoms: Sequence[Evidence] = ()
+    """What the record has made certain."""
 
 
 def _scaled(inputs):
