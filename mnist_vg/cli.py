@@ -1,7 +1,9 @@
 """Arguments to calls."""
 
+import contextlib
 import dataclasses
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -59,6 +61,23 @@ def _setting_options(command):
     return command
 
 
+_logdir_option = click.option(
+    "--logdir", type=click.Path(path_type=Path), default="logdir", help="One folder a run [logdir]"
+)
+_data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where TFDS keeps data sets [TFDS's own]"
+)
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Ctrl-C within ends the command in order."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
 @cli.command()
 @click.argument("scenario", nargs=-1)
 @_setting_options
@@ -69,12 +88,8 @@ def _setting_options(command):
     help="Train each under so many seeds, one after the other [1]",
 )
 @click.option("--quick", is_flag=True, help="A smoke run of seconds, in a folder of its own.")
-@click.option(
-    "--logdir", type=click.Path(path_type=Path), default="logdir", help="One folder a run [logdir]"
-)
-@click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where TFDS keeps data sets [TFDS's own]"
-)
+@_logdir_option
+@_data_dir_option
 @click.option("--overwrite", is_flag=True, help="Replace runs that are there.")
 @click.option(
     "--checkpoint-seconds",
@@ -98,11 +113,8 @@ def train(scenario, seeds, quick, logdir, **options):
     if seeds > 1:
         scenarios = [s.with_seed(s.seed + more) for s in scenarios for more in range(seeds)]
     console = report.make_console()
-    try:
-        with report.Display(console, brief=len(scenarios) > MANY) as display:
-            done = list(train_all(scenarios, logdir, watch=display.watch, **options))
-    except KeyboardInterrupt:
-        raise click.Abort from None
+    with _interruptible(), report.Display(console, brief=len(scenarios) > MANY) as display:
+        done = list(train_all(scenarios, logdir, watch=display.watch, **options))
     found = [run.name for run in done if run.name not in display.watched]
     for name in found if len(found) <= MANY else [f"{len(found)} of {len(done)} runs"]:
         console.print(f"{name}: nothing left to train (--overwrite trains it anew)")
@@ -175,6 +187,35 @@ def diagnose(context, logdir, run, as_json):
         for line in report.lack_lines(diagnoses):
             console.print(line, soft_wrap=True)
     context.exit(0 if all(diagnosis.healthy for diagnosis in diagnoses.values()) else 1)
+
+
+@cli.command()
+@click.argument("scenario")
+@click.option(
+    "--seeds", type=click.IntRange(min=3), default=3, help="Train each change under so many [3]"
+)
+@_logdir_option
+@_data_dir_option
+def cure(scenario, seeds, logdir, data_dir):
+    """Find out which change of settings lets SCENARIO learn.
+
+    SCENARIO is a run in the log folder, or a name that `mnist-vg list` has. It is diagnosed,
+    trained with the remedies that fit its symptoms, and compared, each under the same seeds.
+    """
+    from mnist_vg import report
+    from mnist_vg.cure import cure, find_sick
+
+    sick = find_sick(scenario, logdir)
+    console = report.make_console()
+    with _interruptible(), report.Display(console, brief=True) as display:
+        result = cure(sick, logdir, seeds=seeds, data_dir=data_dir, watch=display.watch)
+    console.print(report.cure_table(result))
+    for line in report.cure_lines(result):
+        console.print(line, soft_wrap=True)
+    command = ["mnist-vg", "cure", scenario, "--seeds", seeds, "--logdir", logdir]
+    command += ["--data-dir", data_dir] if data_dir else []
+    click.echo(f"Again: {shlex.join(map(str, command))}")
+    click.echo(report.tensorboard_line(logdir))
 
 
 @cli.command()

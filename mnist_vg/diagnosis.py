@@ -161,6 +161,7 @@ class Symptom:
     known; `columns` is the field that names its columns, None where there is one for the
     whole network. A value passes where it is at least the threshold, or `below`: at most.
     `from_start` asks every record from the first one on to pass, `still` the newest one.
+    `causes` are symptoms that lead to this one.
     """
 
     name: str
@@ -175,6 +176,7 @@ class Symptom:
     columns: str | None = "layers"
     from_start: bool = False
     still: bool = False
+    causes: tuple[str, ...] = ()
 
     def find(self, signs: Signs) -> Evidence | None:
         """The evidence for it; None where there is none, or where too little is known."""
@@ -256,12 +258,15 @@ def _rises(signs):
 
 
 def _share_learned(signs):
-    """Kappa; where no accuracy is recorded, the share of the first loss that is gone."""
+    """Kappa, from 0 on; where no accuracy is recorded, the share of the first loss that is gone."""
     if np.isfinite(signs.accuracy).any():
-        return kappa(signs.accuracy, _known(signs.chance_accuracy))[:, np.newaxis]
-    known = np.where(np.isfinite(signs.loss), signs.loss, np.nan)
-    return (1 - known / signs.loss[:1])[:, np.newaxis]
+        shares = kappa(signs.accuracy, _known(signs.chance_accuracy))
+    else:
+        shares = 1 - np.where(np.isfinite(signs.loss), signs.loss, np.nan) / signs.loss[:1]
+    return np.maximum(shares, 0)[:, np.newaxis]
 
+
+STUCK = "stuck at chance"
 
 SYMPTOMS = (
     Symptom(
@@ -287,6 +292,7 @@ SYMPTOMS = (
         "(healthy: above {threshold:g})",
         source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n)",
         advice="raise the learning rate",
+        causes=("vanishing gradients", "dead units"),
         lacks="update sizes (measures='full')",
     ),
     Symptom(
@@ -299,6 +305,7 @@ SYMPTOMS = (
         "(healthy: below {threshold:.0%})",
         source="DeepDiagnosis (Wardat et al. 2022): half of the units",
         advice="smaller initial weights, a normalization, or an activation without ends",
+        causes=("updates too large",),
         lacks="activations (measures='full')",
     ),
     Symptom(
@@ -311,6 +318,7 @@ SYMPTOMS = (
         "{threshold:.0%})",
         source="AutoTrainer (Zhang et al. 2021) and DeepDiagnosis (Wardat et al. 2022): 70%",
         advice="a lower learning rate, leaky_relu, or initial weights around zero",
+        causes=("updates too large",),
         lacks="activations (measures='full')",
     ),
     Symptom(
@@ -334,6 +342,7 @@ SYMPTOMS = (
         source="relative condition number (Trefethen and Bau 1997, eq. 12.6); set on the corpus",
         advice="an activation such as relu, larger initial weights, a normalization, or skip "
         "connections",
+        causes=("saturated units", "dead units"),
         lacks="a loss, or norms or histograms of weights and gradients",
     ),
     Symptom(
@@ -343,6 +352,7 @@ SYMPTOMS = (
         words="{value:.0f} of its gradients and weights are NaN or Inf",
         source="IEEE 754; SageMaker Debugger's ExplodingTensor",
         advice="a lower learning rate, smaller initial weights, or clip the gradients",
+        causes=("updates too large", "exploding gradients"),
         lacks="gradients",
     ),
     Symptom(
@@ -356,6 +366,7 @@ SYMPTOMS = (
         "is below {threshold:.0e}",
         source="half of float32's machine epsilon (IEEE 754)",
         advice="raise the learning rate, or mend what keeps the gradient from the layer",
+        causes=("updates too small", "vanishing gradients", "dead units"),
         lacks="update sizes (measures='full')",
     ),
     Symptom(
@@ -367,17 +378,18 @@ SYMPTOMS = (
         "in a row (healthy: below {threshold:.0%})",
         source="set on the corpus",
         advice="lower the learning rate",
+        causes=("updates too large", "exploding gradients"),
         lacks="a loss",
     ),
     Symptom(
-        name="stuck at chance",
+        name=STUCK,
         measure=_share_learned,
         threshold=0.05,
         below=True,
         records=10,
         columns=None,
         still=True,
-        words="it knows {value:.1%} of what chance does not, for 10 records (healthy: "
+        words="it knows {value:.0%} of what chance does not, for 10 records (healthy: "
         "above {threshold:.0%})",
         source="Cohen's kappa (1960, eq. 1); set on the corpus",
         advice="mend the symptoms above; without any, check data and labels",
@@ -385,6 +397,24 @@ SYMPTOMS = (
     ),
 )
 """Every symptom, a cause before what it may lead to."""
+
+
+def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """The evidence that no other, of the same step or an earlier one, explains.
+
+    Being stuck at chance is what any other symptom leads to.
+    """
+    causes = {symptom.name: symptom.causes for symptom in SYMPTOMS}
+    return [
+        effect
+        for effect in evidence
+        if not any(
+            cause.step <= effect.step
+            and (cause.symptom in causes[effect.symptom] or effect.symptom == STUCK)
+            for cause in evidence
+            if cause is not effect
+        )
+    ]
 
 
 def has_learned(signs: Signs) -> bool:
@@ -396,14 +426,15 @@ def has_learned(signs: Signs) -> bool:
 
 
 def find_evidence(signs: Signs) -> list[Evidence]:
-    """What makes a network sick, by the step since when and a cause before its consequences.
+    """What makes a network sick, by the step from which on, and a cause before what it leads to.
 
     Nothing where the network has learned: symptoms that did not keep it from that are none.
     """
     if has_learned(signs):
         return []
     found = [evidence for symptom in SYMPTOMS if (evidence := symptom.find(signs))]
-    return sorted(found, key=lambda evidence: evidence.step)
+    # Whatever holds a network up, it is at chance from the beginning.
+    return sorted(found, key=lambda evidence: (evidence.symptom == STUCK, evidence.step))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def buckets(min, max, counts) -> np.ndarray:
         max: the largest one, of the same shape.
         counts: of buckets of one width, along a last axis.
     """
-    edges = np.linspace(min, max, np.shape(counts)[-1] + 1, axis=-1)
+    with np.errstate(invalid="ignore"):  # There are no ends where no value is finite.
+        edges = np.linspace(min, max, np.shape(counts)[-1] + 1, axis=-1)
     return np.stack([edges[..., :-1], edges[..., 1:], counts], axis=-1)
 
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from mnist_vg.cure import Cure
 from mnist_vg.diagnosis import Diagnosis, diagnose, learned
 from mnist_vg.errors import UsageError
 from mnist_vg.runs import Run, find_runs
@@ -164,16 +165,17 @@ def comparison_table(runs: Iterable[Run]) -> Table:
     for name, row in rows.items():
         style = "red" if row["Could learn"].startswith(("no", "0 ")) else None
         seconds = spread_of([run.seconds for run in groups[name]], ".1f")
-        verdicts = Counter(_verdict(run) for run in groups[name])
-        words = [f"{verdict} ({n} of {verdicts.total()})" for verdict, n in verdicts.most_common()]
-        diagnosis = "\n".join(words if len(groups[name]) > 1 else verdicts)
-        table.add_row(name, *row.values(), seconds, diagnosis, style=style)
+        table.add_row(name, *row.values(), seconds, _verdicts(groups[name]), style=style)
     return table
 
 
-def _verdict(run):
-    """What the run's end has written; runs of earlier versions are diagnosed now."""
-    return run.verdict or diagnose(run.history, run.status == "finished").verdict
+def _verdicts(runs):
+    """Verdicts as the runs' ends have written them, each with how many runs have it."""
+    # Runs of earlier versions have none.
+    verdicts = Counter(run.verdict or diagnose(run.history, True).verdict for run in runs)
+    if verdicts.total() == 1:
+        return next(iter(verdicts))
+    return "\n".join(f"{verdict} ({n} of {len(runs)})" for verdict, n in verdicts.most_common())
 
 
 def diagnose_runs(logdir: Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
@@ -246,6 +248,50 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
         indent=2,
         allow_nan=False,
     )
+
+
+def cure_table(cure: Cure) -> Table:
+    """A scenario before and after each remedy, medians and ranges over the seeds."""
+    table = Table(title=f"What helps {cure.before.scenario.name}?", title_justify="left")
+    table.add_column("Changed settings", no_wrap=True)
+    headings = ("Could learn", "Test accuracy", "Gradient ratio")
+    for heading in (*headings, "Seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("Diagnosis", max_width=40)
+    table.add_column("Helped")
+    for trial in [cure.before, *cure.trials]:
+        row = result_row([run.results for run in trial.runs])
+        seconds = spread_of([run.seconds for run in trial.runs], ".1f")
+        helped = "" if trial is cure.before else "yes" if trial.helped(cure.before) else "no"
+        table.add_row(
+            "\n".join(trial.words) or "as it is",
+            *(row[heading] for heading in headings),
+            seconds,
+            _verdicts(trial.runs),
+            helped,
+            style="bold green" if trial is cure.recommended else None,
+        )
+    return table
+
+
+def cure_lines(cure: Cure) -> list[str]:
+    """What came out of a cure, in words."""
+    name, before, found = cure.before.scenario.name, cure.before, cure.recommended
+    if before.healthy:
+        return [f"{name} is healthy under every seed; left alone."]
+    if found is None:
+        return [f"None of {len(cure.trials)} changes helped {name}."]
+    after, earlier = (spread_of(trial.accuracies, ".1%") for trial in (found, before))
+    settings = Scenario(name=found.scenario.name).settings()
+    flags = [
+        (f"--{key.replace('_', '-')}", *([] if value is True else [str(value)]))
+        for key, value in found.scenario.settings().items()
+        if value != settings[key] or key == "name"
+    ]
+    return [
+        f"Recommended: {', '.join(found.words)}. Test accuracy {after}, and {earlier} before.",
+        f"Train it: {shlex.join(['mnist-vg', 'train', *itertools.chain(*flags)])}",
+    ]
 
 
 def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:

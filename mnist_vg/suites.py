@@ -248,6 +248,58 @@ def _glorot2010():
     )
 
 
+def _symptoms():
+    base = Scenario(iterations=1000, log_every=40, source=OWN)
+    relu = {"activation": "relu"}
+    wide = {"hidden_size": 64, "num_layers": 11}
+    for name, about, changes in (
+        ("too-large", "a step beyond every minimum", {"activation": "elu", "learning_rate": 0.3}),
+        ("too-small", "weights stay where they were", {**relu, "learning_rate": 1e-6}),
+        (
+            "saturated",
+            "large weights push every unit to an end of tanh",
+            {
+                "activation": "tanh",
+                "num_layers": 3,
+                "hidden_size": 32,
+                "kernel_initializer": "random_normal(stddev=3)",
+            },
+        ),
+        (
+            "dead",
+            "an update too large, and no unit is ever on again",
+            {**relu, "learning_rate": 0.3},
+        ),
+        (
+            "exploding",
+            "weights of 0.6 where 0.18 keep the signal's size",
+            {**relu, **wide, "kernel_initializer": "random_normal(stddev=0.6)"},
+        ),
+        ("vanishing", "nine sigmoids in a row", {"num_layers": 10}),
+        (
+            "non-finite",
+            "a learning rate at which SGD overflows",
+            {"activation": "leaky_relu", "optimizer": "sgd", "learning_rate": 10.0},
+        ),
+        (
+            "frozen",
+            "a gradient so small that float32 loses the update",
+            {"num_layers": 20, "optimizer": "sgd"},
+        ),
+        (
+            "oscillating",
+            "the loss jumps from wall to wall",
+            {"activation": "leaky_relu", "learning_rate": 0.3},
+        ),
+        (
+            "stuck",
+            "all weights zero, and all units alike",
+            {"activation": "tanh", "kernel_initializer": "zeros"},
+        ),
+    ):
+        yield _variant(base, name, about, **changes)
+
+
 SUITES: dict[str, tuple[Scenario, ...]] = {
     "tutorial": tuple(_tutorial()),
     "circles": tuple(_circles()),
@@ -256,6 +308,7 @@ SUITES: dict[str, tuple[Scenario, ...]] = {
     "remedies": tuple(_remedies()),
     "depth": tuple(_depth()),
     "glorot2010": tuple(_glorot2010()),
+    "symptoms": tuple(_symptoms()),
 }
 """Named lists of scenarios. Those that follow each other share a compiled program, if they can."""
 

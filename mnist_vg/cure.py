@@ -1,0 +1,245 @@
+"""Remedies for a sick scenario: which fit its symptoms, and which of them help.
+
+A remedy changes settings of the scenario and nothing else. Data, batches and seeds stay, so
+that what differs in the end comes from the change.
+"""
+
+import dataclasses
+import os
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_vg.diagnosis import STUCK, diagnose, learned, root_causes
+from mnist_vg.driver import Watcher, train_all
+from mnist_vg.errors import UsageError
+from mnist_vg.runs import Run
+from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
+from mnist_vg.suites import find_scenario
+
+ROUNDS = 3
+"""How often what is left of a disease is treated on top of the best remedy so far."""
+
+NOTICEABLE = 0.02
+"""Test accuracy by which a larger change has to be better than a smaller one."""
+
+CLIPNORM = 1.0
+"""A norm of all gradients together at which they are clipped (Pascanu et al. 2013, section
+3.2, who find training to depend little on it)."""
+
+RECTIFIERS = (
+    "relu",
+    "leaky_relu",
+    PARAMETRIC_RELU,
+    "relu6",
+    "elu",
+    "gelu",
+    "silu",
+    "swish",
+    "mish",
+)
+
+Changes = Mapping[str, Any]
+
+
+def _initializer(scenario):
+    """Keeps the variance of signals or gradients from layer to layer, for the activation.
+
+    He et al. 2015 (eq. 10) for rectifiers, Klambauer et al. 2017 (LeCun's) for SELU, Glorot
+    and Bengio 2010 (eq. 16) for the others.
+    """
+    if scenario.activation in RECTIFIERS:
+        return {"kernel_initializer": "he_normal", "output_initializer": None}
+    name = "lecun_normal" if scenario.activation == "selu" else "glorot_uniform"
+    return {"kernel_initializer": name, "output_initializer": None}
+
+
+def _activation(scenario):
+    """ReLU with the weights that it needs (He et al. 2015)."""
+    return {"activation": "relu"} | _initializer(dataclasses.replace(scenario, activation="relu"))
+
+
+def _rate(factor):
+    """A factor of the optimizer's own learning rate, as Keras has it."""
+
+    def changes(scenario):
+        from mnist_vg.making import make_optimizer
+
+        own = dataclasses.replace(scenario, learning_rate=None)
+        rate = float(make_optimizer(own).learning_rate)
+        return {"learning_rate": None if factor == 1 else float(f"{factor * rate:.3g}")}
+
+    return changes
+
+
+def _settings(**changes):
+    return lambda scenario: changes
+
+
+INITIALIZER, ACTIVATION = _initializer, _activation
+BATCH = _settings(normalization="batch")
+SKIP = _settings(skip_connections=True)
+LEAKY = _settings(activation="leaky_relu")
+CLIP = _settings(global_clipnorm=CLIPNORM)
+OWN_RATE, LARGE_RATE, SMALL_RATE = _rate(1), _rate(10), _rate(0.1)
+
+REMEDIES = {
+    "updates too large": (OWN_RATE, SMALL_RATE, CLIP),
+    "updates too small": (OWN_RATE, LARGE_RATE),
+    "saturated units": (INITIALIZER, BATCH, ACTIVATION, SMALL_RATE),
+    "dead units": (LEAKY, INITIALIZER, BATCH, SMALL_RATE),
+    "exploding gradients": (INITIALIZER, BATCH, CLIP, SMALL_RATE),
+    "vanishing gradients": (INITIALIZER, ACTIVATION, BATCH, SKIP),
+    "non-finite values": (OWN_RATE, SMALL_RATE, INITIALIZER, CLIP, BATCH),
+    "frozen layers": (OWN_RATE, LARGE_RATE),
+    "oscillating loss": (OWN_RATE, SMALL_RATE),
+    STUCK: (INITIALIZER, OWN_RATE, LARGE_RATE, SMALL_RATE, BATCH),
+}
+"""What is tried against a symptom; where there is none, what is against the last."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A scenario with some settings changed, trained under each seed."""
+
+    scenario: Scenario
+    changes: Changes
+    runs: list[Run]
+
+    @property
+    def words(self) -> list[str]:
+        """The changes as one reads them."""
+        return [f"{key}={value}" for key, value in self.changes.items()]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Test accuracies; 0 where one is not finite."""
+        return [run.results["test_accuracy"] or 0.0 for run in self.runs]
+
+    @property
+    def accuracy(self) -> float:
+        """Their median."""
+        return statistics.median(self.accuracies)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every run is."""
+        return all(diagnose(run.history, True).healthy for run in self.runs)
+
+    @property
+    def symptoms(self) -> tuple[str, ...]:
+        """The root causes that most of the runs agree on."""
+        found = Counter(
+            tuple(
+                evidence.symptom for evidence in root_causes(diagnose(run.history, True).evidence)
+            )
+            for run in self.runs
+        )
+        return found.most_common(1)[0][0]
+
+    def helped(self, before: "Trial") -> bool:
+        """Whether every run could learn, and is better than each one before."""
+        could = (learned(run.results["test_accuracy"], run.results["chance"]) for run in self.runs)
+        return all(could) and min(self.accuracies) > max(before.accuracies)
+
+
+@dataclass(frozen=True)
+class Cure:
+    """What was tried on a scenario: `before` any change, and each remedy, in order."""
+
+    before: Trial
+    trials: list[Trial]
+
+    @property
+    def recommended(self) -> Trial | None:
+        """The smallest change that helped and is as good as any; None where none helped."""
+        helped = [trial for trial in self.trials if trial.helped(self.before)]
+        best = max((trial.accuracy for trial in helped), default=0.0)
+        good = [trial for trial in helped if trial.accuracy >= best - NOTICEABLE]
+        return min(good, key=lambda trial: len(trial.changes), default=None)
+
+
+def fitting(scenario: Scenario, symptoms: Iterable[str]) -> list[dict]:
+    """Changes of settings against symptoms, the smallest first, none twice."""
+    found = []
+    for symptom in symptoms or [STUCK]:
+        for remedy in REMEDIES[symptom]:
+            settings = scenario.settings()
+            changes = {k: v for k, v in remedy(scenario).items() if settings[k] != v}
+            if changes and changes not in found:
+                found.append(changes)
+    return sorted(found, key=len)
+
+
+def _changed(scenario, changes):
+    """The scenario with changes, named after both."""
+    words = {
+        "learning_rate": lambda rate: "own_rate" if rate is None else f"rate{rate:g}",
+        "global_clipnorm": lambda norm: f"clip{norm:g}",
+        "skip_connections": lambda _: "skip",
+        "output_initializer": lambda _: "",
+    }
+    parts = [words.get(key, str)(value) for key, value in changes.items()]
+    name = "-".join([scenario.name, *filter(None, parts)])
+    about = {"about": "", "source": ""} if changes else {}
+    return dataclasses.replace(scenario, **{**changes, "name": name, **about})
+
+
+def find_sick(name: str, logdir: str | os.PathLike) -> Scenario:
+    """The scenario of a run in `logdir`, or else the named one.
+
+    Raises:
+        UsageError: there is neither, or the run was recorded from another program's model.
+    """
+    run = Run.load(Path(logdir) / name)
+    if run is None:
+        return find_scenario(name)
+    if run.dataset is None:
+        raise UsageError(
+            f"scenario: {name!r} was recorded from a model of your own, which only you can train; "
+            f"mnist-vg diagnose {logdir} {name} tells what to try"
+        )
+    return Scenario(**{**run.settings, "name": run.recipe})
+
+
+def cure(
+    scenario: Scenario,
+    logdir: str | os.PathLike = "logdir",
+    *,
+    seeds: int = 3,
+    data_dir: str | os.PathLike | None = None,
+    watch: Watcher = lambda scenario, block: None,
+) -> Cure:
+    """Diagnose a scenario, train it with the remedies that fit, and compare.
+
+    Every trial is trained under the same seeds, from the scenario's own on, so on the same
+    batches, each into a run folder of its own in `logdir`; runs that are there are not
+    trained again. A healthy scenario is left alone. Where no single remedy helps, what is
+    left is treated on top of the best one, up to `ROUNDS` times.
+
+    Raises:
+        UsageError: as `driver.train` does.
+        RunFailed: as `driver.train` does; the same call goes on.
+    """
+
+    def train(trials):
+        """Trials of changes to the scenario, trained together."""
+        changed = [_changed(scenario, changes) for changes in trials]
+        seeded = [s.with_seed(s.seed + more) for s in changed for more in range(seeds)]
+        runs = iter(train_all(seeded, logdir, data_dir=data_dir, watch=watch))
+        for changes, one in zip(trials, changed, strict=True):
+            yield Trial(one, changes, [next(runs) for _ in range(seeds)])
+
+    [before] = train([{}])
+    done = [before]
+    for _ in range(ROUNDS):
+        if any(t.helped(before) for t in done) or before.healthy:
+            break
+        best = max(done, key=lambda trial: trial.accuracy)
+        tried = [trial.changes for trial in done]
+        further = [dict(best.changes) | more for more in fitting(best.scenario, best.symptoms)]
+        done += train([changes for changes in further if changes not in tried])
+    return Cure(before, done[1:])
