@@ -5,16 +5,17 @@ LOGDIR ?= logdir
 PORT ?= 6006
 SEEDS ?= 10
 EXPERIMENTS ?= .experiments
+CORPUS ?= .corpus
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint bench experiments clean
+.PHONY: help setup train board test lint bench bench-diagnosis experiments clean
 
 help:  ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS)"
+	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS) CORPUS=$(CORPUS)"
 
 setup: $(INSTALLED)  ## Make the virtual environment and install everything into it
 
@@ -37,8 +38,22 @@ lint: $(INSTALLED)  ## Check style and docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The others work on the corpus, and have targets of their own.
+BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py,$(wildcard benchmarks/[a-z]*.py))
+
 bench: $(INSTALLED)  ## Measure against the usual ways of doing the same
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit; done
+	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit; done
+
+# Two at a time.
+HALVES := tune test
+.PHONY: $(HALVES:%=corpus-%)
+
+bench-diagnosis: $(INSTALLED)  ## Train the labelled corpus, and score the diagnosis on it
+	@$(MAKE) --no-print-directory -j2 $(HALVES:%=corpus-%)
+	@$(BIN)/python benchmarks/diagnosis.py $(CORPUS)
+
+$(HALVES:%=corpus-%): corpus-%: $(INSTALLED)
+	@$(BIN)/python benchmarks/corpus.py train $(CORPUS) $*
 
 # The longest first: two at a time, and they end together.
 SUITES := remedies initializers circles depth circles_uniform glorot2010

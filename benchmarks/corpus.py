@@ -9,17 +9,19 @@ built (theory's gradient factors, one update on much data) and from what it has 
 final weights, on all examples).
 """
 
-import argparse
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
 
+import click
 import numpy as np
 
 from mnist_vg import Scenario, datasets
 from mnist_vg.diagnosis import LEARNED_KAPPA
-from mnist_vg.driver import train_all
+from mnist_vg.driver import _import_tensorflow, train_all
+from mnist_vg.runs import Run
 
 FILE = Path(__file__).with_name("corpus.json")
 COMMON = {"iterations": 1000, "log_every": 40, "measures": "full"}
@@ -45,7 +47,10 @@ SWING = 0.2
 
 
 def load() -> list[dict]:
-    """Every entry of the corpus; `scenario` is made of its settings."""
+    """Every entry of the corpus; `scenario` is made of its settings.
+
+    Entries of one structure stand next to each other, as `train_all` has them best.
+    """
     entries = json.loads(FILE.read_text())
     return [entry | {"scenario": Scenario(**COMMON, **entry["settings"])} for entry in entries]
 
@@ -73,7 +78,7 @@ def find_out(run, dataset) -> dict:
     import tensorflow as tf
 
     from mnist_vg.layers import activation_range
-    from mnist_vg.making import make_model, make_optimizer
+    from mnist_vg.making import make_model
     from mnist_vg.measures import rms, unit_shares
     from mnist_vg.training import _loss_and_accuracy, _scaled
 
@@ -83,15 +88,10 @@ def find_out(run, dataset) -> dict:
     kernels = [layer.kernel for layer in model.dense_layers]
     before = [kernel.numpy() for kernel in kernels]
     facts = {"reach": _reach(scenario, before, float(tf.reduce_mean(inputs**2)))}
-
     start = model.get_weights()
-    with tf.GradientTape() as tape:
-        loss, _ = _loss_and_accuracy(model(inputs[:1000]), dataset.train.labels[:1000])
-    gradients = tape.gradient(loss, model.trainable_variables)
-    make_optimizer(scenario).apply(gradients, model.trainable_variables)
+    _update(model, scenario, inputs[:1000], dataset.train.labels[:1000])
     facts["first_update"] = max(_moved(before, kernels))
     model.set_weights(start)
-
     checkpoint = tf.train.latest_checkpoint(str(run.folder / "checkpoint"))
     tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
     moved = _moved(before, kernels)
@@ -113,6 +113,19 @@ def find_out(run, dataset) -> dict:
     late = losses[len(losses) // 2 :]
     facts["rises"] = float(np.mean(late[1:] > (1 + SWING) * late[:-1]))
     return {key: _plain(value) for key, value in facts.items()}
+
+
+def _update(model, scenario, inputs, labels):
+    """Make the scenario's first update, on these examples."""
+    import tensorflow as tf
+
+    from mnist_vg.making import make_optimizer
+    from mnist_vg.training import _loss_and_accuracy
+
+    with tf.GradientTape() as tape:
+        loss, _ = _loss_and_accuracy(model(inputs), labels)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    make_optimizer(scenario).apply(gradients, model.trainable_variables)
 
 
 def _reach(scenario, kernels, input_variance):
@@ -162,3 +175,47 @@ def labels_of(facts: dict) -> list[str]:
         "stuck at chance": known["kappa"] <= CHANCE_KAPPA,
     }
     return [symptom for symptom, there in signs.items() if there]
+
+
+@click.group()
+def cli():
+    """The labelled corpus: train its networks, or label them."""
+
+
+FOLDER = click.argument("logdir", type=click.Path(path_type=Path))
+
+
+@cli.command()
+@FOLDER
+@click.argument("half", type=click.Choice(["tune", "test"]), required=False)
+def train(logdir, half):
+    """Train every entry, or one HALF, into LOGDIR; finished runs are left alone."""
+    scenarios = [entry["scenario"] for entry in load() if half in (None, entry["half"])]
+    for run in train_all(scenarios, logdir):
+        accuracy = run.results["test_accuracy"]
+        click.echo(f"{run.name}: test accuracy {accuracy:.2%}, {run.seconds:.1f} s")
+
+
+@cli.command()
+@FOLDER
+def label(logdir):
+    """Find out about every finished run in LOGDIR, and write facts and labels."""
+    _import_tensorflow()
+    load_dataset = functools.cache(datasets.load)
+    entries = json.loads(FILE.read_text())
+    for entry in entries:
+        name = entry["settings"]["name"]
+        run = Run.load(logdir / name)
+        if run is None or run.status != "finished":
+            continue
+        with np.errstate(over="ignore"):  # Weights that explode have norms beyond float32.
+            facts = find_out(run, load_dataset(run.settings["dataset"]))
+        before, labels = entry.get("labels", []), labels_of(facts)
+        if labels != before:
+            click.echo(f"{name}: {', '.join(before)} → {', '.join(labels)}")
+        entry |= {"facts": facts, "labels": labels}
+    FILE.write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n")
+
+
+if __name__ == "__main__":
+    cli()
