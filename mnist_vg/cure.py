@@ -5,6 +5,7 @@ that what differs in the end comes from the change.
 """
 
 import dataclasses
+import math
 import os
 import statistics
 from collections import Counter
@@ -68,9 +69,10 @@ def _rate(factor):
     def changes(scenario):
         from mnist_vg.making import make_optimizer
 
-        own = dataclasses.replace(scenario, learning_rate=None)
-        rate = float(make_optimizer(own).learning_rate)
-        return {"learning_rate": None if factor == 1 else float(f"{factor * rate:.3g}")}
+        own = float(make_optimizer(dataclasses.replace(scenario, learning_rate=None)).learning_rate)
+        rate = float(f"{factor * own:.3g}")
+        present = float(make_optimizer(scenario).learning_rate)
+        return {} if math.isclose(rate, present, rel_tol=1e-6) else {"learning_rate": rate}
 
     return changes
 
@@ -177,7 +179,7 @@ def fitting(scenario: Scenario, symptoms: Iterable[str]) -> list[dict]:
 def _changed(scenario, changes):
     """The scenario with changes, named after both."""
     words = {
-        "learning_rate": lambda rate: "own_rate" if rate is None else f"rate{rate:g}",
+        "learning_rate": lambda rate: f"rate{rate:g}",
         "global_clipnorm": lambda norm: f"clip{norm:g}",
         "skip_connections": lambda _: "skip",
         "output_initializer": lambda _: "",
