@@ -2,7 +2,7 @@
 
 Behind vanishing and exploding gradients stands the relative condition number of the loss
 with respect to a layer's weights, `norm(weights) * norm(gradient) / loss` (Trefethen and
-Bau 1997, eq. 12.6): by how many percent the loss changes, at most and to first order, when
+Bau 1997, lecture 12): by how many percent the loss changes, at most and to first order, when
 the weights change by one. It is the same for every scale of the loss and of the weights.
 
 Thresholds that no source gives were set on one half of the labelled corpus in
@@ -327,7 +327,7 @@ SYMPTOMS = (
         threshold=1e3,
         words="1% more weight would change the loss by up to {value:.2g}% of what chance costs "
         "(healthy: below {threshold:g}%)",
-        source="relative condition number (Trefethen and Bau 1997, eq. 12.6); set on the corpus",
+        source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice="smaller initial weights, a normalization, or a lower learning rate",
         lacks="a loss, or norms or histograms of weights and gradients",
     ),
@@ -339,7 +339,7 @@ SYMPTOMS = (
         records=2,
         words="1% more weight would change the loss by no more than {value:.2g}% (healthy: above "
         "{threshold:g}%)",
-        source="relative condition number (Trefethen and Bau 1997, eq. 12.6); set on the corpus",
+        source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice="an activation such as relu, larger initial weights, a normalization, or skip "
         "connections",
         causes=("saturated units", "dead units"),

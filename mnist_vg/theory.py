@@ -18,7 +18,7 @@ _DENSITY = np.exp(-(_NORMAL**2) / 2)
 def length_map(activation, variance, weight_variance):
     """The variance of a layer's sums from that of the layer before.
 
-    Poole et al. 2016, eq. 3 (without biases, which Keras starts at zero):
+    Poole et al. 2016, section 2 (without biases, which Keras starts at zero):
     `weight_variance * E[activation(sqrt(variance) z)**2]`, z a standard normal.
 
     Args:
@@ -33,7 +33,7 @@ def length_map(activation, variance, weight_variance):
 def gradient_factor(activation, variance, weight_variance):
     """The factor of the mean squared gradient over one layer, χ₁ where `variance` is fixed.
 
-    Schoenholz et al. 2017, eq. 5: `weight_variance * E[activation'(sqrt(variance) z)**2]`;
+    Schoenholz et al. 2017, section 3: `weight_variance * E[activation'(sqrt(variance) z)**2]`;
     the derivative is the one that TensorFlow takes.
     """
     _, slopes = _on_normal(activation, variance)

@@ -1,0 +1,193 @@
+"""Write docs/symptoms/: of every symptom an example, its picture, its rule, and what cures it.
+
+    make symptoms
+    .venv/bin/python docs/symptoms.py .symptoms docs/symptoms
+
+trains the examples and the remedies that fit into LOGDIR, as `mnist-vg cure` does, and writes
+the pages from these runs. Needs what docs/picture.py needs.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from picture import take_picture
+from symptom_texts import TEXTS
+
+from mnist_vg import Scenario, UsageError
+from mnist_vg.cure import cure
+from mnist_vg.diagnosis import LEARNED_KAPPA, SYMPTOMS, diagnose
+from mnist_vg.report import Display, cure_lines, cure_table, make_console
+from mnist_vg.suites import find_scenario
+
+SCOPES = {
+    "layers": ", in any layer",
+    "activation_layers": ", in any layer with an activation",
+    None: "",
+}
+"""What a symptom's columns are, in words."""
+
+INDEX = f"""# Symptoms
+
+What keeps a network from learning, how to see it in TensorBoard, and what helps. `make symptoms`
+trains an example of each with the remedies that fit, and writes these pages.
+
+{{table}}
+A network that could learn has no symptom: where its test accuracy, corrected for chance, is
+{LEARNED_KAPPA} or more, whatever is measured has not kept it from that. Dead units without harm are
+an example.
+
+`mnist-vg diagnose LOGDIR` looks for all of them in the runs of a folder, and `mnist-vg cure RUN`
+trains what fits and compares. The rules stand in `mnist_vg/diagnosis.py`, the remedies in
+`mnist_vg/cure.py`.
+"""
+
+
+def main(logdir: Path, folder: Path) -> None:
+    """Train what is not there yet, and write every page and the index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for symptom in SYMPTOMS:
+        text = TEXTS[symptom.name]
+        with Display(make_console(), brief=True) as display:
+            found = cure(find_scenario(text.example), logdir, watch=display.watch)
+        sick, cured, evidence = _example(symptom, found)
+        page = folder / _page(symptom.name)
+        _picture([sick, cured], page.with_suffix(".png"), text)
+        page.write_text(_text(symptom, found, sick, evidence, logdir), encoding="utf-8")
+    rows = [
+        [_link(symptom.name), TEXTS[symptom.name].measure, _limit(symptom)] for symptom in SYMPTOMS
+    ]
+    table = _table(["Symptom", "What is measured", "Symptom where it is"], rows)
+    (folder / "README.md").write_text(INDEX.format(table=table), encoding="utf-8")
+
+
+def _example(symptom, found):
+    """Of the first seed that shows the symptom, the sick run, the cured one, and the evidence."""
+    # What comes nearest to a cure, where there is none.
+    after = found.recommended or max(found.trials, key=lambda trial: trial.accuracy)
+    for sick, cured in zip(found.before.runs, after.runs, strict=True):
+        evidence = diagnose(sick.history, finished=True).evidence
+        if symptom.name in (each.symptom for each in evidence):
+            return sick, cured, evidence
+    raise UsageError(f"{found.before.scenario.name}: no seed shows {symptom.name}")
+
+
+def _picture(runs, path, text):
+    """TensorBoard on these runs alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        for run in runs:
+            (Path(folder) / run.name).symlink_to(run.folder.absolute())
+        take_picture(folder, str(path), text.tags, text.tab, text.size)
+
+
+def _text(symptom, found, sick, evidence, logdir):
+    text = TEXTS[symptom.name]
+    scenario = found.before.scenario
+    page = Path(_page(symptom.name))
+    return f"""# {symptom.name.capitalize()}
+
+{text.what}
+
+{text.why}
+
+## In TensorBoard
+
+![TensorBoard: {text.shows}]({page.with_suffix(".png")})
+
+{text.look}
+
+The example is `{scenario.name}`, {scenario.about}: {_settings(scenario)}.
+
+## The rule
+
+{_rule(symptom)}
+## What `mnist-vg diagnose` finds
+
+```
+$ mnist-vg diagnose {logdir} {sick.name}
+{chr(10).join(each.line for each in evidence)}
+```
+
+## What cures it
+
+```sh
+mnist-vg cure {scenario.name} --logdir {logdir}
+```
+
+{_cure(found)}
+[All symptoms](README.md)
+"""
+
+
+def _settings(scenario):
+    """What sets an example apart from the seven-layer network of sigmoids."""
+    usual = Scenario(iterations=scenario.iterations, log_every=scenario.log_every).settings()
+    changed = (
+        f"`{key}={value}`"
+        for key, value in scenario.settings().items()
+        if value != usual[key] and key != "name"
+    )
+    return ", ".join(changed)
+
+
+def _rule(symptom):
+    words = {
+        "Measure": TEXTS[symptom.name].measure,
+        "Symptom where it is": _limit(symptom),
+        "Source": symptom.source,
+        "May follow from": ", ".join(_link(cause) for cause in symptom.causes),
+        "May lead to": ", ".join(
+            _link(other.name) for other in SYMPTOMS if symptom.name in other.causes
+        ),
+    }
+    return _table(["", ""], [[key, value] for key, value in words.items() if value])
+
+
+def _limit(symptom):
+    """Threshold, where, and for how long, in words."""
+    bound = "at most" if symptom.below else "at least"
+    records = "a record" if symptom.records == 1 else f"{symptom.records} records in a row"
+    since = ", from the first one on" if symptom.from_start else ""
+    until = ", and at the newest one" if symptom.still else ""
+    where = SCOPES[symptom.columns]
+    return f"{bound} {symptom.threshold:.4g}{where}, at {records}{since}{until}"
+
+
+def _cure(found):
+    """The table of `mnist-vg cure` without its seconds, and what it recommends."""
+    table = cure_table(found)
+    columns = [column for column in table.columns if column.header != "Seconds"]
+    cells = zip(*(column.cells for column in columns), strict=True)
+    rows = [
+        [f"**{cell}**" if row.style and cell else cell for cell in line]
+        for row, line in zip(table.rows, cells, strict=True)
+    ]
+    said, *commands = cure_lines(found)
+    lines = [_table([column.header for column in columns], rows), said, ""]
+    lines += [f"```sh\n{command.removeprefix('Train it: ')}\n```\n" for command in commands]
+    return "\n".join(lines)
+
+
+def _page(name):
+    return f"{name.replace(' ', '-')}.md"
+
+
+def _link(name):
+    return f"[{name}]({_page(name)})"
+
+
+def _table(headings, rows):
+    lines = [headings, ["---"] * len(headings), *rows]
+    escaped = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in r] for r in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("logdir", type=Path)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    try:
+        main(arguments.logdir, arguments.folder)
+    except UsageError as error:
+        parser.error(str(error))
