@@ -184,18 +184,22 @@ class Symptom:
         passed = values <= self.threshold if self.below else values >= self.threshold
         if self.from_start:
             passed = np.logical_and.accumulate(passed)
-        lasting = _in_a_row(passed) >= self.records
-        if not lasting.any() or (self.still and not passed[-1].any()):
+        if len(passed) < self.records or (self.still and not passed[-1].any()):
             return None
-        known = int(np.argmax(lasting.any(axis=1)))
+        windows = np.lib.stride_tricks.sliding_window_view(passed, self.records, axis=0)
+        lasting = windows.all(axis=-1)
+        if not lasting.any():
+            return None
+        since = int(np.argmax(lasting.any(axis=1)))
+        known = since + self.records - 1
         worst = np.argmin if self.below else np.argmax
         hidden = np.inf if self.below else -np.inf
-        column = int(worst(np.where(lasting[known], values[known], hidden)))
+        column = int(worst(np.where(lasting[since], values[known], hidden)))
         value = float(values[known, column])
         return Evidence(
             symptom=self.name,
             layer=str(getattr(signs, self.columns)[column]) if self.columns else None,
-            step=int(signs.step[known + 1 - self.records]),
+            step=int(signs.step[since]),
             known=int(signs.step[known]),
             value=value,
             threshold=self.threshold,
@@ -203,14 +207,6 @@ class Symptom:
             source=self.source,
             advice=self.advice,
         )
-
-
-def _in_a_row(passed):
-    """Of each record and column, for how many records up to this one it has passed."""
-    lengths = np.zeros((len(passed) + 1, passed.shape[1]), int)
-    for record, row in enumerate(passed):
-        lengths[record + 1] = np.where(row, lengths[record] + 1, 0)
-    return lengths[1:]
 
 
 def _known(values):
