@@ -134,11 +134,11 @@ def _reach(scenario, kernels, input_variance):
 
     if scenario.normalization != "none" or scenario.skip_connections:
         return None
-    variances = [kernel.var() * len(kernel) for kernel in kernels]
+    layers = [(kernel.var(), *kernel.shape) for kernel in kernels]
     offset = max(abs(kernel.mean()) * len(kernel) ** 0.5 for kernel in kernels)
     if offset > 3 * max(kernel.std() for kernel in kernels) + 1e-9:
         return None  # The theory is of weights around zero.
-    return gradient_reach(scenario.activation, input_variance, variances)
+    return gradient_reach(scenario.activation, input_variance, layers)
 
 
 def _moved(before, kernels):

@@ -66,11 +66,22 @@ class Signs:
 
     def then(self, later: "Signs") -> "Signs":
         """These signs, and those of later records of the same run."""
-        names = ("layers", "activation_layers")
-        parts = {key: (value, getattr(later, key)) for key, value in vars(self).items()}
         return Signs(
-            **{key: b if key in names else np.concatenate([a, b]) for key, (a, b) in parts.items()}
+            **{key: _joined(value, getattr(later, key)) for key, value in vars(self).items()}
         )
+
+
+def _joined(earlier, later):
+    """Rows after rows; names as they are. A table that one of the two lacks is unknown there."""
+    if not isinstance(earlier, np.ndarray):
+        return later if len(later) else earlier
+    shape = max(earlier.shape[1:], later.shape[1:])
+    return np.concatenate(
+        [
+            rows if rows.shape[1:] == shape else np.full((len(rows), *shape), np.nan)
+            for rows in (earlier, later)
+        ]
+    )
 
 
 def histogram_norm(buckets: np.ndarray) -> np.ndarray:
@@ -86,8 +97,8 @@ def histogram_norm(buckets: np.ndarray) -> np.ndarray:
 def signs_of(history: Mapping) -> Signs:
     """The signs in a run's records; for `history` see `events.History`."""
     steps = history["step"]
-    layers = history.get("layers", ())
-    hidden = history.get("activation_layers", ())
+    layers = tuple(history.get("layers", ()))
+    hidden = tuple(history.get("activation_layers", ()))
 
     def column(tag):
         return np.array(history.get(tag, np.full(len(steps), np.nan)))
@@ -107,8 +118,9 @@ def signs_of(history: Mapping) -> Signs:
     rows = rows.any(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         condition = norm("weight_norm", "weights") * norm("gradient_norm", "gradients")
-        # An overflown loss is no reason to call the gradient small.
-        condition /= np.where(np.isfinite(loss), loss, np.nan)[:, np.newaxis]
+        # Nothing is large or small beside a loss that overflows, or that has no natural zero.
+        usable = np.isfinite(loss) & (loss > 0)
+        condition /= np.where(usable, loss, np.nan)[:, np.newaxis]
     arrays = {
         "step": steps,
         "loss": loss,
@@ -161,7 +173,8 @@ class Symptom:
     known; `columns` is the field that names its columns, None where there is one for the
     whole network. A value passes where it is at least the threshold, or `below`: at most.
     `from_start` asks every record from the first one on to pass, `still` the newest one.
-    `causes` are symptoms that lead to this one.
+    `needs` are fields of `Signs` of which one is enough to know it, and `causes` are
+    symptoms that lead to this one.
     """
 
     name: str
@@ -170,7 +183,7 @@ class Symptom:
     words: str
     source: str
     advice: str
-    lacks: str
+    needs: tuple[str, ...]
     records: int = 1
     below: bool = False
     columns: str | None = "layers"
@@ -217,7 +230,8 @@ def _known(values):
 def _gradient_in_units_of_chance(signs):
     known = _known(signs.chance_loss)
     reference = known if np.isfinite(known) else signs.loss[:1]
-    return signs.condition * (signs.loss / reference)[:, np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return signs.condition * (signs.loss / reference)[:, np.newaxis]
 
 
 def _first_not_finite(signs):
@@ -245,7 +259,7 @@ def _rises(signs):
     """Share of the last `SWING_RECORDS` records at which the loss has risen by `SWING`."""
     loss = signs.test_loss if np.isfinite(signs.test_loss).any() else signs.loss
     with np.errstate(invalid="ignore"):
-        rose = loss[1:] > (1 + SWING) * loss[:-1]
+        rose = (loss[:-1] > 0) & (loss[1:] > (1 + SWING) * loss[:-1])
     shares = np.full((len(loss), 1), np.nan)
     if len(rose) >= SWING_RECORDS:
         windows = np.lib.stride_tricks.sliding_window_view(rose, SWING_RECORDS)
@@ -254,13 +268,30 @@ def _rises(signs):
 
 
 def _share_learned(signs):
-    """Kappa, from 0 on; where no accuracy is recorded, the share of the first loss that is gone."""
-    if np.isfinite(signs.accuracy).any():
-        shares = kappa(signs.accuracy, _known(signs.chance_accuracy))
-    else:
-        shares = 1 - np.where(np.isfinite(signs.loss), signs.loss, np.nan) / signs.loss[:1]
+    """Kappa, from 0 on; where it is not known, the share of the first loss that is gone."""
+    shares = _kappas(signs)
+    if not np.isfinite(shares).any():
+        loss = np.where(np.isfinite(signs.loss) & (signs.loss > 0), signs.loss, np.nan)
+        shares = 1 - loss / loss[:1]
     return np.maximum(shares, 0)[:, np.newaxis]
 
+
+def _kappas(signs):
+    """NaN where accuracy or chance is not recorded, as in runs of earlier versions."""
+    return kappa(signs.accuracy, _known(signs.chance_accuracy))
+
+
+NEEDS = {
+    "update_ratio": "update sizes (measures='full')",
+    "dead": "activations (measures='full')",
+    "saturated": "activations (measures='full')",
+    "condition": "a loss with norms or histograms of weights and gradients",
+    "nonfinite": "gradients",
+    "accuracy": "an accuracy",
+    "test_loss": "a loss",
+    "loss": "a loss",
+}
+"""What a run has to record for a field of `Signs`."""
 
 STUCK = "stuck at chance"
 
@@ -274,7 +305,7 @@ SYMPTOMS = (
         source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n), SageMaker "
         "Debugger's UpdateTooLarge fires above 10",
         advice="lower the learning rate, or clip the gradients",
-        lacks="update sizes (measures='full')",
+        needs=("update_ratio",),
     ),
     Symptom(
         name="updates too small",
@@ -289,7 +320,7 @@ SYMPTOMS = (
         source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n)",
         advice="raise the learning rate",
         causes=("vanishing gradients", "dead units"),
-        lacks="update sizes (measures='full')",
+        needs=("update_ratio",),
     ),
     Symptom(
         name="saturated units",
@@ -302,7 +333,7 @@ SYMPTOMS = (
         source="DeepDiagnosis (Wardat et al. 2022): half of the units",
         advice="smaller initial weights, a normalization, or an activation without ends",
         causes=("updates too large",),
-        lacks="activations (measures='full')",
+        needs=("saturated",),
     ),
     Symptom(
         name="dead units",
@@ -315,7 +346,7 @@ SYMPTOMS = (
         source="AutoTrainer (Zhang et al. 2021) and DeepDiagnosis (Wardat et al. 2022): 70%",
         advice="a lower learning rate, leaky_relu, or initial weights around zero",
         causes=("updates too large",),
-        lacks="activations (measures='full')",
+        needs=("dead",),
     ),
     Symptom(
         name="exploding gradients",
@@ -325,7 +356,7 @@ SYMPTOMS = (
         "(healthy: below {threshold:g}%)",
         source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice="smaller initial weights, a normalization, or a lower learning rate",
-        lacks="a loss, or norms or histograms of weights and gradients",
+        needs=("condition",),
     ),
     Symptom(
         name="vanishing gradients",
@@ -339,7 +370,7 @@ SYMPTOMS = (
         advice="an activation such as relu, larger initial weights, a normalization, or skip "
         "connections",
         causes=("saturated units", "dead units"),
-        lacks="a loss, or norms or histograms of weights and gradients",
+        needs=("condition",),
     ),
     Symptom(
         name="non-finite values",
@@ -349,7 +380,7 @@ SYMPTOMS = (
         source="IEEE 754; SageMaker Debugger's ExplodingTensor",
         advice="a lower learning rate, smaller initial weights, or clip the gradients",
         causes=("updates too large", "exploding gradients"),
-        lacks="gradients",
+        needs=("nonfinite",),
     ),
     Symptom(
         name="frozen layers",
@@ -363,7 +394,7 @@ SYMPTOMS = (
         source="half of float32's machine epsilon (IEEE 754)",
         advice="raise the learning rate, or mend what keeps the gradient from the layer",
         causes=("updates too small", "vanishing gradients", "dead units"),
-        lacks="update sizes (measures='full')",
+        needs=("update_ratio",),
     ),
     Symptom(
         name="oscillating loss",
@@ -375,7 +406,7 @@ SYMPTOMS = (
         source="set on the corpus",
         advice="lower the learning rate",
         causes=("updates too large", "exploding gradients"),
-        lacks="a loss",
+        needs=("test_loss", "loss"),
     ),
     Symptom(
         name=STUCK,
@@ -389,7 +420,7 @@ SYMPTOMS = (
         "above {threshold:.0%})",
         source="Cohen's kappa (1960, eq. 1); set on the corpus",
         advice="mend the symptoms above; without any, check data and labels",
-        lacks="a loss",
+        needs=("accuracy", "loss"),
     ),
 )
 """Every symptom, a cause before what it may lead to."""
@@ -415,10 +446,11 @@ def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
 
 def has_learned(signs: Signs) -> bool:
     """Whether the newest records show that the network has learned: then nothing holds it up."""
-    if np.isfinite(signs.accuracy).any():
-        return bool(learned(signs.accuracy[-1], _known(signs.chance_accuracy)[0]))
+    kappas = _kappas(signs)
+    if np.isfinite(kappas).any():
+        return bool(kappas[-1] >= LEARNED_KAPPA)
     newest = signs.loss[-3:]  # Of single batches, so one alone may be lucky.
-    return bool(len(newest) and np.median(newest) <= LEARNED_LOSS * signs.loss[0])
+    return bool(len(newest) and 0 < np.median(newest) <= LEARNED_LOSS * signs.loss[0])
 
 
 def find_evidence(signs: Signs) -> list[Evidence]:
@@ -444,7 +476,7 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         """Whether there is no symptom and, of a finished run with an accuracy, it has learned."""
-        no_need = not self.finished or not np.isfinite(self.signs.accuracy).any()
+        no_need = not self.finished or not np.isfinite(_kappas(self.signs)).any()
         return not self.evidence and (no_need or has_learned(self.signs))
 
     @property
@@ -467,8 +499,10 @@ class Diagnosis:
     @property
     def lacks(self) -> dict[str, str]:
         """Symptoms that cannot be looked for, and what would have to be recorded."""
-        unknown = (s for s in SYMPTOMS if not np.isfinite(s.measure(self.signs)).any())
-        return {symptom.name: symptom.lacks for symptom in unknown}
+        known = {key for key in NEEDS if np.isfinite(getattr(self.signs, key)).any()}
+        if len(self.signs.layers) == 1:
+            known |= {"dead", "saturated"}  # It has no activation to record.
+        return {s.name: NEEDS[s.needs[-1]] for s in SYMPTOMS if not known & set(s.needs)}
 
 
 def diagnose(history: Mapping, finished: bool) -> Diagnosis:

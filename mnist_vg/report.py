@@ -231,6 +231,14 @@ def lack_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
     ]
 
 
+def _plain(facts):
+    """Facts as JSON can hold them: None where a number is not finite."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in facts.items()
+    }
+
+
 def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
     """The same for a program: a list, an object a run."""
     return json.dumps(
@@ -240,7 +248,7 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
                 "healthy": diagnosis.healthy,
                 "verdict": diagnosis.verdict,
                 "finished": diagnosis.finished,
-                "symptoms": [vars(evidence) for evidence in diagnosis.evidence],
+                "symptoms": [_plain(vars(evidence)) for evidence in diagnosis.evidence],
                 "not_recorded": diagnosis.lacks,
             }
             for name, diagnosis in diagnoses.items()

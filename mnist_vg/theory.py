@@ -40,7 +40,7 @@ def gradient_factor(activation, variance, weight_variance):
     return weight_variance * _expectation(slopes**2)
 
 
-def gradient_reach(activation, input_variance, weight_variances) -> float:
+def gradient_reach(activation, input_variance, layers) -> float:
     """log10 of the root mean square gradient at the first layer's sums over that at the logits.
 
     Below zero it vanishes, above it explodes.
@@ -48,15 +48,15 @@ def gradient_reach(activation, input_variance, weight_variances) -> float:
     Args:
         activation: of the hidden layers.
         input_variance: mean square of the inputs' values.
-        weight_variances: of each layer, the variance of its weights times the number of
-            its inputs.
+        layers: of each layer the variance of its weights, and the numbers of its inputs
+            and outputs. On the way back the sum is over the outputs.
     """
-    first, *later = weight_variances
-    variance, log_factor = first * input_variance, 0.0
+    (first, inputs, _), *later = layers
+    variance, log_factor = first * inputs * input_variance, 0.0
     with np.errstate(divide="ignore"):
-        for weight_variance in later:
-            log_factor += np.log10(gradient_factor(activation, variance, weight_variance)) / 2
-            variance = length_map(activation, variance, weight_variance)
+        for weight, inputs, outputs in later:
+            log_factor += np.log10(gradient_factor(activation, variance, weight * outputs)) / 2
+            variance = length_map(activation, variance, weight * inputs)
     return float(log_factor)
 
 

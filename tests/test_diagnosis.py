@@ -1,6 +1,25 @@
-import pytest
+import itertools
 
-from mnist_vg.diagnosis import learned
+import numpy as np
+import pytest
+import twins
+
+from mnist_vg.diagnosis import (
+    SYMPTOMS,
+    Monitor,
+    diagnose,
+    find_evidence,
+    histogram_norm,
+    learned,
+    signs_of,
+)
+from mnist_vg.events import buckets
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+NAMES = [symptom.name for symptom in SYMPTOMS]
+LAYERS = ["layer1", "layer2", "layer3", "layer4"]
+EVERY = 40
 
 
 @pytest.mark.parametrize(
@@ -19,3 +38,666 @@ from mnist_vg.diagnosis import learned
 )
 def test_could_learn_is_accuracy_corrected_for_chance(accuracy, chance, could):
     assert learned(accuracy, chance) is could
+
+
+def healthy(records=12, layers=4, **changes):
+    """A run that learns, slowly: kappa 0.3 at the end; `changes` replace tables, None drops one."""
+    tables = {
+        "step": EVERY * np.arange(records),
+        "layers": LAYERS[:layers],
+        "activation_layers": LAYERS[: layers - 1],
+        # Not for ten records in a row what it was at first.
+        "loss/train": np.where(np.arange(records) % 9 == 8, 1.8, 2.0),
+        "loss/test": np.full(records, 2.0),
+        "accuracy/test": np.linspace(0.2, 0.37, records),
+        "chance/accuracy": np.where(np.arange(records), np.nan, 0.1),
+        "chance/loss": np.where(np.arange(records), np.nan, 2.0),
+    }
+    for group, value in [
+        *[("gradient_mean_abs", 1e-3), ("gradient_norm", 0.25), ("weight_norm", 8.0)],
+        *[("gradient_nonfinite", 0), ("weight_nonfinite", 0), ("update_ratio", 1e-3)],
+    ]:
+        tables[group] = np.full((records, layers), float(value))
+    for group in ("activation_dead", "activation_saturated"):
+        tables[group] = np.full((records, layers - 1), 0.1)
+    return {key: table for key, table in (tables | changes).items() if table is not None}
+
+
+def logged(**changes):
+    """The same as `keras.Model.fit` with a callback records it: no test split, no chance."""
+    split = ("loss/test", "accuracy/test", "chance/accuracy", "chance/loss")
+    return healthy(**dict.fromkeys(split) | changes)
+
+
+def recorded(values):
+    """A histogram as the package records one."""
+    return buckets(values.min(), values.max(), twins.histogram(values)[:, 2])
+
+
+def found(history):
+    return find_evidence(signs_of(history))
+
+
+def verdicts(history):
+    return [(e.symptom, e.layer, e.step, e.known) for e in found(history)]
+
+
+# By symptom: its table, the value that is just bad and one that is just not, for how many
+# records, and what is sick by it: a layer, or all of them.
+OF_TABLES = {
+    "updates too large": ("update_ratio", 0.3, 0.2999, 1, "layer"),
+    "updates too small": ("update_ratio", 5e-5, 5.001e-5, 2, "all"),
+    "saturated units": ("activation_saturated", 0.5, 0.4999, 6, "layer"),
+    "dead units": ("activation_dead", 0.7, 0.6999, 2, "layer"),
+    # Norms 250 and 8 times 1% of a loss of 2 are 1000% of it; so is its share of chance's.
+    "exploding gradients": ("gradient_norm", 250.0, 249.9, 1, "layer"),
+    "vanishing gradients": ("gradient_norm", 0.0075, 0.007501, 2, "layer"),
+    "non-finite values": ("gradient_nonfinite", 1.0, 0.0, 1, "layer"),
+    "frozen layers": ("update_ratio", 2.0**-24, 2.0**-24 * 1.0001, 2, "layer"),
+}
+VALUES = {"exploding gradients": 1e3, "vanishing gradients": 0.03}
+FROM_START = ("updates too small", "frozen layers")
+
+
+def sick(symptom, value, first, records, length=12):
+    """Healthy tables in which the third layer, or each, is bad for some records."""
+    group, _, _, _, where = OF_TABLES[symptom]
+    history = healthy(length)
+    columns = slice(None) if where == "all" else 2
+    history[group][first : first + records, columns] = value
+    return history
+
+
+def test_a_healthy_run_has_no_symptom_and_lacks_nothing():
+    told = diagnose(healthy(), finished=False)
+    assert (told.evidence, told.lacks, told.verdict) == ([], {}, "no symptom so far")
+    assert found(logged()) == []
+
+
+@pytest.mark.parametrize("symptom", OF_TABLES)
+def test_a_symptom_is_found_in_its_layer_at_its_step_once_it_has_lasted(symptom):
+    _, bad, fine, records, where = OF_TABLES[symptom]
+    first = 0 if symptom in FROM_START else 3
+    [evidence] = found(sick(symptom, bad, first, records))
+    assert (evidence.symptom, evidence.layer) == (symptom, "layer3" if where == "layer" else None)
+    assert (evidence.step, evidence.known) == (EVERY * first, EVERY * (first + records - 1))
+    assert evidence.value == evidence.threshold == VALUES.get(symptom, bad)
+    assert found(sick(symptom, bad, first, records - 1)) == []
+    assert found(sick(symptom, fine, first, 12)) == []
+    # All the run long it is known no later, and of a run that ends just then.
+    assert found(sick(symptom, bad, first, 12))[0] == evidence
+    assert found(sick(symptom, bad, first, records, length=first + records))[-1] == evidence
+
+
+@pytest.mark.parametrize("symptom", FROM_START)
+def test_updates_that_were_larger_once_are_no_sign_that_they_cannot_be(symptom):
+    assert found(sick(symptom, OF_TABLES[symptom][1], 1, 11)) == []
+    # Unknown is not small either.
+    history = sick(symptom, OF_TABLES[symptom][1], 0, 12)
+    history["update_ratio"][0] = np.nan
+    assert found(history) == []
+
+
+def test_weights_of_zero_move_by_no_share_of_themselves():
+    history = healthy()
+    history["update_ratio"][:, 2] = np.inf
+    assert found(history) == []
+    history["update_ratio"][:, [0, 1, 3]] = 1e-5
+    assert verdicts(history) == [("updates too small", None, 0, EVERY)]
+
+
+@pytest.mark.parametrize("symptom", [s for s, case in OF_TABLES.items() if case[3] > 1])
+def test_records_that_are_not_in_a_row_do_not_add_up(symptom):
+    _, bad, _, records, where = OF_TABLES[symptom]
+    history = sick(symptom, bad, 0, records - 1)
+    history[OF_TABLES[symptom][0]][records : 2 * records - 1] = bad if where == "all" else 0.1
+    assert found(history) == []
+
+
+@pytest.mark.parametrize("symptom", ["dead units", "vanishing gradients"])
+def test_the_worst_of_the_layers_in_which_it_has_lasted_is_named(symptom):
+    group, bad, _, _, _ = OF_TABLES[symptom]
+    worse = bad + 0.1 if symptom == "dead units" else bad / 10
+    history = healthy()
+    history[group][3:, 0] = bad
+    history[group][3:, 1] = worse
+    history[group][4:, 2] = bad + 0.2 if symptom == "dead units" else bad / 100
+    assert verdicts(history) == [(symptom, "layer2", 3 * EVERY, 4 * EVERY)]
+
+
+def test_nans_are_counted_where_they_came_from():
+    """Backwards from an Inf in layer 3 every layer has NaNs."""
+    history = healthy()
+    history["gradient_nonfinite"][5:] = [700, 60, 5, 0]
+    history["weight_nonfinite"][5:] = [0, 0, 2, 0]
+    history["gradient_nonfinite"][6:] = 900
+    history["gradient_mean_abs"][5:] = np.nan
+    [evidence] = found(history)
+    assert (evidence.layer, evidence.step, evidence.value) == ("layer3", 5 * EVERY, 7)
+    assert "7 of its gradients and weights" in evidence.words
+
+
+@pytest.mark.parametrize("loss", ["loss/test", "loss/train"])
+@pytest.mark.parametrize(
+    ("factor", "rises", "within", "oscillates"),
+    [
+        (1.21, 3, 8, True),
+        (1.19, 3, 8, False),
+        (1.21, 2, 8, False),
+        (1.21, 3, 9, False),
+        (1.21, 3, 7, True),
+    ],
+)
+def test_a_loss_oscillates_that_rises_at_three_of_eight_records(
+    loss, factor, rises, within, oscillates
+):
+    values = np.array([2.2, *np.full(23, 2.0)])
+    at = 10 + np.round(np.linspace(0, within - 1, rises)).astype(int)
+    values[at] = 2 * factor
+    history = healthy(24) if loss == "loss/test" else logged(records=24)
+    history[loss] = values
+    last = EVERY * at[-1]
+    assert verdicts(history) == ([("oscillating loss", None, last, last)] if oscillates else [])
+
+
+def test_a_loss_must_be_known_for_nine_records_to_be_called_oscillating():
+    for records, expected in [(8, []), (9, ["oscillating loss"])]:
+        history = healthy(records)
+        history["loss/test"][1::2] = 4
+        assert [e.symptom for e in found(history)] == expected
+
+
+def of_kappa(values, chance=0.1):
+    """A run's accuracies, told by the share of what chance leaves wrong that is right."""
+    values = np.array(values, float)
+    return healthy(len(values)) | {
+        "accuracy/test": chance + (1 - chance) * values,
+        "chance/accuracy": np.full(len(values), chance),
+    }
+
+
+def test_a_network_is_stuck_that_knows_nothing_for_ten_records_and_still():
+    for chance in (0.0, 0.5):
+        bad = np.full(10, 0.05 if chance == 0 else 0.0499)
+        told = ("stuck at chance", None, 0, 9 * EVERY)
+        assert verdicts(of_kappa(bad, chance)) == [told]
+        assert verdicts(of_kappa([*bad, -0.3], chance)) == [told]
+        assert verdicts(of_kappa(bad[1:], chance)) == []
+        assert verdicts(of_kappa([*bad, 0.0501], chance)) == []
+        later = ("stuck at chance", None, 2 * EVERY, 11 * EVERY)
+        assert verdicts(of_kappa([0.1, 0.0501, *bad], chance)) == [later]
+    # Of one who saw no accuracy, by the first loss.
+    for last, stuck in [(1.901, True), (1.89, False)]:
+        history = logged(**{"loss/train": np.array([2.0, *np.full(10, last)]), "records": 11})
+        assert [e.symptom for e in found(history)] == ["stuck at chance"] * stuck
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([2, 2, 2, 1.0, 9, 1.0], []),  # half of the first, in the median of three
+        ([2, 2, 2, 1.01, 9, 1.0], ["dead units"]),
+        ([2, 1, 1, 2, 2, 0.1], ["dead units"]),  # one lucky batch
+        ([2, 2, 2, 1, np.nan, 1], ["dead units"]),
+    ],
+)
+def test_what_has_halved_its_first_loss_is_not_sick_where_no_accuracy_tells(losses, expected):
+    history = logged(records=6)
+    history["loss/train"][:] = losses
+    history["activation_dead"][:, 1] = 0.9
+    assert [e.symptom for e in found(history)] == expected
+    # Where an accuracy tells, no loss does.
+    history |= {key: healthy(6)[key] for key in ("accuracy/test", "chance/accuracy")}
+    assert [e.symptom for e in found(history)] == ["dead units"]
+
+
+@pytest.mark.parametrize(("kappa", "expected"), [(0.60, NAMES[3:4]), (0.62, [])])
+def test_symptoms_of_a_network_that_has_learned_are_none(kappa, expected):
+    history = of_kappa([0, 0.3, 0.7, kappa])
+    history["activation_dead"][:, 1] = 0.9
+    told = diagnose(history, finished=True)
+    assert [e.symptom for e in told.evidence] == expected
+    assert told.healthy is not bool(expected)
+    assert told.learned_share == pytest.approx(kappa)
+    # An unknown accuracy is no proof.
+    history["accuracy/test"][-1] = np.nan
+    assert [e.symptom for e in found(history)] == NAMES[3:4]
+
+
+def test_exploding_is_in_units_of_what_chance_costs_or_else_of_the_first_loss():
+    explodes = [("exploding gradients", "layer3", 3 * EVERY, 3 * EVERY)]
+    for loss, first in [(2.0, 2.0), (1.5, 2.5), (8.0, 2.0)]:
+        history = sick("exploding gradients", 250.0, 3, 1)
+        history["loss/train"][:] = first
+        history["loss/train"][3] = loss
+        assert verdicts(history) == explodes
+        del history["chance/loss"]
+        assert verdicts(history) == (explodes if first <= 2 else [])
+        history["loss/train"][0] = 2.01
+        assert verdicts(history) == []
+
+
+def test_symptoms_come_by_step_and_of_one_step_a_cause_before_what_it_leads_to():
+    history = healthy(14)
+    history["update_ratio"][:] = 1e-9
+    history["activation_saturated"][2:, 1] = 0.9
+    history["activation_dead"][2:, 0] = 0.9
+    history["gradient_norm"][2:, 0] = 1e-6
+    history["gradient_norm"][2, 3] = 1e6
+    history["gradient_nonfinite"][1, 2] = 4
+    history["accuracy/test"][:] = 0.1
+    assert [(e.symptom, e.step // EVERY) for e in found(history)] == [
+        ("updates too small", 0),
+        ("frozen layers", 0),
+        ("non-finite values", 1),
+        ("saturated units", 2),
+        ("dead units", 2),
+        ("exploding gradients", 2),
+        ("vanishing gradients", 2),
+        ("stuck at chance", 0),  # What all the others lead to.
+    ]
+
+
+def test_every_evidence_tells_in_words_what_was_measured_and_where():
+    lines = {}
+    for symptom, (_, bad, _, records, _) in OF_TABLES.items():
+        [evidence] = found(sick(symptom, bad, 0, records))
+        lines[symptom] = evidence.line
+        assert evidence.source
+        assert evidence.advice
+    stuck = of_kappa(np.full(10, 0.031))
+    oscillating = logged()
+    oscillating["loss/train"][1::2] = 3.0
+    lines |= {e.symptom: e.line for history in (stuck, oscillating) for e in found(history)}
+    for symptom, words in {
+        "updates too large": ("in layer3, from step 0 on", "0.3 of", "below 0.3"),
+        "updates too small": ("small, from step 0 on", "5e-05 of", "above 5e-05"),
+        "saturated units": ("in layer3", "50% of its units", "below 50%"),
+        "dead units": ("in layer3", "70% of its units", "below 70%"),
+        "exploding gradients": ("in layer3", "1e+03%", "below 1000%"),
+        "vanishing gradients": ("in layer3", "0.03%", "above 0.03%"),
+        "non-finite values": ("in layer3", "1 of its gradients and weights"),
+        "frozen layers": ("in layer3", "6e-08 of", "below 6e-08"),
+        "oscillating loss": ("from step 320 on", "20%", "50% of 8 records", "below 38%"),
+        "stuck at chance": ("from step 0 on", "knows 3%", "10 records", "above 5%"),
+    }.items():
+        line = lines.pop(symptom)
+        assert [part for part in words if part not in line] == [], line
+    assert lines == {}
+
+
+# What may be there, and what may not.
+
+
+@pytest.mark.parametrize("symptom", [s for s, case in OF_TABLES.items() if case[3] == 1])
+def test_one_record_tells_what_one_record_can(symptom):
+    assert verdicts(healthy(1)) == verdicts(logged(records=1)) == []
+    layer = "layer3"
+    assert verdicts(sick(symptom, OF_TABLES[symptom][1], 0, 1, 1)) == [(symptom, layer, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "history", [{"step": np.array([], int)}, healthy(0), logged(records=0)], ids=range(3)
+)
+def test_of_no_record_nothing_is_said(history):
+    told = diagnose(history, finished=True)
+    assert (told.evidence, told.verdict) == ([], "nothing recorded")
+    assert np.isnan(told.learned_share)
+    assert set(told.lacks) == set(NAMES)
+
+
+def test_steps_without_a_gradient_are_no_records():
+    """The chance of a data set, and the weights after the last update, have steps of their own."""
+    history = sick("dead units", 0.8, 3, 2)
+    expected = found(history)
+    for key, table in history.items():
+        if not key.endswith("layers"):
+            note = table[:1] + 7 if key == "step" else np.full_like(table[:1], np.nan)
+            history[key] = np.concatenate([table[:4], note, table[4:], note])
+    history["weight_norm"][-1] = 1e-9
+    assert expected
+    assert found(history) == expected
+
+
+def test_a_network_of_one_layer_is_judged_by_what_it_has():
+    history = healthy(layers=1)
+    assert history["activation_dead"].shape == (12, 0)
+    for tables in (history, {k: v for k, v in history.items() if "activation" not in k}):
+        assert verdicts(tables) == []
+        tables["gradient_norm"] = np.full((12, 1), 1e-5)
+        assert verdicts(tables) == [("vanishing gradients", "layer1", 0, EVERY)]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "unknown"),
+    [
+        (["update_ratio"], ["updates too large", "updates too small", "frozen layers"]),
+        (["activation_dead"], ["dead units"]),
+        (["activation_saturated"], ["saturated units"]),
+        (["gradient_norm"], ["exploding gradients", "vanishing gradients"]),
+        (["weight_norm"], ["exploding gradients", "vanishing gradients"]),
+        (["loss/test"], []),
+        (["chance/loss"], []),
+        (["loss/train"], ["exploding gradients", "vanishing gradients"]),
+        (["accuracy/test", "chance/accuracy"], []),
+        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[4:6], *NAMES[8:]]),
+        (
+            set(healthy()) - {"step", "layers", "activation_layers", "gradient_mean_abs"},
+            [name for name in NAMES if name != "non-finite values"],
+        ),
+    ],
+)
+def test_without_a_table_what_it_would_tell_is_said_to_be_unknown(dropped, unknown):
+    told = diagnose(healthy(**dict.fromkeys(dropped)), finished=False)
+    assert told.evidence == []
+    assert list(told.lacks) == unknown
+    assert all(told.lacks.values())
+
+
+@pytest.mark.parametrize("records", [1, 8])
+def test_too_few_records_are_no_lack_of_what_is_recorded(records):
+    assert diagnose(healthy(records), finished=False).lacks == {}
+
+
+@pytest.mark.parametrize("loss", [0.0, np.inf, np.nan])
+def test_a_loss_of_nothing_or_without_end_says_nothing_of_a_gradient(loss):
+    history = healthy()
+    history["loss/train"][5:] = loss
+    told = diagnose(history, finished=False)
+    assert (told.evidence, told.lacks) == ([], {})
+
+
+def test_numbers_that_are_not_known_are_no_symptom():
+    tables = [key for key in healthy() if key not in ("step", "layers", "activation_layers")]
+    for key in tables:
+        for part in (slice(None), slice(0, 1), slice(5, 6), slice(11, 12)):
+            history = healthy()
+            history[key][part] = np.nan
+            assert verdicts(history) == [], (key, part)
+    # Nor do they hide one in another table, or in a record before.
+    for symptom, (group, bad, _, records, _) in OF_TABLES.items():
+        for key in set(tables) - {group, "gradient_mean_abs", "loss/train", "weight_norm"}:
+            history = sick(symptom, bad, 0, records)
+            history[key][records:] = np.nan
+            history[group][records:] = np.nan
+            assert [e.symptom for e in found(history)] == [symptom], (symptom, key)
+
+
+# Invariants, on random tables.
+
+
+def random_history(seed, records=14):
+    """Tables about the thresholds, so that among a few dozen every symptom is there."""
+    rng = np.random.default_rng(seed)
+
+    def about(low, high, columns, spread=0.3):
+        base = rng.uniform(low, high, columns)
+        return 10.0 ** (base + spread * rng.normal(size=(records, columns)))
+
+    def share(columns):
+        return np.clip(
+            rng.uniform(0, 0.9, columns) + 0.1 * rng.normal(size=(records, columns)), 0, 1
+        )
+
+    kappa = rng.choice([0.0, 0.3]) + 0.02 * rng.normal(size=records)
+    swing = rng.choice([0.02, 0.4])
+    smallest = rng.choice([-10, -4])
+    rare = rng.random((records, 4)) < 0.01
+    return of_kappa(kappa) | {
+        "loss/train": 2 * np.exp(swing * rng.normal(size=records)),
+        "loss/test": 2 * np.exp(swing * rng.normal(size=records)),
+        "chance/loss": np.full(records, 2.1),
+        "gradient_norm": about(-3.5, 3.5, 4),
+        "weight_norm": about(0, 1, 4),
+        "update_ratio": about(smallest, smallest + 4, 4),
+        "gradient_nonfinite": np.where(rare, rng.integers(1, 99, (records, 4)), 0.0),
+        "activation_dead": share(3),
+        "activation_saturated": share(3),
+    }
+
+
+SEEDS = range(60)
+
+
+def test_the_random_tables_have_every_symptom_and_none():
+    all_found = [{e.symptom for e in found(random_history(seed))} for seed in SEEDS]
+    assert set.union(*all_found) == set(NAMES)
+    assert set.intersection(*all_found) == set()
+    assert sum(len(symptoms) > 2 for symptoms in all_found) > 20
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.3, 1e3])
+def test_the_unit_of_the_loss_changes_no_verdict(factor):
+    scaled = ("loss/train", "loss/test", "chance/loss", "gradient_norm", "gradient_mean_abs")
+    for seed in SEEDS:
+        history = random_history(seed)
+        other = history | {key: factor * history[key] for key in scaled}
+        assert verdicts(other) == verdicts(history)
+        for key in ("chance/loss", "loss/test", "accuracy/test", "chance/accuracy"):
+            del history[key], other[key]
+        assert verdicts(other) == verdicts(history)
+
+
+def test_the_scale_of_a_layer_changes_no_verdict_on_its_gradients():
+    """Where a normalization follows, weights twice as large have half the gradient."""
+    factor = np.array([1e-2, 1, 30, 1e4])
+    for seed in SEEDS:
+        history = random_history(seed)
+        weights, gradients = history["weight_norm"] * factor, history["gradient_norm"] / factor
+        other = history | {"weight_norm": weights, "gradient_norm": gradients}
+        assert verdicts(other) == verdicts(history)
+
+
+def test_layers_in_another_order_have_the_same_symptoms():
+    """But for where the first NaN was, which is told by their order."""
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        history = random_history(seed) | {"gradient_nonfinite": np.zeros((14, 4))}
+        order, hidden = rng.permutation(4), rng.permutation(3)
+        other = history | {
+            "layers": [LAYERS[i] for i in order],
+            "activation_layers": [LAYERS[i] for i in hidden],
+        }
+        for key, table in history.items():
+            if np.ndim(table) == 2:
+                other[key] = table[:, hidden if key.startswith("activation") else order]
+        assert found(other) == found(history)
+
+
+def in_order(evidence):
+    symptom = evidence.symptom
+    return symptom == "stuck at chance", evidence.step, NAMES.index(symptom)
+
+
+def as_recorded(history, record):
+    """One record, as the trainer hands it on."""
+    scalars = {key: t[record] for key, t in history.items() if "/" in key}
+    groups = {key: t[record] for key, t in history.items() if np.ndim(t) == 2}
+    hidden = {key: groups.pop(key) for key in list(groups) if key.startswith("activation")}
+    tables = [(history["layers"], groups)]
+    if hidden:
+        tables.append((history["activation_layers"], hidden))
+    return int(history["step"][record]), scalars, tables
+
+
+@pytest.mark.parametrize("optional", [True, False], ids=["whole", "logged"])
+def test_a_monitor_tells_each_symptom_once_and_as_soon_as_it_is_known(optional):
+    told_at_all = set()
+    for seed in SEEDS:
+        history = random_history(seed)
+        if not optional:
+            history = {key: table for key, table in history.items() if key in logged()}
+            # No network that has learned, of which a symptom would be taken back.
+            least = 0.55 * history["loss/train"][0]
+            history["loss/train"] = np.maximum(history["loss/train"], least)
+        half = {key: t if key.endswith("layers") else t[:7] for key, t in history.items()}
+        whole, resumed = Monitor(), Monitor(half)
+        told, later = [], []
+        for record in range(14):
+            news = whole.record(*as_recorded(history, record))
+            assert {e.known for e in news} <= {history["step"][record]}
+            told += news
+            if record >= 7:
+                later += resumed.record(*as_recorded(history, record))
+        in_the_end = found(history)
+        # Stuck is who still is: told when it was so, and no longer in the end.
+        told_for_good = [e for e in told if e in in_the_end or e.symptom != "stuck at chance"]
+        told_for_good.sort(key=in_order)
+        assert told_for_good == in_the_end
+        assert later == [e for e in told if e.known >= history["step"][7]]
+        told_at_all |= {e.symptom for e in told}
+    assert len(told_at_all) >= 8
+
+
+def test_a_monitor_of_histograms_finds_what_a_monitor_of_norms_does():
+    rng = np.random.default_rng(1)
+    values = [
+        rng.normal(size=(2, 4, 2000)) * scale[:, np.newaxis]
+        for scale in (np.array([1e-4, 1e-2, 1, 30]), np.full(4, 0.2))
+    ]
+    of_norms, of_histograms = Monitor(), Monitor()
+    told = []
+    for record in range(2):
+        step, scalars, [(layers, groups), _] = as_recorded(healthy(), record)
+        del groups["gradient_norm"], groups["weight_norm"]
+        norms, histograms = dict(groups), dict(groups)
+        for key, of_key in zip(("gradient", "weight"), values, strict=True):
+            norms[f"{key}_norm"] = np.linalg.norm(of_key[record], axis=-1)
+            rows = [twins.histogram(row) for row in of_key[record]]
+            histograms[f"{key}s"] = {
+                "min": np.array([row[0, 0] for row in rows]),
+                "max": np.array([row[-1, 1] for row in rows]),
+                "counts": np.array([row[:, 2] for row in rows]),
+            }
+        both = [
+            monitor.record(step, scalars, [(layers, tables)])
+            for monitor, tables in ((of_norms, norms), (of_histograms, histograms))
+        ]
+        for one, other in zip(*both, strict=True):
+            assert one.value == pytest.approx(other.value, rel=0.02)
+            told.append((one.symptom, one.layer, one.step))
+            assert told[-1] == (other.symptom, other.layer, other.step)
+    assert told == [
+        ("exploding gradients", "layer4", 0),
+        ("vanishing gradients", "layer1", 0),
+    ]
+
+
+def test_a_monitor_hears_of_layers_without_a_finite_value():
+    step, scalars, [(layers, groups), hidden] = as_recorded(healthy(), 0)
+    none = {"min": np.full(4, np.inf), "max": np.full(4, -np.inf), "counts": np.zeros((4, 30))}
+    groups |= {"gradients": none, "gradient_nonfinite": np.full(4, 9.0)}
+    groups["gradient_mean_abs"] = np.full(4, np.nan)
+    del groups["gradient_norm"]
+    [evidence] = Monitor().record(step, scalars, [(layers, groups), hidden])
+    assert (evidence.symptom, evidence.layer) == ("non-finite values", "layer4")
+
+
+def test_a_monitor_goes_on_from_records_that_had_less_in_them():
+    """As those of an earlier version, which a run may be resumed from."""
+    later = ("activation", "update", "chance")
+    monitor = Monitor({k: t for k, t in healthy(2).items() if not k.startswith(later)})
+    history = sick("dead units", 0.8, 2, 2)
+    assert monitor.record(*as_recorded(history, 2)) == []
+    [evidence] = monitor.record(*as_recorded(history, 3))
+    assert (evidence.symptom, evidence.step) == ("dead units", 2 * EVERY)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: rng.normal(size=10_000),
+        lambda rng: rng.normal(3, 1, size=10_000),
+        lambda rng: rng.uniform(-0.05, 0.05, 20_000),
+        lambda rng: rng.laplace(size=10_000) * 1e-9,
+        lambda rng: np.where(rng.random(10_000) < 0.5, 0, rng.normal(size=10_000)),
+        lambda rng: np.full(50, -2.5),
+        lambda rng: np.zeros(50),
+    ],
+)
+def test_the_norm_of_a_histogram_is_that_of_its_values(draw):
+    values = np.stack([draw(np.random.default_rng(seed)) for seed in range(3)])
+    norms = histogram_norm(np.stack([recorded(row) for row in values]))
+    np.testing.assert_allclose(norms, np.linalg.norm(values, axis=1), rtol=0.05)
+
+
+# Real networks, in NumPy.
+
+EXAMPLES = (
+    np.random.default_rng(0).normal(size=(60, 20)),
+    np.random.default_rng(1).integers(0, 4, 60),
+)
+
+
+def real_history(weights, activation="sigmoid", records=3):
+    """Histograms of a few steps of gradient descent, shares of dead units, and gradients."""
+    tables = {"gradients": [], "weights": [], "gradient_mean_abs": [], "activation_dead": []}
+    losses, gradients_at = [], []
+    for _ in range(records):
+        gradients = twins.backprop(weights, *EXAMPLES, activation)
+        outputs = twins.forward(weights, EXAMPLES[0], activation)[1][1:-1]
+        tables["gradients"].append([recorded(g) for g in gradients[::2]])
+        tables["weights"].append([recorded(w) for w in weights[::2]])
+        tables["gradient_mean_abs"].append([np.abs(g).mean() for g in gradients[::2]])
+        tables["activation_dead"].append([(o == 0).all(axis=0).mean() for o in outputs])
+        losses.append(twins.cross_entropy(weights, *EXAMPLES, activation))
+        gradients_at.append((weights, gradients))
+        weights = [w - 0.01 * g for w, g in zip(weights, gradients, strict=True)]
+    tables = {key: np.array(table) for key, table in tables.items()}
+    names = [f"layer{number}" for number in range(1, len(weights) // 2 + 1)]
+    history = {"step": np.arange(records), "layers": names, "activation_layers": names[:-1]}
+    return history | {"loss/train": np.array(losses)} | tables, gradients_at
+
+
+def random_weights(layers=7, width=30, scale=0.5, bias=0.0, seed=1):
+    rng = np.random.default_rng(seed)
+    sizes = [20, *[width] * (layers - 1), 4]
+    weights = []
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        weights += [scale * rng.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in)]
+        weights += [bias * np.abs(rng.normal(size=fan_out))]
+    return weights
+
+
+def test_the_condition_number_is_how_far_the_loss_goes_when_the_weights_go_by_a_percent():
+    """By the definition: along a layer's gradient, by a millionth of its weights' norm."""
+    history, gradients_at = real_history(random_weights(scale=4.0, layers=3))
+    condition = signs_of(history).condition
+    weights, gradients = gradients_at[0]
+    for layer in range(3):
+        kernel, gradient = weights[2 * layer], gradients[2 * layer]
+        along = gradient * np.linalg.norm(kernel) / np.linalg.norm(gradient)
+        ends = []
+        for shift in (1e-6, -1e-6):
+            moved = list(weights)
+            moved[2 * layer] = kernel + shift * along
+            ends.append(twins.cross_entropy(moved, *EXAMPLES, "sigmoid"))
+        change = (ends[0] - ends[1]) / 2e-6 / history["loss/train"][0]
+        assert condition[0, layer] == pytest.approx(change, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("activation", "weights", "expected"),
+    [
+        ("sigmoid", random_weights(), [("vanishing gradients", "layer1")]),
+        ("tanh", random_weights(scale=1.0), []),
+        ("relu", random_weights(scale=15.0), [("exploding gradients", None)]),
+        ("relu", random_weights(bias=-9.0), [("dead units", None), ("vanishing gradients", None)]),
+    ],
+)
+def test_permuting_units_changes_nothing(activation, weights, expected):
+    """Units have no order: each kernel's columns with the next one's rows."""
+    rng = np.random.default_rng(5)
+    permuted = [w.copy() for w in weights]
+    for layer in range(0, len(weights) - 2, 2):
+        order = rng.permutation(weights[layer].shape[1])
+        permuted[layer] = permuted[layer][:, order]
+        permuted[layer + 1] = permuted[layer + 1][order]
+        permuted[layer + 2] = permuted[layer + 2][order]
+    ours, theirs = (found(real_history(w, activation)[0]) for w in (weights, permuted))
+    assert not np.array_equal(weights[0], permuted[0])
+    assert [e.symptom for e in ours] == [symptom for symptom, _ in expected]
+    for one, other, (_, layer) in zip(ours, theirs, expected, strict=True):
+        assert one.layer == (layer or one.layer)
+        assert (one.symptom, one.layer, one.step) == (other.symptom, other.layer, other.step)
+        assert one.value == pytest.approx(other.value, rel=1e-6)

@@ -159,3 +159,30 @@ def test_signal_measures_are_of_each_layer_in_its_place():
     saturated = [((np.abs(z) >= 2.5).mean(axis=0) > 0.5).mean() for z in inputs[:2]]
     np.testing.assert_allclose(measured["activation_saturated"], [*saturated, 0])
     np.testing.assert_allclose(measured["activation_dead"], [0, 0, 0.25])
+
+
+@pytest.mark.parametrize("limits", [(-1.0, 1.0), (0.0, 1.0), None])
+def test_unit_shares_are_numpys(limits):
+    """Of layers of unlike widths: units that are dead, or at an end, for most examples or all."""
+    low, high = limits or (0.0, 1.0)
+    batches = []
+    for units in (4, 9):
+        values = np.float32(RNG.uniform(low + 0.1, high - 0.1, (20, units)))
+        values[:, 0] = 0
+        values[:19, 1] = 0  # All but one.
+        values[:11, 2] = high - 0.0066 * (high - low)  # exp(-5) / (1 + exp(-5)) = 0.00669
+        values[:5, 2] = low
+        values[:10, 3] = high  # No more than half.
+        values[:, 4:7] = high - 0.0068 * (high - low)
+        batches.append(values)
+    measured = arrays(
+        tf.function(measures.unit_shares, jit_compile=True)(batches, [limits, limits])
+    )
+    dead, saturated = measured["activation_dead"], measured["activation_saturated"]
+    np.testing.assert_allclose(dead, [(v == 0).all(axis=0).mean() for v in batches])
+    end = 1 / (1 + np.exp(5)) * (high - low)
+    ends = [(((v <= low + end) | (v >= high - end)).mean(axis=0) > 0.5).mean() for v in batches]
+    np.testing.assert_allclose(saturated, ends if limits else [0, 0])
+    # A sigmoid's zeros are at its end.
+    at_ends = 0 if limits is None else 1 if low else 3
+    np.testing.assert_allclose(saturated, [at_ends / 4, at_ends / 9])

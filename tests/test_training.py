@@ -179,6 +179,40 @@ def test_normalized_networks_with_skips_train_as_in_keras(normalization):
     assert 0 <= accuracy <= 1
 
 
+@pytest.mark.parametrize(
+    ("activation", "kernels", "biases", "group", "other"),
+    [
+        ("tanh", 6, 0, "activation_saturated", "activation_dead"),
+        ("relu", 1, [0, -9, 0.5, -9, 0], "activation_dead", "activation_saturated"),
+    ],
+)
+def test_a_default_record_tells_updates_and_dead_and_saturated_units_as_numpy_does(
+    activation, kernels, biases, group, other
+):
+    split = make_split()
+    trainer = make_trainer(split, keras.optimizers.SGD(0.3), activation=activation)
+    for layer in trainer.model.dense_layers[:-1]:
+        kernel, bias = layer.get_weights()
+        layer.set_weights([kernels * kernel, bias + biases])
+    trainer.advance(2, record=False)  # A record is of its own step alone.
+    before = parameters(trainer)
+    (names, layers), (hidden, shares) = trainer.advance(1, record=True).tables
+    assert (names, hidden) == (["layer1", "layer2", "layer3"], ["layer1", "layer2"])
+    moved = [
+        np.linalg.norm(new - old) / np.linalg.norm(old)
+        for old, new in zip(before[::2], parameters(trainer)[::2], strict=True)
+    ]
+    np.testing.assert_allclose(layers["update_ratio"], moved, rtol=1e-5)
+    sums, outputs = twins.forward(before, batch(split, 2)[0], activation)
+    if activation == "tanh":  # Saturated from a sum of 2.5 on.
+        expected = [((np.abs(z) >= 2.5).mean(axis=0) > 0.5).mean() for z in sums[:-1]]
+    else:
+        expected = [(values == 0).all(axis=0).mean() for values in outputs[1:-1]]
+    assert 0 < max(expected) < 1
+    np.testing.assert_allclose(shares[group], expected)
+    assert not shares[other].any()
+
+
 def test_packing_changes_no_bit(monkeypatch):
     split = make_split()
     packed = make_trainer(split)
@@ -404,10 +438,13 @@ def test_a_program_that_can_record_in_full_trains_as_one_that_cannot(full):
     for steps in (1, 4, 15):
         ours, theirs = full.advance(steps, record=True), default.advance(steps, record=True)
         assert ours[:3] == pytest.approx(theirs[:3], rel=1e-5)
-        assert len(theirs.tables) == 1
         assert theirs.kernels == {}
-        for key in ("gradient_mean_abs", "gradient_nonfinite"):
-            np.testing.assert_allclose(ours.tables[0][1][key], theirs.tables[0][1][key], rtol=1e-4)
+        layers, hidden = (part for _, part in theirs.tables)
+        assert set(hidden) == {"activation_dead", "activation_saturated"}
+        for key in ("gradient_mean_abs", "gradient_nonfinite", "update_ratio"):
+            np.testing.assert_allclose(ours.tables[0][1][key], layers[key], rtol=1e-4)
+        for key, shares in hidden.items():
+            np.testing.assert_array_equal(ours.tables[1][1][key], shares)
     for one, other in zip(full.model.get_weights(), default.model.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
