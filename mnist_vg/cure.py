@@ -63,8 +63,8 @@ def _activation(scenario):
     return {"activation": "relu"} | _initializer(dataclasses.replace(scenario, activation="relu"))
 
 
-def _rate(factor):
-    """A factor of the optimizer's own learning rate, as Keras has it."""
+def _rate(factor, lower):
+    """A multiple of the optimizer's own learning rate, where that is lower, or higher, than now."""
 
     def changes(scenario):
         from mnist_vg.making import make_optimizer
@@ -72,7 +72,8 @@ def _rate(factor):
         own = float(make_optimizer(dataclasses.replace(scenario, learning_rate=None)).learning_rate)
         rate = float(f"{factor * own:.3g}")
         present = float(make_optimizer(scenario).learning_rate)
-        return {} if math.isclose(rate, present, rel_tol=1e-6) else {"learning_rate": rate}
+        same = math.isclose(rate, present, rel_tol=1e-6)
+        return {} if same or (rate < present) != lower else {"learning_rate": rate}
 
     return changes
 
@@ -81,24 +82,30 @@ def _settings(**changes):
     return lambda scenario: changes
 
 
+def _both(first, second):
+    return lambda scenario: {**first(scenario), **second(scenario)}
+
+
 INITIALIZER, ACTIVATION = _initializer, _activation
 BATCH = _settings(normalization="batch")
 SKIP = _settings(skip_connections=True)
 LEAKY = _settings(activation="leaky_relu")
 CLIP = _settings(global_clipnorm=CLIPNORM)
-OWN_RATE, LARGE_RATE, SMALL_RATE = _rate(1), _rate(10), _rate(0.1)
+LOWER = tuple(_rate(factor, lower=True) for factor in (10, 1, 0.1))
+HIGHER = tuple(_rate(factor, lower=False) for factor in (1, 10))
+OWN = LOWER[1]
 
 REMEDIES = {
-    "updates too large": (OWN_RATE, SMALL_RATE, CLIP),
-    "updates too small": (OWN_RATE, LARGE_RATE),
-    "saturated units": (INITIALIZER, BATCH, ACTIVATION, SMALL_RATE),
-    "dead units": (LEAKY, INITIALIZER, BATCH, SMALL_RATE),
-    "exploding gradients": (INITIALIZER, BATCH, CLIP, SMALL_RATE),
-    "vanishing gradients": (INITIALIZER, ACTIVATION, BATCH, SKIP),
-    "non-finite values": (OWN_RATE, SMALL_RATE, INITIALIZER, CLIP, BATCH),
-    "frozen layers": (OWN_RATE, LARGE_RATE),
-    "oscillating loss": (OWN_RATE, SMALL_RATE),
-    STUCK: (INITIALIZER, OWN_RATE, LARGE_RATE, SMALL_RATE, BATCH),
+    "updates too large": (*LOWER, CLIP, _both(OWN, BATCH)),
+    "updates too small": HIGHER,
+    "saturated units": (INITIALIZER, BATCH, ACTIVATION, *LOWER, _both(ACTIVATION, BATCH)),
+    "dead units": (LEAKY, INITIALIZER, BATCH, *LOWER),
+    "exploding gradients": (INITIALIZER, BATCH, CLIP, *LOWER, _both(INITIALIZER, BATCH)),
+    "vanishing gradients": (INITIALIZER, ACTIVATION, BATCH, SKIP, _both(ACTIVATION, BATCH)),
+    "non-finite values": (*LOWER, INITIALIZER, CLIP, BATCH),
+    "frozen layers": HIGHER,
+    "oscillating loss": LOWER,
+    STUCK: (INITIALIZER, *HIGHER, BATCH),
 }
 """What is tried against a symptom; where there is none, what is against the last."""
 

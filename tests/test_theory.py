@@ -53,7 +53,7 @@ def test_in_a_saturated_layer_few_units_pass_the_gradient_on():
     assert gradient_factor("tanh", 900, 1) == pytest.approx(flat, rel=1e-3)
 
 
-WIDTHS = [500, 400, 600, 500, 300, 500, 500, 700, 500, 500, 900]
+WIDTHS = [500] * 11
 # Of ten kernels: variance times inputs, nearest the input first.
 NETWORKS = {
     "vanishes": ("tanh", [1.0] + 9 * [0.5]),
@@ -88,6 +88,12 @@ def test_a_gradient_gets_as_far_in_a_wide_network_as_theory_says(name, seed):
     assert reach == pytest.approx(measured, abs=0.15)
     # Far beyond what it is known to, so that a layer too many or too few would show.
     assert abs(measured) > 0.3
+
+
+def test_on_the_way_back_the_sum_is_over_the_outputs():
+    layers = [(0.5, 3, 4), (0.1, 4, 7), (0.2, 7, 2)]
+    expected = np.log10(0.1 * 7 * 0.2 * 2) / 2
+    assert gradient_reach("linear", 1, layers) == pytest.approx(expected)
 
 
 def even(variances):
