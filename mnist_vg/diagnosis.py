@@ -369,7 +369,7 @@ SYMPTOMS = (
         source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice="an activation such as relu, larger initial weights, a normalization, or skip "
         "connections",
-        causes=("saturated units", "dead units"),
+        causes=("updates too large", "saturated units", "dead units"),
         needs=("condition",),
     ),
     Symptom(
