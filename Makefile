@@ -6,16 +6,17 @@ PORT ?= 6006
 SEEDS ?= 10
 EXPERIMENTS ?= .experiments
 CORPUS ?= .corpus
+SYMPTOMS ?= .symptoms
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint bench bench-diagnosis experiments clean
+.PHONY: help setup train board test lint bench bench-diagnosis experiments symptoms clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS) CORPUS=$(CORPUS)"
+	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS) CORPUS=$(CORPUS) SYMPTOMS=$(SYMPTOMS)"
 
 setup: $(INSTALLED)  ## Make the virtual environment and install everything into it
 
@@ -65,6 +66,9 @@ experiments: $(INSTALLED)  ## Train every suite under SEEDS seeds, and write doc
 
 $(SUITES): $(INSTALLED)
 	@$(BIN)/mnist-vg train $@ --seeds $(SEEDS) --logdir $(EXPERIMENTS)/$@
+
+symptoms: $(INSTALLED)  ## Train an example of each symptom, and what cures it, and write docs/symptoms
+	@$(BIN)/python docs/symptoms.py $(SYMPTOMS) docs/symptoms
 
 clean:  ## Remove the virtual environment and caches; never LOGDIR
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -5,9 +5,9 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from mnist_vg.driver import _import_tensorflow
+from mnist_vg.driver import import_tensorflow
 
-_import_tensorflow()
+import_tensorflow()
 
 import keras
 import tensorflow as tf

@@ -20,7 +20,7 @@ import numpy as np
 
 from mnist_vg import Scenario, datasets
 from mnist_vg.diagnosis import LEARNED_KAPPA
-from mnist_vg.driver import _import_tensorflow, train_all
+from mnist_vg.driver import import_tensorflow, train_all
 from mnist_vg.runs import Run
 
 FILE = Path(__file__).with_name("corpus.json")
@@ -200,7 +200,7 @@ def train(logdir, half):
 @FOLDER
 def label(logdir):
     """Find out about every finished run in LOGDIR, and write facts and labels."""
-    _import_tensorflow()
+    import_tensorflow()
     load_dataset = functools.cache(datasets.load)
     entries = json.loads(FILE.read_text())
     for entry in entries:

@@ -75,7 +75,7 @@ def timed_run() -> tuple[Stopwatch, float]:
     watch = Stopwatch()
     start = time.perf_counter()
     with watch.part("import TensorFlow"):
-        driver._import_tensorflow()
+        driver.import_tensorflow()
         from mnist_vg import model, summaries, training
     watch.wrap("wait for the other thread", Future, "result")
     watch.wrap("data", datasets, "load")

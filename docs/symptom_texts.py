@@ -20,7 +20,7 @@ class Text(NamedTuple):
     look: str
     tags: str
     tab: str = "scalars"
-    size: str = "1240,640"
+    size: str = "1240,900"
 
 
 TEXTS = {
@@ -29,16 +29,16 @@ TEXTS = {
         what="One update moves the weights of a layer by a large share of their own norm. After a "
         "few of them nothing is left of what the layer was initialized to, or has learned.",
         why="A gradient tells how the loss changes close to the weights at which it was taken. A "
-        "step that is long against the weights ends where that says nothing, and the loss there is "
-        "whatever it happens to be. Adam divides the gradient by its own running size, so each "
-        "weight moves by about the learning rate, however small the gradient is: a rate of the size "
-        "of the weights replaces them.",
+        "step that is long against the weights ends where that says nothing, and the loss there "
+        "is whatever it happens to be. Adam divides the gradient by its own running size, so each "
+        "weight moves by about the learning rate, however small the gradient is: a rate of the "
+        "size of the weights replaces them.",
         measure="the norm of the update of a layer's weights, over the norm of the weights",
-        shows="the first updates are larger than the weights, and the accuracy stays at chance",
-        look="`update_ratio/layer1`: the sick run starts far above the cured one. Later ratios are "
-        "smaller because the weights have grown, not because the steps have shrunk: look at the "
-        "first records. `accuracy/test` is what it costs.",
-        tags="update_ratio.layer1|accuracy.test",
+        shows="the first update is larger than the weights, and the accuracy stays at chance",
+        look="`update_ratio/…` at the first records: beside the sick run's the cured run's are "
+        "next to zero. That the sick run's fall is no recovery: by then its weights are large, and "
+        "hardly any gradient comes through them. `accuracy/test` is what it costs.",
+        tags="update_ratio.layer[16]|(loss|accuracy).test",
     ),
     "updates too small": Text(
         example="too-small",
@@ -50,30 +50,28 @@ TEXTS = {
         "mended is whatever makes it small.",
         measure="the norm of the update of a layer's weights, over the norm of the weights, of the "
         "layer in which it is largest",
-        shows="updates of almost nothing, and an accuracy that does not move",
-        look="`update_ratio/…`: the sick run is a flat line at zero in every layer, the cured one "
-        "is not. One layer would not do: this symptom is of all of them. `loss/test` falls in one "
-        "run alone.",
+        shows="beside the cured run's updates those of the sick run are a line at zero",
+        look="`update_ratio/…`: beside the cured run's the sick run's is a line at zero. It has to "
+        "be so in every layer, of which the picture has the first and the last. `loss/test` "
+        "hardly falls.",
         tags="update_ratio.layer[16]|(loss|accuracy).test",
-        size="1240,900",
     ),
     "saturated units": Text(
         example="saturated",
-        what="Most units of a layer are at an end of their activation, for most examples. They "
-        "still tell examples apart, like switches, but hardly learn to do it better.",
-        why="Sums far from zero lie where a sigmoid or tanh is flat. Its slope there is a factor of "
-        "the gradient of the unit's own weights and of all layers before it, and it is almost "
-        "zero; so the unit has little to come back by. The usual cause are weights too large for "
-        "the number of inputs: the spread of a sum is about that of the weights times the norm "
-        "of the inputs. Inputs that are not scaled do the same.",
+        what="Most units of a layer are at an end of their activation for most examples. They "
+        "work as switches, which may tell examples apart, but hardly learn to do it better.",
+        why="Sums far from zero lie where a sigmoid or tanh is flat. Its slope there is almost "
+        "zero, and a factor of the gradient of the unit's own weights and of all layers before "
+        "it; so the unit has little to come back by. The usual cause is weights too large for the "
+        "number of inputs: the spread of a sum is that of the weights times the norm of the "
+        "inputs. Inputs that are not scaled do the same.",
         measure="the share of a layer's units that are near an end of their activation for more "
         "than half of the batch",
-        shows="most units are saturated from the first record on, those of the cured run are not",
-        look="`activation_saturated/layer1` and `layer2`: shares of units, 0 to 1, high from the "
-        "first record on and hardly falling. `accuracy/test`: the network learns all the same, "
-        "from its last layer, but less and later.",
+        shows="units are saturated from the first record to the last, the cured run's are not",
+        look="`activation_saturated/layer1` and `layer2`, shares of units, 0 to 1: high in the "
+        "sick run, from the first record to the last. `loss/test` falls all the same, for the "
+        "last layer has no activation and learns what it can from switches set at random.",
         tags="activation_saturated.layer[12]|(loss|accuracy).test",
-        size="1240,900",
     ),
     "dead units": Text(
         example="dead",
@@ -85,57 +83,55 @@ TEXTS = {
         "long, which carries weights or bias beyond every example; a bias that starts negative "
         "does it too.",
         measure="the share of a layer's units that give zero for every example of the batch",
-        shows="all units of a layer die within the first records, and the accuracy stays at chance",
-        look="`activation_dead/…`: shares of units, 0 to 1. In the sick run they jump up within the "
-        "first records and never come down. A share that is neither large nor growing is usual "
-        "with ReLU.",
+        shows="units die within the first records, and the accuracy stays at chance",
+        look="`activation_dead/…`, shares of units, 0 to 1: in the sick run they jump up within "
+        "the first records and do not come down. A few dead units are usual with ReLU.",
         tags="activation_dead.layer[15]|(loss|accuracy).test",
-        size="1240,900",
     ),
     "exploding gradients": Text(
         example="exploding",
         what="A small relative change of a layer's weights would change the loss by many times "
-        "what there is to gain by learning. Steps of a usual length overshoot, and the loss starts "
-        "far above that of guessing.",
+        "what there is to gain by learning. Steps of a usual length overshoot.",
         why="Backpropagation multiplies once a layer by the weights and by the slope of the "
-        "activation. The mean square grows by a factor of about n Var(w), with ReLU half of it; "
-        "above 1 the product grows exponentially with depth, and so does the signal on its way "
-        "forward. A large gradient alone is no symptom: a loss that is a thousand times larger has "
-        "one, and is trained as well. So the measure counts both weights and loss in.",
+        "activation. That multiplies the mean square by about n Var(w) for a layer of n units, "
+        "with ReLU by half of it; above 1 it grows exponentially with depth, and so does the "
+        "signal on its way forward. A large gradient alone is no symptom: a loss in other units "
+        "has a gradient in other units. So the measure sets it against weights and loss.",
         measure="the norm of a layer's weights times that of its gradient, over the loss of "
         "knowing nothing (the first loss where that is not recorded)",
         shows="gradients and loss that start some orders of magnitude too large",
-        look="`gradient_mean_abs/…` and `loss/test` at the first records: beside the sick run's "
-        "the cured run's curve is a line at zero. Untick *Ignore outliers in chart scaling*, or "
-        "just those records are cut off.",
+        look="`gradient_mean_abs/…` and `loss/test` at the first records, and the numbers on "
+        "their axes: beside the sick run's curves the cured run's are lines at zero. Untick "
+        "*Ignore outliers in chart scaling*, or just these records are cut off. "
+        "`gradient_flow/…` need not show it: a layer's gradient is the product of what comes "
+        "forward and what comes back, and where both explode, it is large in all layers alike.",
         tags="gradient_mean_abs.layer(1|11)$|(loss|accuracy).test",
-        size="1240,900",
     ),
     "vanishing gradients": Text(
         example="vanishing",
-        what="Whatever a small relative change does to a layer's weights, the loss hardly changes. "
-        "The layer gets almost no gradient, or one that is of no use to it.",
+        what="Change a layer's weights by a small share of themselves, and the loss hardly "
+        "changes: the layer gets almost no gradient.",
         why="Backpropagation multiplies once a layer by the weights and by the slope of the "
-        "activation. Where the product of both is below 1 on the average, what arrives falls "
-        "exponentially with depth; a sigmoid's slope is at most a quarter. Adam divides a "
-        "small gradient by its own running size, so the weights may move all the same, to little "
-        "effect.",
+        "activation; a sigmoid's slope is at most a quarter. Where each layer makes it smaller, "
+        "what arrives falls exponentially with depth. Adam divides the gradient by its own "
+        "running size, so the weights may move all the same, to little effect. The layer that is "
+        "named is the one whose weights matter least, which need not be the first: the measure "
+        "sets the gradient against weights and loss.",
         measure="the norm of a layer's weights times that of its gradient, over the loss: the "
         "relative condition number",
         shows="no gradient reaches layer 1 of the sick run, while its last layer has one",
         look="`gradient_flow/log10_first_to_last` first: 0 where layer 1 gets as much as the last "
         "layer, below it by one for each power of ten. `gradient_mean_abs/layer1` is the same in "
-        "absolute terms, a line at zero, though the last layer gets a gradient like any other.",
+        "absolute terms, a line at zero, though the last layer's gradient is like the cured run's.",
         tags="gradient_flow|gradient_mean_abs.layer(1|10)$|accuracy.test",
-        size="1240,900",
     ),
     "non-finite values": Text(
         example="non-finite",
         what="A gradient or a weight is Inf or NaN. It does not go away by itself.",
-        why="What is too large for float32 (about 3.4e38) is Inf; Inf minus Inf, or times 0, is "
-        "NaN, and so is whatever NaN is added to or multiplied with. An update with such a gradient "
-        "makes the weights NaN, and from then on everything is. The layer that is named is "
-        "the one nearest the output that has any, since gradients come from there. Between two "
+        why="What is too large for float32 (above about 3.4e38) is Inf; Inf minus Inf, or times "
+        "0, is NaN, and so is whatever NaN is added to or multiplied with. An update with such a "
+        "gradient makes the weights NaN, and from then on everything is. The layer that is named "
+        "is the one nearest the output that has any, since gradients come from there. Between two "
         "records much can happen: `--log-every 1` finds the step.",
         measure="how many values of a layer's gradient and weights are NaN or Inf, of the layer "
         "nearest the output that has any",
@@ -144,23 +140,23 @@ TEXTS = {
         "run has none of it. `loss/test` ends where it is not a number: TensorBoard draws "
         "triangles instead of a curve.",
         tags="gradient_nonfinite.layer[16]|(loss|accuracy).test",
-        size="1240,900",
     ),
     "frozen layers": Text(
         example="frozen",
-        what="A layer's weights are, bit for bit, what they were before the update. The layer "
-        "computes a random function of its input for good.",
-        why="A float32 has 24 significant bits. An update that is smaller than half the last bit of "
-        "its weight is rounded away by the addition, and the next one again, so many of them do "
-        "not add up either. It takes a gradient that is small by many orders of magnitude and "
+        what="A layer's weights are after an update, bit for bit or next to it, what they were "
+        "before. The layer computes the random function that the initializer drew, for good.",
+        why="A float32 has 24 significant bits. An update that is smaller than half the last bit "
+        "of its weight is rounded away by the addition, and the next one again, so many of them "
+        "do not add up either. It takes a gradient that is small by many orders of magnitude and "
         "an optimizer that does not scale it up, such as SGD.",
         measure="the norm of the update of a layer's weights, over the norm of the weights",
         shows="the weights of layer 1 are the same at every record of the sick run",
-        look="`weights/layer1` in Histograms: the slices of the sick run are all alike, the newest "
-        "in front. `weights/layer20`, its last layer, moves. Scalars have `update_ratio/layer1`.",
-        tags="weights.layer(1|20)$",
+        look="`weights/layer1` in Histograms, the newest record in front: the sick run's slices "
+        "are all alike, the cured run's spread. A histogram hides small changes; that there are "
+        "none is told by `update_ratio/layer1` in Scalars, which is next to zero or zero.",
+        tags="weights.layer1$",
         tab="histograms",
-        size="1240,900",
+        size="1240,640",
     ),
     "oscillating loss": Text(
         example="oscillating",
@@ -173,10 +169,12 @@ TEXTS = {
         "swings are no noise of single batches.",
         measure=f"the share of {SWING_RECORDS} records in a row at which the loss is larger by "
         f"{SWING:.0%} or more than at the record before",
-        shows="the sick run's loss jumps up and down, the cured one's falls",
-        look="`loss/test`, smoothing off (it hides just this): the sick run goes up and down "
-        "all the time, the cured one down. A single peak is none.",
-        tags="loss.test|accuracy.test",
+        shows="the sick run's loss and accuracy go up and down, the cured run's get better",
+        look="`loss/test` with smoothing at 0, for it hides just this: the sick run's falls and "
+        "rises again, the cured run's falls. Where a peak dwarfs the rest of the axis, "
+        "`accuracy/test` shows the swings, and `update_ratio/…` whether they come from steps "
+        "that are too long.",
+        tags="(loss|accuracy).test|loss.train|update_ratio.layer1",
     ),
     "stuck at chance": Text(
         example="stuck",
@@ -191,11 +189,9 @@ TEXTS = {
         measure="Cohen's kappa of the test accuracy: the share of what chance gets wrong that the "
         "network gets right (the share of the first loss that is gone, without an accuracy)",
         shows="the sick run's accuracy is a flat line at chance, and nothing reaches its layers",
-        look="`accuracy/test` is a flat line, and `loss/test` stays at `chance/loss`, the entropy "
-        "of the labels. Then see what else is flat: here `gradient_mean_abs/…` is zero in "
-        "every layer.",
+        look="`accuracy/test` stays flat, and `loss/test` at `chance/loss`, the entropy of the "
+        "labels. Then see what else is flat: here `gradient_mean_abs/…`, zero in every layer.",
         tags="(loss|accuracy).test|gradient_mean_abs.layer[16]",
-        size="1240,900",
     ),
 }
 """The pages, by their symptom."""

@@ -34,12 +34,9 @@ trains an example of each with the remedies that fit, and writes these pages.
 
 {{table}}
 A network that could learn has no symptom: where its test accuracy, corrected for chance, is
-{LEARNED_KAPPA} or more, whatever is measured has not kept it from that. Dead units without harm are
-an example.
-
-`mnist-vg diagnose LOGDIR` looks for all of them in the runs of a folder, and `mnist-vg cure RUN`
-trains what fits and compares. The rules stand in `mnist_vg/diagnosis.py`, the remedies in
-`mnist_vg/cure.py`.
+{LEARNED_KAPPA} or more, whatever is measured has not kept it from that. The examples are the suite
+`symptoms` (`mnist-vg list`), each under three seeds; a picture is of the first seed that shows the
+symptom. How the rules are used, and how well they do: [diagnosis](../diagnosis.md).
 """
 
 

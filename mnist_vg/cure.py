@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_vg.diagnosis import STUCK, diagnose, learned, root_causes
-from mnist_vg.driver import Watcher, train_all
+from mnist_vg.driver import Watcher, import_tensorflow, train_all
 from mnist_vg.errors import UsageError
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
@@ -242,6 +242,7 @@ def cure(
         for changes, one in zip(trials, changed, strict=True):
             yield Trial(one, changes, [next(runs) for _ in range(seeds)])
 
+    import_tensorflow()  # In silence, also where there is nothing to train.
     [before] = train([{}])
     done = [before]
     for _ in range(ROUNDS):

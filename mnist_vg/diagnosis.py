@@ -352,8 +352,8 @@ SYMPTOMS = (
         name="exploding gradients",
         measure=_gradient_in_units_of_chance,
         threshold=1e3,
-        words="1% more weight would change the loss by up to {value:.2g}% of what chance costs "
-        "(healthy: below {threshold:g}%)",
+        words="changing its weights by 1% changes the loss by up to {value:.2g}% of what chance "
+        "costs (healthy: less than {threshold:g}%)",
         source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice="smaller initial weights, a normalization, or a lower learning rate",
         needs=("condition",),
@@ -364,8 +364,8 @@ SYMPTOMS = (
         threshold=0.03,
         below=True,
         records=2,
-        words="1% more weight would change the loss by no more than {value:.2g}% (healthy: above "
-        "{threshold:g}%)",
+        words="changing its weights by 1% changes the loss by {value:.2g}% at most (healthy: more "
+        "than {threshold:g}%)",
         source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice="an activation such as relu, larger initial weights, a normalization, or skip "
         "connections",
@@ -487,7 +487,7 @@ class Diagnosis:
         if not len(self.signs.step):
             return "nothing recorded"
         if not self.healthy:
-            return "no known symptom"
+            return "not learned, no known symptom"
         return "healthy" if self.finished or has_learned(self.signs) else "no symptom so far"
 
     @property

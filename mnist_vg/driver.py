@@ -127,7 +127,7 @@ def train_all(
 
 def _prepare(scenario, data_dir):
     """The data set and the compiled trainer of a scenario."""
-    _import_tensorflow()
+    import_tensorflow()
 
     from mnist_vg.making import make_model, make_optimizer
     from mnist_vg.training import Trainer
@@ -172,7 +172,7 @@ def _makes_a_network(scenario):
         raise UsageError(f"scenario: {scenario.name!r} makes no network: {reason}") from error
 
 
-def _import_tensorflow():
+def import_tensorflow():
     """Import TensorFlow, and Keras on it, without the chatter of its start-up."""
     if "tensorflow" in sys.modules:
         return

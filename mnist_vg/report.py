@@ -291,14 +291,14 @@ def cure_lines(cure: Cure) -> list[str]:
         return [f"None of {len(cure.trials)} changes helped {name}."]
     after, earlier = (spread_of(trial.accuracies, ".1%") for trial in (found, before))
     settings = Scenario(name=found.scenario.name).settings()
-    flags = [
-        (f"--{key.replace('_', '-')}", *([] if value is True else [str(value)]))
-        for key, value in found.scenario.settings().items()
-        if value != settings[key] or key == "name"
-    ]
+    command = ["mnist-vg", "train"]
+    for key, value in found.scenario.settings().items():
+        if value != settings[key] or key == "name":
+            command += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
+    command += ["--logdir", str(found.runs[0].folder.parent)]
     return [
         f"Recommended: {', '.join(found.words)}. Test accuracy {after}, and {earlier} before.",
-        f"Train it: {shlex.join(['mnist-vg', 'train', *itertools.chain(*flags)])}",
+        f"Train it: {shlex.join(command)}",
     ]
 
 

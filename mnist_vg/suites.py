@@ -289,7 +289,7 @@ def _symptoms():
         (
             "oscillating",
             "the loss jumps from wall to wall",
-            {"activation": "leaky_relu", "learning_rate": 0.3},
+            {"activation": "tanh", "optimizer": "sgd", "learning_rate": 3.0},
         ),
         (
             "stuck",
