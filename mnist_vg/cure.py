@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_vg.diagnosis import STUCK, diagnose, learned, root_causes
+from mnist_vg.diagnosis import diagnose, learned, root_causes
 from mnist_vg.driver import Watcher, import_tensorflow, train_all
 from mnist_vg.errors import UsageError
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
 from mnist_vg.suites import find_scenario
+from mnist_vg.symptoms import STUCK
 
 ROUNDS = 3
-"""How often what is left of a disease is treated on top of the best remedy so far."""
+"""How often remedies are looked for: against the disease, and twice against what is left."""
+
+NAME_LENGTH = 50
+"""A run is named after the scenario and the changes, and has room for 100 letters."""
 
 NOTICEABLE = 0.02
 """Test accuracy by which a larger change has to be better than a smaller one."""
@@ -176,11 +180,16 @@ def fitting(scenario: Scenario, symptoms: Iterable[str]) -> list[dict]:
     found = []
     for symptom in symptoms or [STUCK]:
         for remedy in REMEDIES[symptom]:
-            settings = scenario.settings()
-            changes = {k: v for k, v in remedy(scenario).items() if settings[k] != v}
+            changes = _different(scenario, remedy(scenario))
             if changes and changes not in found:
                 found.append(changes)
     return sorted(found, key=len)
+
+
+def _different(scenario, changes):
+    """The changes that are any."""
+    settings = scenario.settings()
+    return {key: value for key, value in changes.items() if settings[key] != value}
 
 
 def _changed(scenario, changes):
@@ -242,6 +251,7 @@ def cure(
         for changes, one in zip(trials, changed, strict=True):
             yield Trial(one, changes, [next(runs) for _ in range(seeds)])
 
+    _check(scenario, seeds)
     import_tensorflow()  # In silence, also where there is nothing to train.
     [before] = train([{}])
     done = [before]
@@ -249,7 +259,20 @@ def cure(
         if any(t.helped(before) for t in done) or before.healthy:
             break
         best = max(done, key=lambda trial: trial.accuracy)
-        tried = [trial.changes for trial in done]
-        further = [dict(best.changes) | more for more in fitting(best.scenario, best.symptoms)]
-        done += train([changes for changes in further if changes not in tried])
+        further = []
+        for more in fitting(best.scenario, best.symptoms):
+            changes = _different(scenario, {**best.changes, **more})
+            if changes not in [trial.changes for trial in done] + further:
+                further.append(changes)
+        done += train(further)
     return Cure(before, done[1:])
+
+
+def _check(scenario, seeds):
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise UsageError(f"seeds: {seeds!r} must be a whole number, 1 or more")
+    if len(scenario.name) > NAME_LENGTH:
+        raise UsageError(
+            f"name: {scenario.name!r} has {len(scenario.name)} letters, and no more than "
+            f"{NAME_LENGTH} leave room for a cure's; give the scenario a shorter name"
+        )

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -16,11 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from mnist_vg.cure import Cure
 from mnist_vg.diagnosis import Diagnosis, diagnose, learned
 from mnist_vg.errors import UsageError
 from mnist_vg.runs import Run, find_runs
 from mnist_vg.scenarios import Scenario, nearest
+
+if TYPE_CHECKING:
+    from mnist_vg.cure import Cure
 
 PLAIN_WIDTH = 160
 """Columns of a table off a terminal, where there is no width to ask for."""
@@ -28,8 +31,9 @@ PLAIN_WIDTH = 160
 
 def make_console() -> Console:
     """The console of standard output, wide enough for the table in a file or a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH, highlight=False)
+    options = {"highlight": False, "markup": False}  # Names of runs may have brackets.
+    console = Console(**options)
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH, **options)
 
 
 class Display:
@@ -258,7 +262,7 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
     )
 
 
-def cure_table(cure: Cure) -> Table:
+def cure_table(cure: "Cure") -> Table:
     """A scenario before and after each remedy, medians and ranges over the seeds."""
     table = Table(title=f"What helps {cure.before.scenario.name}?", title_justify="left")
     table.add_column("Changed settings", no_wrap=True)
@@ -282,13 +286,13 @@ def cure_table(cure: Cure) -> Table:
     return table
 
 
-def cure_lines(cure: Cure) -> list[str]:
+def cure_lines(cure: "Cure") -> list[str]:
     """What came out of a cure, in words."""
     name, before, found = cure.before.scenario.name, cure.before, cure.recommended
     if before.healthy:
         return [f"{name} is healthy under every seed; left alone."]
     if found is None:
-        return [f"None of {len(cure.trials)} changes helped {name}."]
+        return [f"Nothing helped {name}, of {len(cure.trials)} changes."]
     after, earlier = (spread_of(trial.accuracies, ".1%") for trial in (found, before))
     settings = Scenario(name=found.scenario.name).settings()
     command = ["mnist-vg", "train"]

@@ -31,7 +31,7 @@ from mnist_vg.tags import (
     LOSS_TEST,
     LOSS_TRAIN,
     NONFINITE,
-    SYMPTOMS,
+    SYMPTOM_COUNT,
     layer_tag,
 )
 
@@ -63,7 +63,7 @@ class EventLog:
             graph: the forward pass as a GraphDef, for the Graphs tab.
         """
         known = {key: value for key, value in settings.items() if value is not None}
-        metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW, SYMPTOMS]
+        metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW, SYMPTOM_COUNT]
         self._write(
             0,
             hparams_summary.hparams_config_pb(
@@ -126,7 +126,7 @@ class EventLog:
         self._write(
             step,
             Summary(value=[_picture_value(tag, png) for tag, png in pictures.items()]),
-            scalar_pb(SYMPTOMS, len(diagnosis.evidence)),
+            scalar_pb(SYMPTOM_COUNT, len(diagnosis.evidence)),
             text_pb("result", _markdown_table(card)),
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )

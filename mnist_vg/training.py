@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
-from mnist_vg.diagnosis import Evidence
 from mnist_vg.layers import activation_range
 from mnist_vg.measures import layer_measures, measure_each, norm, rms, signal_measures, unit_shares
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
+from mnist_vg.symptoms import Evidence
 from mnist_vg.tags import BACKPROPAGATED, UPDATE_RATIO
 
 BLOCK_STEPS = 256

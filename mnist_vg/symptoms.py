@@ -1,0 +1,286 @@
+"""The symptoms: what is measured of each, its threshold, and where that comes from.
+
+Thresholds that no source gives were set on one half of the labelled corpus in
+`benchmarks/corpus.json`, and are scored on the other by `make bench-diagnosis`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnist_vg.signs import Signs, known, share_learned
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why a run is called sick: one symptom, where it shows first.
+
+    `layer` is None where it is of the whole network; `step` is that of the first record
+    which shows it, `known` that of the record at which it was certain; `value` is what
+    was measured then, `threshold` what it has passed; `words` tells both; `source` is
+    where the measure and the threshold are from, and `advice` what to try.
+    """
+
+    symptom: str
+    layer: str | None
+    step: int
+    known: int
+    value: float
+    threshold: float
+    words: str
+    source: str
+    advice: str
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        where = f" in {self.layer}" if self.layer else ""
+        return f"{self.symptom}{where}, from step {self.step} on: {self.words}"
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """One way to be sick: a measure that passes a threshold for some records in a row.
+
+    `measure` is a pure function from `Signs` to `[records, columns]`, NaN where it is not
+    known; `columns` is the field that names its columns, None where there is one for the
+    whole network. A value passes where it is at least the threshold, or `below`: at most.
+    `from_start` asks every record from the first one on to pass, `still` the newest one.
+    `needs` are fields of `Signs` of which one is enough to know it, and `causes` are
+    symptoms that lead to this one.
+    """
+
+    name: str
+    measure: Callable[[Signs], np.ndarray]
+    threshold: float
+    words: str
+    source: str
+    advice: str
+    needs: tuple[str, ...]
+    records: int = 1
+    below: bool = False
+    columns: str | None = "layers"
+    from_start: bool = False
+    still: bool = False
+    causes: tuple[str, ...] = ()
+
+    def find(self, signs: Signs) -> Evidence | None:
+        """The evidence for it; None where there is none, or where too little is known."""
+        values = self.measure(signs)
+        passed = values <= self.threshold if self.below else values >= self.threshold
+        if self.from_start:
+            passed = np.logical_and.accumulate(passed)
+        if len(passed) < self.records or (self.still and not passed[-1].any()):
+            return None
+        windows = np.lib.stride_tricks.sliding_window_view(passed, self.records, axis=0)
+        lasting = windows.all(axis=-1)
+        if not lasting.any():
+            return None
+        certain = lasting.any(axis=1)
+        since = int(np.argmax(certain))
+        if self.still:  # The last unbroken stretch.
+            gaps = np.flatnonzero(~certain[: np.flatnonzero(certain)[-1]])
+            since = int(gaps[-1]) + 1 if len(gaps) else since
+        known = since + self.records - 1
+        worst = np.argmin if self.below else np.argmax
+        hidden = np.inf if self.below else -np.inf
+        column = int(worst(np.where(lasting[since], values[known], hidden)))
+        value = float(values[known, column])
+        return Evidence(
+            symptom=self.name,
+            layer=str(getattr(signs, self.columns)[column]) if self.columns else None,
+            step=int(signs.step[since]),
+            known=int(signs.step[known]),
+            value=value,
+            threshold=self.threshold,
+            words=self.words.format(value=value, threshold=self.threshold),
+            source=self.source,
+            advice=self.advice,
+        )
+
+
+def _gradient_in_units_of_chance(signs):
+    chance = known(signs.chance_loss)
+    reference = chance if np.isfinite(chance) else signs.loss[:1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return signs.condition * (signs.loss / reference)[:, np.newaxis]
+
+
+def _first_not_finite(signs):
+    """Counts, of the layer nearest the output alone: from there it comes down to the others."""
+    counts = np.nan_to_num(signs.nonfinite)
+    later = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] - counts
+    return np.where(later == 0, counts, 0)
+
+
+def _update(signs):
+    # Weights that are all zero move by more than any share of themselves.
+    return np.where(np.isfinite(signs.update_ratio), signs.update_ratio, np.nan)
+
+
+def _largest_update(signs):
+    largest = np.nan_to_num(_update(signs), nan=-1.0).max(axis=1, initial=-1.0)
+    return np.where(largest < 0, np.nan, largest)[:, np.newaxis]
+
+
+SWING = 0.2
+"""A rise of the loss from one record to the next that is no noise of the test split."""
+SWING_RECORDS = 8
+
+
+def _rises(signs):
+    """Share of the last `SWING_RECORDS` records at which the loss has risen by `SWING`."""
+    loss = signs.test_loss if np.isfinite(signs.test_loss).any() else signs.loss
+    with np.errstate(invalid="ignore"):
+        rose = (loss[:-1] > 0) & (loss[1:] > (1 + SWING) * loss[:-1])
+    shares = np.full((len(loss), 1), np.nan)
+    if len(rose) >= SWING_RECORDS:
+        windows = np.lib.stride_tricks.sliding_window_view(rose, SWING_RECORDS)
+        shares[SWING_RECORDS:, 0] = windows.mean(axis=1)
+    return shares
+
+
+NEEDS = {
+    "update_ratio": "update sizes (measures='full')",
+    "dead": "activations (measures='full')",
+    "saturated": "activations (measures='full')",
+    "condition": "a loss with norms or histograms of weights and gradients",
+    "nonfinite": "gradients",
+    "accuracy": "an accuracy",
+    "test_loss": "a loss",
+    "loss": "a loss",
+}
+"""What a run has to record for a field of `Signs`."""
+
+STUCK = "stuck at chance"
+
+SYMPTOMS = (
+    Symptom(
+        name="updates too large",
+        measure=_update,
+        threshold=0.3,
+        words="one update moves its weights by {value:.2g} times their norm (healthy: less than "
+        "{threshold:g})",
+        source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n), SageMaker "
+        "Debugger's WeightUpdateRatio has 10",
+        advice="lower the learning rate, or clip the gradients",
+        needs=("update_ratio",),
+    ),
+    Symptom(
+        name="updates too small",
+        measure=_largest_update,
+        threshold=5e-5,
+        below=True,
+        records=2,
+        columns=None,
+        from_start=True,
+        words="one update moves no layer's weights by more than {value:.2g} times their norm "
+        "(healthy: more than {threshold:g})",
+        source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n)",
+        advice="raise the learning rate",
+        causes=("vanishing gradients", "dead units"),
+        needs=("update_ratio",),
+    ),
+    Symptom(
+        name="saturated units",
+        measure=lambda signs: signs.saturated,
+        threshold=0.5,
+        records=6,
+        columns="activation_layers",
+        words="{value:.0%} of its units are at an end of their activation for most of the batch "
+        "(healthy: less than {threshold:.0%})",
+        source="DeepDiagnosis (Wardat et al. 2022): half of the units",
+        advice="smaller initial weights, a normalization, or an activation without ends",
+        causes=("updates too large",),
+        needs=("saturated",),
+    ),
+    Symptom(
+        name="dead units",
+        measure=lambda signs: signs.dead,
+        threshold=0.7,
+        records=2,
+        columns="activation_layers",
+        words="{value:.0%} of its units give zero for all of the batch (healthy: less than "
+        "{threshold:.0%})",
+        source="AutoTrainer (Zhang et al. 2021) and DeepDiagnosis (Wardat et al. 2022): 70%",
+        advice="a lower learning rate, leaky_relu, or initial weights around zero",
+        causes=("updates too large",),
+        needs=("dead",),
+    ),
+    Symptom(
+        name="exploding gradients",
+        measure=_gradient_in_units_of_chance,
+        threshold=1e3,
+        words="changing its weights by 1% changes the loss by up to {value:.2g}% of what chance "
+        "costs (healthy: less than {threshold:g}%)",
+        source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
+        advice="smaller initial weights, a normalization, or a lower learning rate",
+        needs=("condition",),
+    ),
+    Symptom(
+        name="vanishing gradients",
+        measure=lambda signs: signs.condition,
+        threshold=0.03,
+        below=True,
+        records=2,
+        words="changing its weights by 1% changes the loss by {value:.2g}% at most (healthy: more "
+        "than {threshold:g}%)",
+        source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
+        advice="an activation such as relu, larger initial weights, a normalization, or skip "
+        "connections",
+        causes=("updates too large", "saturated units", "dead units"),
+        needs=("condition",),
+    ),
+    Symptom(
+        name="non-finite values",
+        measure=_first_not_finite,
+        threshold=1,
+        words="{value:.0f} of its gradients and weights are NaN or Inf",
+        source="IEEE 754; SageMaker Debugger's ExplodingTensor",
+        advice="a lower learning rate, smaller initial weights, or clip the gradients",
+        causes=("updates too large", "exploding gradients"),
+        needs=("nonfinite",),
+    ),
+    Symptom(
+        name="frozen layers",
+        measure=_update,
+        threshold=2.0**-24,
+        below=True,
+        records=2,
+        from_start=True,
+        words="one update moves its weights by {value:.2g} times their norm, and float32 loses "
+        "what is below {threshold:.0e}",
+        source="half of float32's machine epsilon (IEEE 754)",
+        advice="raise the learning rate, or mend what keeps the gradient from the layer",
+        causes=("updates too small", "vanishing gradients", "dead units"),
+        needs=("update_ratio",),
+    ),
+    Symptom(
+        name="oscillating loss",
+        measure=_rises,
+        threshold=0.375,
+        columns=None,
+        words=f"the loss rose by {SWING:.0%} or more at {{value:.0%}} of {SWING_RECORDS} records "
+        "in a row (healthy: less than {threshold:.0%})",
+        source="set on the corpus",
+        advice="lower the learning rate",
+        causes=("updates too large", "exploding gradients"),
+        needs=("test_loss", "loss"),
+    ),
+    Symptom(
+        name=STUCK,
+        measure=share_learned,
+        threshold=0.05,
+        below=True,
+        records=10,
+        columns=None,
+        still=True,
+        words="{value:.0%} of what chance gets wrong is right, at 10 records in a row (healthy: "
+        "more than {threshold:.0%})",
+        source="of the form of Cohen's kappa (1960); set on the corpus",
+        advice="mend the symptoms above; without any, check data and labels",
+        needs=("accuracy", "loss"),
+    ),
+)
+"""Every symptom, a cause before what it may lead to."""
