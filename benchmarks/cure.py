@@ -57,9 +57,10 @@ def main(logdir, half):
         outcomes.append(outcome)
         console.print(f"{outcome}  {line}", soft_wrap=True)
     cured, curable = outcomes.count("cured"), len(outcomes) - outcomes.count("no twin learns")
+    met = "met" if cured >= TARGET * curable else "missed"
     console.print(
         f"{cured} of {curable} sick scenarios that can learn are brought to within two points of "
-        f"their healthy twin, target {TARGET:.0%}: {'met' if cured >= TARGET * curable else 'missed'}",
+        f"their healthy twin, target {TARGET:.0%}: {met}",
         soft_wrap=True,
     )
 
