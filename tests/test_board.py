@@ -99,6 +99,8 @@ def test_tensorboard_has_cards_layout_and_hyperparameters(board):
     [card] = board("plugin/text/text", run="relu", tag="scenario")
     assert "glorot_uniform" in card["text"]
     assert "Great Learning" in card["text"]
+    [card] = board("plugin/text/text", run="sigmoid", tag="result")
+    assert "vanishing gradients in layer" in card["text"]
     layout = board("plugin/custom_scalars/layout")
     charts = [chart for category in layout["category"] for chart in category["chart"]]
     assert charts[0]["multiline"]["tag"] == ["gradient_mean_abs/.*"]
@@ -147,12 +149,15 @@ def browser(tmp_path_factory):
 @pytest.mark.parametrize(
     ("tab", "words"),
     [
-        ("scalars", ["gradient_flow/log10_first_to_last", "sigmoid", "relu", "leaky_relu"]),
+        (
+            "scalars&tagFilter=flow",
+            ["gradient_flow/log10_first_to_last", "sigmoid", "relu", "leaky_relu"],
+        ),
         ("custom_scalars", ["mean absolute gradient of every layer"]),
         ("histograms", ["gradients/layer1"]),
-        ("text", ["glorot_uniform", "Could learn"]),
+        ("text", ["glorot_uniform", "Could learn", "vanishing gradients in layer"]),
         ("graphs", [f"layer{number}" for number in range(1, 7)]),
-        ("hparams", ["activation", "accuracy/test", "leaky_relu"]),
+        ("hparams", ["activation", "accuracy/test", "diagnosis/symptoms", "leaky_relu"]),
     ],
 )
 def test_a_browser_shows_it(board, browser, tab, words):

@@ -1,4 +1,7 @@
 import io
+import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -6,7 +9,8 @@ import pytest
 from conftest import assert_refused, run_command
 from rich.console import Console
 
-from mnist_vg import SUITES, Run, Scenario, train
+from mnist_vg import SUITES, Run, Scenario, events, train
+from mnist_vg.diagnosis import diagnose
 from mnist_vg.report import Display
 
 
@@ -34,6 +38,9 @@ from mnist_vg.report import Display
             ["kernel_initializer: 'random_normal(stdev=1)'", "mean=…, stddev=…"],
         ),
         (["plot", "nowhere"], ["logdir: nowhere holds no run"]),
+        (["diagnose", "nowhere"], ["logdir: nowhere holds no run"]),
+        (["cure", "sigmod"], ["scenario: 'sigmod'", "did you mean sigmoid"]),
+        (["cure", "sigmoid", "--seeds", "2"], ["--seeds", "2"]),
         (["trian"], ["trian"]),
         (["board", "--port", "0"], ["--port", "0"]),
     ],
@@ -155,6 +162,84 @@ def test_plot_draws_the_event_files_without_tensorflow(logdir, tmp_path):
     files = {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
     assert {path.name for path in tmp_path.iterdir()} == files
     assert {line.rpartition("/")[2] for line in done.stdout.splitlines()} == files
+
+
+def diagnoses(done):
+    """Each run's row of the table that was printed, but for the evidence."""
+    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    return [tuple(cell.strip() for cell in row[1:5]) for row in rows if row[1].strip()]
+
+
+def test_diagnose_tells_the_sick_first_and_by_its_exit_code_whether_there_are(logdir):
+    history = {name: Run.load(logdir / name).history for name in ("sigmoid", "relu", "leaky_relu")}
+    [evidence] = diagnose(history["sigmoid"], finished=True).evidence
+    done = run_command("diagnose", logdir)
+    assert (done.returncode, done.stderr) == (1, "")
+    others = sorted(("relu", "leaky_relu"), key=lambda name: history[name]["accuracy/test"][-1])
+    assert diagnoses(done) == [
+        ("sigmoid", "vanishing gradients", evidence.layer, str(evidence.step)),
+        *[(name, "healthy", "", "") for name in others],
+    ]
+    done = run_command("diagnose", logdir, "relu")
+    assert (done.returncode, diagnoses(done)) == (0, [("relu", "healthy", "", "")])
+    refused = run_command("diagnose", logdir, "relu", "sigmod")
+    assert_refused(refused, "run: 'sigmod'", "did you mean sigmoid")
+
+
+def test_diagnose_is_for_programs_too_and_imports_no_tensorflow(logdir):
+    code = (
+        "import sys; sys.argv[0] = 'mnist-vg'\n"
+        "from mnist_vg.cli import cli\n"
+        f"code = cli.main(['diagnose', {str(logdir)!r}, '--json'], standalone_mode=False)\n"
+        "assert code == 1\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = {of_run["run"]: of_run for of_run in json.loads(done.stdout)}
+    assert next(iter(told)) == "sigmoid"
+    assert set(told) == {"sigmoid", "relu", "leaky_relu"}
+    for name, of_run in told.items():
+        expected = diagnose(Run.load(logdir / name).history, finished=True)
+        assert of_run["healthy"] is (name != "sigmoid")
+        assert (of_run["verdict"], of_run["finished"]) == (expected.verdict, True)
+        assert [(s["symptom"], s["layer"], s["step"], s["value"]) for s in of_run["symptoms"]] == [
+            (e.symptom, e.layer, e.step, e.value) for e in expected.evidence
+        ]
+        assert of_run["not_recorded"] == {}
+
+
+def test_diagnose_reads_runs_that_were_killed(logdir, tmp_path):
+    """In the middle of a record, and before the first one."""
+
+    def killed(name, run, step):
+        folder = tmp_path / name
+        shutil.copytree(logdir / run, folder)
+        facts = json.loads((folder / "run.json").read_text())
+        facts |= {"status": "running", "results": None, "verdict": None}
+        (folder / "run.json").write_text(json.dumps(facts))
+        [path] = events.event_files(folder)
+        [length] = events.lengths_before(folder, step)
+        os.truncate(path, length + 1000)
+        assert (path.stat().st_size, Run.load(folder).status) == (length + 1000, "running")
+
+    killed("sick", "sigmoid", 400)
+    killed("young", "relu", 400)
+    killed("begun", "relu", 0)
+    shutil.copytree(tmp_path / "begun", tmp_path / "empty")
+    for path in events.event_files(tmp_path / "empty"):
+        path.unlink()
+    [evidence] = diagnose(Run.load(logdir / "sigmoid").history, finished=True).evidence
+
+    done = run_command("diagnose", tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert diagnoses(done) == [
+        ("sick", "vanishing gradients", evidence.layer, str(evidence.step)),
+        ("begun", "nothing recorded", "", ""),
+        ("empty", "nothing recorded", "", ""),
+        ("young", "no symptom so far", "", ""),
+    ]
+    done = run_command("diagnose", tmp_path, "empty")
+    assert (done.returncode, diagnoses(done)) == (0, [("empty", "nothing recorded", "", "")])
 
 
 def test_a_terminal_gets_a_live_bar(tmp_path):

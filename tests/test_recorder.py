@@ -1,12 +1,16 @@
 """`Recorder` in loops of one's own, against `GradientLogger` on the same training."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, layers
+from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, datasets, layers
+from mnist_vg.diagnosis import diagnose
+from mnist_vg.report import diagnose_runs, diagnosis_json
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.random((40, 6), dtype=np.float32)
@@ -139,6 +143,62 @@ def test_a_loop_goes_on_from_its_initial_step(tmp_path):
     with Recorder(tmp_path / "run", model, overwrite=True) as recorder:
         train(recorder, model, steps=range(2))
     assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 1]
+
+
+def test_a_loop_is_told_each_symptom_once(tmp_path, capsys):
+    weights = [tf.Variable(np.ones([4, 4], np.float32), name=f"{n}/kernel") for n in ("one", "two")]
+
+    def told(recorder, steps, gradients):
+        for step in steps:
+            gradient = [tf.fill([4, 4], float(value)) for value in gradients]
+            recorder.record(step, gradient, weights, loss=2.0)
+        return capsys.readouterr().out.split("\n")[1:-1]
+
+    with Recorder(tmp_path / "loop") as recorder:
+        [line] = told(recorder, range(3), [0.01, 1e-6])
+        assert line.startswith("loop at step 1: vanishing gradients in two, from step 0 on: ")
+        [line] = told(recorder, range(3, 5), [np.nan, 1e-6])
+        assert line.startswith("loop at step 3: non-finite values in one, from step 3 on: ")
+    with Recorder(tmp_path / "loop", initial_step=5) as recorder:
+        assert json.loads((tmp_path / "loop" / "run.json").read_text())["verdict"] is None
+        assert told(recorder, range(5, 7), [np.nan, 1e-6]) == []
+    run = Run.load(tmp_path / "loop")
+    assert run.verdict == "vanishing gradients, non-finite values"
+    # Of the same loop begun anew it is told again.
+    with Recorder(tmp_path / "loop", overwrite=True) as recorder:
+        assert len(told(recorder, range(3), [0.01, 1e-6])) == 1
+
+
+def test_a_fit_is_told_each_symptom_once_and_a_second_fit_goes_on(tmp_path, capsys):
+    digits = datasets.load("digits").train
+    model = Model(64, 10, "sigmoid", num_layers=10, hidden_size=10, seed=0)
+    model.compile("adam", LOSS)
+    logger = GradientLogger(tmp_path / "fit", every=10)
+
+    def told(epochs):
+        inputs, labels = digits.inputs[:960], digits.labels[:960]
+        model.fit(inputs, labels, epochs=epochs, shuffle=False, verbose=0, callbacks=[logger])
+        return [line for line in capsys.readouterr().out.splitlines() if line]
+
+    first, second = told(2), told(3)
+    run = Run.load(tmp_path / "fit")
+    evidence = diagnose(run.history, finished=True).evidence
+    assert [e.symptom for e in evidence] == ["vanishing gradients", "stuck at chance"]
+    lines = [f"fit at step {e.known}: {e.line}" for e in evidence]
+    # Thirty updates an epoch, so the tenth record is the second fit's.
+    assert [(e.step, e.known) for e in evidence] == [(0, 10), (0, 90)]
+    assert (first, second) == (lines[:1], lines[1:])
+    assert run.verdict == "vanishing gradients, stuck at chance"
+
+
+def test_a_diagnosis_by_a_number_beyond_float32_is_for_programs_too(tmp_path):
+    """The norm of gradients that are finite each may be none."""
+    weights = tf.Variable(np.ones([3, 2], np.float32), name="first/kernel")
+    with Recorder(tmp_path / "run", measures="full") as recorder:
+        recorder.record(0, [tf.fill([3, 2], 1e25)], [weights], loss=1.0)
+    [told] = json.loads(diagnosis_json(diagnose_runs(tmp_path)))
+    assert told["verdict"] == "exploding gradients"
+    assert told["symptoms"][0]["value"] is None
 
 
 def test_a_loop_that_breaks_is_not_finished_and_its_folder_is_free(tmp_path):

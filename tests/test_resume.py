@@ -17,6 +17,7 @@ from test_runs import points, read
 
 from mnist_vg import SCENARIOS, Run, Scenario, UsageError, events, runs, train
 from mnist_vg.cli import INTERRUPTED
+from mnist_vg.diagnosis import diagnose
 from mnist_vg.driver import train_all
 
 LONG = Scenario(activation="relu", num_layers=3, iterations=6_000, log_every=50, name="long")
@@ -180,7 +181,8 @@ def unfinish(run):
     """Put a finished run's `run.json` back to where a kill would have left it."""
     path = run.folder / runs.RUN_FILE
     facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "status": "running", "results": None}))
+    unfinished = {"status": "running", "results": None, "verdict": None}
+    path.write_text(json.dumps({**facts, **unfinished}))
 
 
 def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(short, tmp_path):
@@ -287,6 +289,29 @@ def test_a_full_run_on_partial_batches_goes_on_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(broken.history[name], part)
     for name, part in whole.decision.items():
         np.testing.assert_array_equal(broken.decision[name], part)
+
+
+def test_a_run_that_goes_on_tells_no_symptom_again(tmp_path):
+    sick = dataclasses.replace(
+        SHORT, name="sick", dataset="digits", learning_rate=1e-8, iterations=120
+    )
+    told = []
+
+    def watch(scenario, block):
+        told.extend((block.step, evidence.symptom) for evidence in block.symptoms)
+        if block.step == 50:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(sick, tmp_path, watch=watch)
+    assert Run.load(tmp_path / sick.name).status == "interrupted"
+    first = len(told)
+    run = train(sick, tmp_path, watch=watch)
+    evidence = diagnose(run.history, finished=True).evidence
+    assert told == [(one.known, one.symptom) for one in evidence]
+    assert first == 2
+    assert told[first:] == [(90, "stuck at chance")]
+    assert run.verdict == "updates too small, frozen layers, stuck at chance"
 
 
 def test_seeds_that_share_a_program_are_what_each_is_by_itself(tmp_path):

@@ -1,5 +1,6 @@
 """What stands in a run folder, read by TensorBoard's own reader."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,9 +9,12 @@ import twins
 from conftest import run_command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from mnist_vg import SCENARIOS, SUITES, Model, Run, Scenario, events, train
+from mnist_vg.diagnosis import diagnose
+from mnist_vg.report import comparison_table, make_console
 
 STEPS = [*range(0, 2500, 200), 2499]
 LAYERS = range(1, 7)
@@ -21,8 +25,14 @@ SCALARS = {
     "loss/test",
     "accuracy/test",
     "gradient_flow/log10_first_to_last",
-    *(f"gradient_mean_abs/layer{layer}" for layer in LAYERS),
+    *(
+        f"{group}/layer{layer}"
+        for group in ("gradient_mean_abs", "update_ratio")
+        for layer in LAYERS
+    ),
+    *(f"activation_{share}/layer{n}" for share in ("dead", "saturated") for n in LAYERS[:-1]),
 }
+IN_THE_END = "diagnosis/symptoms"
 HISTOGRAMS = {f"{group}/layer{layer}" for group in ("gradients", "weights") for layer in LAYERS}
 
 
@@ -34,17 +44,25 @@ def points(reader, tag):
     return {event.step: make_ndarray(event.tensor_proto) for event in reader.Tensors(tag)}
 
 
+def table_of(runs):
+    console = make_console()
+    with console.capture() as captured:
+        console.print(comparison_table(runs))
+    return captured.get()
+
+
 @pytest.fixture(scope="module", params=TUTORIAL)
 def reader(request, logdir):
     return read(logdir / request.param)
 
 
 def test_every_tag_has_every_step_once(reader):
-    plugins = {"scalars": SCALARS, "histograms": HISTOGRAMS}
+    plugins = {"scalars": SCALARS | {IN_THE_END}, "histograms": HISTOGRAMS}
     for plugin, tags in plugins.items():
         assert set(reader.PluginTagToContent(plugin)) == tags
         for tag in tags:
-            assert [event.step for event in reader.Tensors(tag)] == STEPS
+            steps = STEPS[-1:] if tag == IN_THE_END else STEPS
+            assert [event.step for event in reader.Tensors(tag)] == steps
     assert set(reader.PluginTagToContent("text")) == {"scenario", "result"}
 
 
@@ -119,6 +137,52 @@ def test_the_last_thing_on_the_screen_is_the_table(logdir):
     assert printed.splitlines()[-1] == f"tensorboard --logdir {logdir}"
 
 
+def test_a_symptom_is_told_once_below_the_record_that_made_it_certain(logdir):
+    lines = (logdir.parent / "printed.txt").read_text().splitlines()
+    [evidence] = diagnose(Run.load(logdir / "sigmoid").history, finished=True).evidence
+    [number] = [number for number, line in enumerate(lines) if " at step " in line]
+    assert lines[number] == f"sigmoid at step {evidence.known}: {evidence.line}"
+    assert evidence.line.startswith("vanishing gradients in layer")
+    assert lines[number - 1].startswith(f"Iteration {evidence.known} of 2500")
+    assert lines.index("Training sigmoid") < number < lines.index("Training relu")
+
+
+def test_the_verdict_stands_in_run_json_table_card_and_hyperparameters(logdir):
+    printed = (logdir.parent / "printed.txt").read_text()
+    rows = [line.split("│") for line in printed.splitlines() if line.startswith("│")]
+    verdicts = {name: json.loads((logdir / name / "run.json").read_text())["verdict"]
+                for name in TUTORIAL}  # fmt: skip
+    assert verdicts == {
+        "sigmoid": "vanishing gradients", "relu": "healthy", "leaky_relu": "healthy"
+    }  # fmt: skip
+    assert {row[1].strip(): row[-2].strip() for row in rows} == verdicts
+    for name in TUTORIAL:
+        reader = read(logdir / name)
+        evidence = diagnose(Run.load(logdir / name).history, finished=True).evidence
+        assert points(reader, IN_THE_END) == {STEPS[-1]: len(evidence)}
+        [card] = points(reader, "result").values()
+        told = "<br>".join(one.line for one in evidence) or "healthy"
+        assert f"| Diagnosis | {told} |" in card.item().decode().splitlines()
+        content = reader.SummaryMetadata("_hparams_/experiment").plugin_data.content
+        experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+        assert IN_THE_END in [metric.name.tag for metric in experiment.metric_infos]
+
+
+def test_verdicts_under_several_seeds_are_counted(logdir):
+    def seeded(seed, name, **changes):
+        run = Run.load(logdir / name)
+        settings = run.settings | {"name": f"net-seed{seed}", "seed": seed}
+        return dataclasses.replace(run, settings=settings, **changes)
+
+    # A run of an earlier version has no verdict, but it has its records.
+    runs = [seeded(0, "sigmoid"), seeded(1, "relu"), seeded(2, "leaky_relu", verdict=None)]
+    rows = [line.split("│") for line in table_of(runs).splitlines() if line.startswith("│")]
+    told = " ".join(row[-2].strip() for row in rows)
+    assert told == "healthy (2 of 3) vanishing gradients (1 of 3)"
+    assert "│ healthy (2 of 2)" in table_of(runs[1:])
+    assert "│ vanishing gradients │" in table_of(runs[:1])
+
+
 def test_run_json_tells_the_run(logdir):
     facts = json.loads((logdir / "relu" / "run.json").read_text())
     assert facts["status"] == "finished"
@@ -173,12 +237,7 @@ def test_an_explosion_is_recorded_to_the_end(tmp_path):
     for tag in reader.PluginTagToContent("histograms"):
         for buckets in points(reader, tag).values():
             assert np.isfinite(buckets).all()
-    from mnist_vg.report import comparison_table, make_console
-
-    console = make_console()
-    with console.capture() as captured:
-        console.print(comparison_table([run]))
-    assert "not finite" in captured.get()
+    assert "not finite" in table_of([run])
 
 
 def test_parts_are_read_in_order_even_if_the_clock_went_back(tmp_path):

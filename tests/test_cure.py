@@ -1,0 +1,268 @@
+"""What fits a disease, what is recommended of trials, and `mnist-vg cure`, on small digits."""
+
+import dataclasses
+import itertools
+import random
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import run_command
+from test_resume import stamps
+
+from mnist_vg import SCENARIOS, SUITES, Recorder, Run, Scenario, UsageError
+from mnist_vg.cure import REMEDIES, Cure, Trial, cure, find_sick, fitting
+from mnist_vg.report import cure_lines
+from mnist_vg.symptoms import SYMPTOMS
+
+SLOW = Scenario(
+    name="slow",
+    dataset="digits",
+    num_layers=3,
+    hidden_size=32,
+    activation="relu",
+    learning_rate=1e-8,
+    iterations=200,
+    log_every=10,
+    seed=5,
+)
+# Too short for any remedy, of which none needs another compilation.
+SHORT = dataclasses.replace(
+    SLOW, name="short", num_layers=2, normalization="batch", iterations=2, log_every=1
+)
+NAMES = [symptom.name for symptom in SYMPTOMS]
+
+
+def test_every_symptom_has_remedies_that_fit_its_scenario():
+    assert set(REMEDIES) == set(NAMES)
+    for symptom, scenario in zip(NAMES, SUITES["symptoms"], strict=True):
+        assert fitting(scenario, [symptom]), symptom
+
+
+def test_what_is_advised_against_a_symptom_is_tried():
+    scenario = Scenario(activation="relu", kernel_initializer="random_normal(stddev=1)")
+    tried_by = {
+        "initial weights": "kernel_initializer",
+        "normalization": "normalization",
+        "skip connections": "skip_connections",
+        "leaky_relu": "activation",
+        "clip": "global_clipnorm",
+        "learning rate": "learning_rate",
+    }
+    for symptom in SYMPTOMS:
+        found = fitting(scenario, [symptom.name])
+        keys = {key for changes in found for key in changes}
+        assert {key for words, key in tried_by.items() if words in symptom.advice} <= keys
+        rates = [changes["learning_rate"] for changes in found if "learning_rate" in changes]
+        if "lower" in symptom.advice:
+            assert max(rates) < 0.001
+        if "raise" in symptom.advice:
+            assert min(rates) > 0.001
+
+
+def test_what_fits_are_other_settings_each_once_the_smallest_first():
+    chance = random.Random(0)
+    settings = {
+        "activation": ["sigmoid", "relu", "leaky_relu", "selu"],
+        "kernel_initializer": ["glorot_uniform", "he_normal", "lecun_normal"],
+        "output_initializer": [None, "zeros"],
+        "normalization": ["none", "batch"],
+        "skip_connections": [False, True],
+        "optimizer": ["adam", "sgd"],
+        "learning_rate": [None, 1e-4, 1e-3, 0.01, 0.1, 3.0],
+        "global_clipnorm": [None, 1.0],
+    }
+    for _ in range(100):
+        scenario = Scenario(**{key: chance.choice(values) for key, values in settings.items()})
+        found = fitting(scenario, chance.sample(NAMES, chance.randint(0, 4)))
+        assert [len(changes) for changes in found] == sorted(map(len, found))
+        for changes, other in itertools.combinations(found, 2):
+            assert changes != other
+        for changes in found:
+            changed = dataclasses.replace(scenario, **changes).settings()
+            before = scenario.settings()
+            assert changes == {k: v for k, v in changed.items() if v != before[k]} != {}
+
+
+def test_against_vanishing_gradients_fits_what_lets_them_pass():
+    batch, skip = {"normalization": "batch"}, {"skip_connections": True}
+    relu, he = {"activation": "relu"}, {"kernel_initializer": "he_normal"}
+    vanishing, dead = "vanishing gradients", "dead units"
+    found = fitting(SCENARIOS["sigmoid"], [vanishing])
+    assert found == [batch, skip, relu | he, relu | he | batch]
+    assert fitting(SCENARIOS["relu"], [vanishing]) == [he, batch, skip, he | batch]
+    # Two diseases with some remedies in common.
+    leaky, slower = {"activation": "leaky_relu"}, {"learning_rate": 1e-4}
+    found = fitting(SCENARIOS["relu"], [vanishing, dead])
+    assert found == [he, batch, skip, leaky, slower, he | batch]
+
+
+@pytest.mark.parametrize(("optimizer", "own"), [("adam", 1e-3), ("sgd", 1e-2), ("rmsprop", 1e-3)])
+@pytest.mark.parametrize("given", [None, 1.0, 10.0, 1e4, 1e-4])
+def test_rates_go_by_the_optimizers_own_up_or_down_from_the_present_one(optimizer, own, given):
+    rate = given and given * own
+    scenario = Scenario(optimizer=optimizer, learning_rate=rate)
+
+    def factors(symptom):
+        return [changes["learning_rate"] / own for changes in fitting(scenario, [symptom])]
+
+    too_small = {None: [10], 1.0: [10], 10.0: [], 1e4: [], 1e-4: [1, 10]}[given]
+    oscillating = {None: [0.1], 1.0: [0.1], 10.0: [1, 0.1], 1e4: [10, 1, 0.1], 1e-4: []}[given]
+    assert factors("updates too small") == pytest.approx(too_small)
+    assert factors("oscillating loss") == pytest.approx(oscillating)
+
+
+def test_without_a_symptom_fits_what_is_tried_where_nothing_is_learned():
+    assert fitting(SLOW, []) == fitting(SLOW, ["stuck at chance"])
+
+
+def trial(accuracies, *changed):
+    """A trial under so many seeds, of ten classes."""
+    results = [{"test_accuracy": accuracy, "chance": 0.1} for accuracy in accuracies]
+    runs = [Run(Path(), "finished", {}, None, {}, results=of_run) for of_run in results]
+    return Trial(SLOW, dict.fromkeys(changed, "new"), runs)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "recommended"),
+    [
+        ([0.90, 0.90, 0.60], [0.93, 0.93, 0.60], None),  # one seed could not learn
+        ([0.90, 0.91, 0.92], [0.92, 0.92, 0.92], "one"),  # as good as, and smaller
+        ([0.90, 0.90, 0.90], [0.93, 0.93, 0.93], "two"),
+        ([0.90, 0.90, 0.60], [0.70, 0.70, 0.70], "two"),
+        ([0.90, 0.90, None], [0.70, 0.70, 0.70], "two"),
+    ],
+)
+def test_recommended_is_the_smallest_change_that_helped_under_every_seed(one, two, recommended):
+    # The larger change stands first, so that its place recommends none.
+    trials = {"two": trial(two, "activation", "kernel_initializer"), "one": trial(one, "seed")}
+    found = Cure(trial([0.1, 0.55, 0.2]), list(trials.values())).recommended
+    assert found is trials.get(recommended)
+
+
+def test_no_change_helped_that_leaves_one_seed_where_another_was_before():
+    before = trial([0.1, 0.70, 0.2])
+    assert not trial([0.90, 0.90, 0.70]).helped(before)
+    assert trial([0.90, 0.90, 0.71]).helped(before)
+
+
+def test_sick_is_a_run_in_the_folder_or_else_a_named_scenario(tmp_path):
+    assert find_sick("sigmoid", tmp_path) is SCENARIOS["sigmoid"]
+    with pytest.raises(UsageError, match="'sigmod' is not known; did you mean sigmoid"):
+        find_sick("sigmod", tmp_path)
+    run = begun(SLOW.with_seed(6), tmp_path)
+    assert find_sick("slow-seed6", tmp_path) == dataclasses.replace(SLOW, seed=6)
+    # Other settings under a scenario's name are what is meant in their folder.
+    mine = dataclasses.replace(SLOW, name="sigmoid")
+    begun(mine, tmp_path)
+    assert find_sick("sigmoid", tmp_path) == mine
+    assert not run.history["step"].size
+
+
+def test_a_model_of_ones_own_is_not_for_us_to_train(tmp_path):
+    Recorder(tmp_path / "mine").close()
+    with pytest.raises(UsageError, match=f"'mine'.*mnist-vg diagnose {tmp_path} mine"):
+        find_sick("mine", tmp_path)
+
+
+def begun(scenario, logdir):
+    """A run that was killed before its first record."""
+    folder = logdir / scenario.name
+    folder.mkdir(parents=True)
+    run = Run(folder, "running", scenario.settings(), "digits", {})
+    run.save()
+    return run
+
+
+@pytest.fixture(scope="module")
+def cured(tmp_path_factory):
+    """The folder in which a run was cured by the command, and what it printed."""
+    logdir = tmp_path_factory.mktemp("cure") / "log dir"
+    begun(SLOW.with_seed(5), logdir)
+    done = run_command("cure", "slow-seed5", "--logdir", logdir)
+    assert (done.returncode, done.stderr) == (0, "")
+    return logdir, done.stdout
+
+
+def nothing_left(scenario, block):
+    raise AssertionError(f"{scenario.name} was trained")
+
+
+def test_a_cure_is_one_change_under_the_same_seeds_and_is_found_again(cured):
+    logdir, printed = cured
+    before = stamps(logdir)
+    result = cure(find_sick("slow-seed5", logdir), logdir, watch=nothing_left)
+    assert stamps(logdir) == before
+
+    assert result.before.symptoms == ("updates too small",)
+    for tried in (result.before, *result.trials):
+        for number, run in enumerate(tried.runs):
+            differing = {k: v for k, v in run.settings.items() if v != SLOW.settings()[k]}
+            seed = {"seed": 5 + number} if number else {}
+            assert differing == {"name": f"{tried.scenario.name}-seed{5 + number}"} | seed | dict(
+                tried.changes
+            )
+    runs = [run for tried in (result.before, *result.trials) for run in tried.runs]
+    assert {run.folder.name for run in runs} == {path.name for path in logdir.iterdir()}
+    assert len(runs) == 3 * (1 + len(result.trials))
+
+    found = result.recommended
+    assert list(found.changes) == ["learning_rate"]
+    assert found.helped(result.before)
+    accuracies = [Run.load(run.folder).results["test_accuracy"] for run in found.runs]
+    assert min(accuracies) > 0.7
+    assert max(run.results["test_accuracy"] for run in result.before.runs) < 0.3
+    assert {run.verdict for run in found.runs} == {"healthy"}
+    assert f"Recommended: learning_rate={found.changes['learning_rate']}. " in printed
+    assert cure_lines(result) == [
+        line for line in printed.splitlines() if line.startswith(("Recommended", "Train it"))
+    ]
+
+
+def test_the_lines_of_a_cure_can_be_typed(cured):
+    logdir, printed = cured
+    lines = dict(line.split(": ", 1) for line in printed.splitlines() if ": mnist-vg" in line)
+    again = ["mnist-vg", "cure", "slow-seed5", "--seeds", "3", "--logdir", str(logdir)]
+    assert shlex.split(lines["Again"]) == again
+    before = stamps(logdir)
+    command = [*shlex.split(lines["Train it"])[1:], "--seeds", "3", "--logdir", logdir]
+    done = run_command(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stamps(logdir) == before
+    left = [line for line in done.stdout.splitlines() if "nothing left to train" in line]
+    result = cure(SLOW, logdir, watch=nothing_left)
+    assert [line.split(":")[0] for line in left] == [run.name for run in result.recommended.runs]
+
+
+def test_a_healthy_scenario_is_left_alone(cured):
+    logdir, _ = cured
+    healthy = cure(SLOW, logdir, watch=nothing_left).recommended.scenario
+    left = cure(healthy, logdir, watch=nothing_left)
+    assert (left.trials, left.recommended) == ([], None)
+    assert cure_lines(left) == [f"{healthy.name} is healthy under every seed; left alone."]
+
+
+def test_where_nothing_helps_nothing_is_recommended(tmp_path):
+    """What is left after the first remedies is treated on top of the best of them."""
+    result = cure(SHORT, tmp_path, seeds=1)
+    accuracies = [tried.accuracy for tried in (result.before, *result.trials[:2])]
+    assert accuracies.index(max(accuracies)) == 2
+    assert [tried.changes for tried in result.trials] == [
+        {"learning_rate": 0.001},
+        {"learning_rate": 0.01},
+        {"learning_rate": 0.01, "kernel_initializer": "he_normal"},
+    ]
+    assert not any(tried.helped(result.before) for tried in result.trials)
+    assert result.recommended is None
+    assert cure_lines(result) == ["None of 3 changes helped short."]
+
+
+@pytest.mark.xfail(strict=True, raises=UsageError, reason="the trial has the name of the base")
+def test_an_output_initializer_is_a_change_with_a_name_of_its_own(tmp_path):
+    scenario = dataclasses.replace(
+        SHORT, kernel_initializer="he_normal", output_initializer="lecun_normal", learning_rate=0.01
+    )
+    [tried] = cure(scenario, tmp_path, seeds=1).trials
+    assert tried.changes == {"output_initializer": None}
+    assert tried.scenario.name != scenario.name
+    assert tried.runs[0].settings["output_initializer"] is None
