@@ -106,8 +106,8 @@ def find_out(run, dataset) -> dict:
     facts["loss_over_chance"] = float(loss) / dataset.chance_loss
     ranges = [activation_range(layer) for layer in model.activation_layers]
     shares = unit_shares([outputs for _, outputs in taps], ranges)
-    facts["dead"] = float(tf.reduce_max(shares["activation_dead"]))
-    facts["saturated"] = float(tf.reduce_max(shares["activation_saturated"]))
+    facts["dead"] = float(tf.reduce_max(shares["units_dead"]))
+    facts["saturated"] = float(tf.reduce_max(shares["units_saturated"]))
     facts["finite"] = all(np.isfinite(weights).all() for weights in model.get_weights())
     facts["kappa"] = (run.results["test_accuracy"] - dataset.chance) / (1 - dataset.chance)
     losses = run.history["loss/test"][run.history["step"] < scenario.iterations]

@@ -146,7 +146,7 @@ def sagemaker(run: Run) -> Verdict:
         "updates too large": (ratio > 10).any(axis=1),
         "updates too small": (ratio < 1e-8).all(axis=1),
         "frozen layers": (ratio < 1e-8).any(axis=1),
-        "dead units": (history[tags.ACTIVATION_DEAD] > 0.5).any(axis=1) & ("relu" in activation),
+        "dead units": (history[tags.UNITS_DEAD] > 0.5).any(axis=1) & ("relu" in activation),
         "saturated units": _beyond(history, activation),
         "stuck at chance": np.append(False, losses[1:] > (1 - 0.001) * losses[:-1]),
     }

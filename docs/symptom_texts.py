@@ -68,10 +68,10 @@ TEXTS = {
         measure="the share of a layer's units that are near an end of their activation for more "
         "than half of the batch",
         shows="units are saturated from the first record to the last, the cured run's are not",
-        look="`activation_saturated/layer1` and `layer2`, shares of units, 0 to 1: high in the "
+        look="`units_saturated/layer1` and `layer2`, shares of units, 0 to 1: high in the "
         "sick run, from the first record to the last. `loss/test` falls all the same, for the "
         "last layer has no activation and learns what it can from switches set at random.",
-        tags="activation_saturated.layer[12]|(loss|accuracy).test",
+        tags="units_saturated.layer[12]|(loss|accuracy).test",
     ),
     "dead units": Text(
         example="dead",
@@ -84,9 +84,9 @@ TEXTS = {
         "does it too.",
         measure="the share of a layer's units that give zero for every example of the batch",
         shows="units die within the first records, and the accuracy stays at chance",
-        look="`activation_dead/…`, shares of units, 0 to 1: in the sick run they jump up within "
+        look="`units_dead/…`, shares of units, 0 to 1: in the sick run they jump up within "
         "the first records and do not come down. A few dead units are usual with ReLU.",
-        tags="activation_dead.layer[15]|(loss|accuracy).test",
+        tags="units_dead.layer[15]|(loss|accuracy).test",
     ),
     "exploding gradients": Text(
         example="exploding",

@@ -198,10 +198,10 @@ def _changed(scenario, changes):
         "learning_rate": lambda rate: f"rate{rate:g}",
         "global_clipnorm": lambda norm: f"clip{norm:g}",
         "skip_connections": lambda _: "skip",
-        "output_initializer": lambda _: "",
+        "output_initializer": lambda _: "all_layers",
     }
     parts = [words.get(key, str)(value) for key, value in changes.items()]
-    name = "-".join([scenario.name, *filter(None, parts)])
+    name = "-".join([scenario.name, *parts])
     about = {"about": "", "source": ""} if changes else {}
     return dataclasses.replace(scenario, **{**changes, "name": name, **about})
 

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.tags import ACTIVATION_DEAD, GRADIENT_MEAN_ABS, LAYER_GROUPS, layer_tag
+from mnist_vg.tags import GRADIENT_MEAN_ABS, LAYER_GROUPS, UNITS_DEAD, UNITS_SATURATED, layer_tag
 
+RENAMED = {"activation_dead": UNITS_DEAD, "activation_saturated": UNITS_SATURATED}
+"""Groups of tags by the names that they once had."""
 EVENT_SUFFIX = ".mnist_vg"
 """Ends the names of this program's event files, so that it never touches another's."""
 ARRAYS_PLUGIN = "mnist_vg"
@@ -88,7 +90,9 @@ class History(Mapping):
     """
 
     def __init__(self, points: Mapping[str, Mapping[int, Any]]):
-        self._points = {tag: at for tag, at in points.items() if not tag.startswith("decision/")}
+        self._points = {
+            _present_tag(tag): at for tag, at in points.items() if not tag.startswith("decision/")
+        }
         self._tables: dict[str, list[str]] = {}
         for tag in self._points:
             group, _, layer = tag.partition("/")
@@ -96,7 +100,7 @@ class History(Mapping):
                 self._tables.setdefault(group, []).append(layer)
         scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._tables]
         # These two are written for every layer at every record.
-        columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": ACTIVATION_DEAD}
+        columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": UNITS_DEAD}
         self._columns = {name: group for name, group in columns.items() if group in self._tables}
         self._names = ["step", *scalars, *self._columns, *self._tables]
         self._decoded: dict[str, np.ndarray] = {}
@@ -124,13 +128,20 @@ class History(Mapping):
             return self._column(name)
         known = {layer: self._column(layer_tag(name, layer)) for layer in self._tables[name]}
         lacking = np.full_like(next(iter(known.values())), np.nan)
-        names = self["activation_layers" if name.startswith("activation") else "layers"]
+        of_activations = name.startswith(("activation", "units"))
+        names = self["activation_layers" if of_activations else "layers"]
         return np.stack([known.get(str(layer), lacking) for layer in names], axis=1)
 
     def _column(self, tag):
         values = {step: decode(tensor) for step, tensor in self._points[tag].items()}
         lacking = np.full_like(next(iter(values.values())), np.nan)
         return np.stack([values.get(int(step), lacking) for step in self["step"]])
+
+
+def _present_tag(tag):
+    """The tag as it is called now, of runs that were recorded earlier."""
+    group, slash, layer = tag.partition("/")
+    return RENAMED.get(group, group) + slash + layer
 
 
 def whole_records(path: Path, start: int) -> tuple[int, int]:

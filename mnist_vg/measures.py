@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.tags import (
-    ACTIVATION_DEAD,
     ACTIVATION_GRADIENT,
     ACTIVATION_INPUTS,
-    ACTIVATION_SATURATED,
     ACTIVATION_SLOPE,
+    UNITS_DEAD,
+    UNITS_SATURATED,
 )
 
 BUCKETS = 30
@@ -269,8 +269,8 @@ def unit_shares(outputs, ranges) -> dict[str, tf.Tensor]:
         ranges: as `activation_measures` takes them.
 
     Returns:
-        `activation_dead`, the share of units that give exactly zero on all of the batch
-        (a dead ReLU: Lu et al. 2019), and `activation_saturated`, the share of units
+        `units_dead`, the share of units that give exactly zero on all of the batch
+        (a dead ReLU: Lu et al. 2019), and `units_saturated`, the share of units
         that are within `SATURATION` of an end on more than half of it.
     """
     return _stacked([_unit_shares(*layer) for layer in zip(outputs, ranges, strict=True)])
@@ -290,8 +290,8 @@ def _unit_shares(values, limits):
         saturated = tf.reduce_mean(tf.cast(often > 0.5, tf.float32))
     dead = tf.reduce_all(values == 0, axis=0)
     return {
-        ACTIVATION_DEAD: tf.reduce_mean(tf.cast(dead, tf.float32)),
-        ACTIVATION_SATURATED: saturated,
+        UNITS_DEAD: tf.reduce_mean(tf.cast(dead, tf.float32)),
+        UNITS_SATURATED: saturated,
     }
 
 

@@ -133,8 +133,8 @@ def signs_of(history: Mapping) -> Signs:
         "condition": condition,
         "nonfinite": sum(counts.values()),
         "update_ratio": table(tags.UPDATE_RATIO),
-        "dead": table(tags.ACTIVATION_DEAD, hidden),
-        "saturated": table(tags.ACTIVATION_SATURATED, hidden),
+        "dead": table(tags.UNITS_DEAD, hidden),
+        "saturated": table(tags.UNITS_SATURATED, hidden),
     }
     rowwise = {key: np.asarray(values)[rows] for key, values in arrays.items()}
     return Signs(layers=layers, activation_layers=hidden, **rowwise)

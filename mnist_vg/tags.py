@@ -7,12 +7,13 @@ ACCURACY_TEST = "accuracy/test"
 CHANCE_ACCURACY = "chance/accuracy"
 CHANCE_LOSS = "chance/loss"
 GRADIENT_FLOW = "gradient_flow/log10_first_to_last"
-SYMPTOM_COUNT = "diagnosis/symptoms"
+SYMPTOM_COUNT = "symptoms/found"
 SKIPPED_STEPS = "skipped_steps"
 GRADIENT_MEAN_ABS = "gradient_mean_abs"
 UPDATE_RATIO = "update_ratio"
-ACTIVATION_DEAD = "activation_dead"
-ACTIVATION_SATURATED = "activation_saturated"
+# TensorBoard unfolds the first two groups by name: the gradient's flow is to stay one of them.
+UNITS_DEAD = "units_dead"
+UNITS_SATURATED = "units_saturated"
 GRADIENT_NONFINITE = "gradient_nonfinite"
 WEIGHT_NONFINITE = "weight_nonfinite"
 NONFINITE = (GRADIENT_NONFINITE, WEIGHT_NONFINITE)
@@ -38,8 +39,8 @@ LAYER_GROUPS = (
     BACKPROPAGATED,
     "activation_mean",
     "activation_std",
-    ACTIVATION_DEAD,
-    ACTIVATION_SATURATED,
+    UNITS_DEAD,
+    UNITS_SATURATED,
     ACTIVATION_SLOPE,
     ACTIVATION_GRADIENT,
     *HISTOGRAMS,

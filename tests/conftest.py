@@ -30,7 +30,13 @@ def assert_refused(done, *words, code=2):
         assert word in line
 
 
-SLOWEST = ("test_suites.py", "test_callback.py", "test_resume.py", "test_training.py")
+SLOWEST = (
+    "test_suites.py",
+    "test_callback.py",
+    "test_resume.py",
+    "test_training.py",
+    "test_cure.py",
+)
 
 
 def pytest_collection_modifyitems(items):

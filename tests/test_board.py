@@ -150,14 +150,14 @@ def browser(tmp_path_factory):
     ("tab", "words"),
     [
         (
-            "scalars&tagFilter=flow",
+            "scalars",
             ["gradient_flow/log10_first_to_last", "sigmoid", "relu", "leaky_relu"],
         ),
         ("custom_scalars", ["mean absolute gradient of every layer"]),
         ("histograms", ["gradients/layer1"]),
         ("text", ["glorot_uniform", "Could learn", "vanishing gradients in layer"]),
         ("graphs", [f"layer{number}" for number in range(1, 7)]),
-        ("hparams", ["activation", "accuracy/test", "diagnosis/symptoms", "leaky_relu"]),
+        ("hparams", ["activation", "accuracy/test", "symptoms/found", "leaky_relu"]),
     ],
 )
 def test_a_browser_shows_it(board, browser, tab, words):
@@ -185,7 +185,7 @@ def test_a_browser_shows_a_plain_fit(browser, tmp_path):
         # TensorBoard opens the first groups of tags only; a filter's matches are one.
         tags = [
             f"{group}/{path}"
-            for group in ("gradient_mean_abs", "update_ratio", "activation_dead")
+            for group in ("gradient_mean_abs", "update_ratio", "units_dead")
             for path in ("sequential/dense", "sequential/dense_1")
         ]
         assert_shown(

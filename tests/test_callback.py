@@ -375,14 +375,14 @@ def test_the_full_record_against_numpy(tmp_path, options):
                 expected |= {
                     "activation_mean": output.mean(),
                     "activation_std": output.std(),
-                    "activation_dead": (output == 0).all(axis=0).mean(),
-                    "activation_saturated": 0,
+                    "units_dead": (output == 0).all(axis=0).mean(),
+                    "units_saturated": 0,
                 }
             for group, value in expected.items():
                 np.testing.assert_allclose(
                     history[group][position, column], value, rtol=2e-3, atol=1e-7, err_msg=group
                 )
-    assert (history["activation_dead"][:, 0] >= 0.2).all()
+    assert (history["units_dead"][:, 0] >= 0.2).all()
     assert (history["gradient_zeros"][:, 0] >= 0.2).all()
 
 
@@ -422,13 +422,17 @@ def test_activations_of_nested_and_shared_layers(tmp_path):
 def assert_activations(folder, outputs):
     history = Run.load(folder).history
     assert list(history["activation_layers"]) == list(outputs)
-    groups = [name for name in history if "activation" in name and history[name].ndim > 1]
+    groups = [
+        name
+        for name in history
+        if name.startswith(("activation", "units")) and history[name].ndim > 1
+    ]
     for column, output in enumerate(outputs.values()):
         record = {group: history[group][0, column] for group in groups}
         assert record["activation_mean"] == pytest.approx(output.mean(), rel=1e-4, abs=1e-6)
         assert record["activation_std"] == pytest.approx(output.std(), rel=1e-4)
         dead = (output == 0).reshape(-1, output.shape[-1]).all(axis=0).mean()
-        assert record["activation_dead"] == pytest.approx(dead)
+        assert record["units_dead"] == pytest.approx(dead)
         assert record["activations"][:, 2].sum() == output.size
         assert record["activations"][-1, 1] == pytest.approx(output.max(), rel=1e-5)
 
@@ -440,8 +444,8 @@ def test_saturated_units_are_counted(tmp_path):
     layer.bias.assign([5.1, -5.1, 4.9, -4.9, 0.0])  # a sum of 5 is where saturation begins
     fit(model, VECTORS, GradientLogger(tmp_path / "run", measures="full"))
     history = Run.load(tmp_path / "run").history
-    assert history["activation_saturated"][0].tolist() == pytest.approx([0.4, 0.0])
-    assert history["activation_dead"][0].tolist() == [0, 0]
+    assert history["units_saturated"][0].tolist() == pytest.approx([0.4, 0.0])
+    assert history["units_dead"][0].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

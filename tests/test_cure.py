@@ -257,7 +257,6 @@ def test_where_nothing_helps_nothing_is_recommended(tmp_path):
     assert cure_lines(result) == ["None of 3 changes helped short."]
 
 
-@pytest.mark.xfail(strict=True, raises=UsageError, reason="the trial has the name of the base")
 def test_an_output_initializer_is_a_change_with_a_name_of_its_own(tmp_path):
     scenario = dataclasses.replace(
         SHORT, kernel_initializer="he_normal", output_initializer="lecun_normal", learning_rate=0.01

@@ -52,7 +52,7 @@ def healthy(records=12, layers=4, **changes):
         *[("gradient_nonfinite", 0), ("weight_nonfinite", 0), ("update_ratio", 1e-3)],
     ]:
         tables[group] = np.full((records, layers), float(value))
-    for group in ("activation_dead", "activation_saturated"):
+    for group in ("units_dead", "units_saturated"):
         tables[group] = np.full((records, layers - 1), 0.1)
     return {key: table for key, table in (tables | changes).items() if table is not None}
 
@@ -81,8 +81,8 @@ def verdicts(history):
 OF_TABLES = {
     "updates too large": ("update_ratio", 0.3, 0.2999, 1, "layer"),
     "updates too small": ("update_ratio", 5e-5, 5.001e-5, 2, "all"),
-    "saturated units": ("activation_saturated", 0.5, 0.4999, 6, "layer"),
-    "dead units": ("activation_dead", 0.7, 0.6999, 2, "layer"),
+    "saturated units": ("units_saturated", 0.5, 0.4999, 6, "layer"),
+    "dead units": ("units_dead", 0.7, 0.6999, 2, "layer"),
     # Norms 250 and 8 times 1% of a loss of 2 are 1000% of it; so is its share of chance's.
     "exploding gradients": ("gradient_norm", 250.0, 249.9, 1, "layer"),
     "vanishing gradients": ("gradient_norm", 0.0075, 0.007501, 2, "layer"),
@@ -238,7 +238,7 @@ def test_a_network_is_stuck_that_knows_nothing_for_ten_records_and_still():
 def test_what_has_halved_its_first_loss_is_not_sick_where_no_accuracy_tells(losses, expected):
     history = logged(records=6)
     history["loss/train"][:] = losses
-    history["activation_dead"][:, 1] = 0.9
+    history["units_dead"][:, 1] = 0.9
     assert [e.symptom for e in found(history)] == expected
     # Where an accuracy tells, no loss does.
     history |= {key: healthy(6)[key] for key in ("accuracy/test", "chance/accuracy")}
@@ -248,7 +248,7 @@ def test_what_has_halved_its_first_loss_is_not_sick_where_no_accuracy_tells(loss
 @pytest.mark.parametrize(("kappa", "expected"), [(0.60, NAMES[3:4]), (0.62, [])])
 def test_symptoms_of_a_network_that_has_learned_are_none(kappa, expected):
     history = of_kappa([0, 0.3, 0.7, kappa])
-    history["activation_dead"][:, 1] = 0.9
+    history["units_dead"][:, 1] = 0.9
     told = diagnose(history, finished=True)
     assert [e.symptom for e in told.evidence] == expected
     assert told.healthy is not bool(expected)
@@ -274,8 +274,8 @@ def test_exploding_is_in_units_of_what_chance_costs_or_else_of_the_first_loss():
 def test_symptoms_come_by_step_and_of_one_step_a_cause_before_what_it_leads_to():
     history = healthy(14)
     history["update_ratio"][:] = 1e-9
-    history["activation_saturated"][2:, 1] = 0.9
-    history["activation_dead"][2:, 0] = 0.9
+    history["units_saturated"][2:, 1] = 0.9
+    history["units_dead"][2:, 0] = 0.9
     history["gradient_norm"][2:, 0] = 1e-6
     history["gradient_norm"][2, 3] = 1e6
     history["gradient_nonfinite"][1, 2] = 4
@@ -355,8 +355,8 @@ def test_steps_without_a_gradient_are_no_records():
 
 def test_a_network_of_one_layer_is_judged_by_what_it_has():
     history = healthy(layers=1)
-    assert history["activation_dead"].shape == (12, 0)
-    for tables in (history, {k: v for k, v in history.items() if "activation" not in k}):
+    assert history["units_dead"].shape == (12, 0)
+    for tables in (history, {k: v for k, v in history.items() if not k.startswith("units")}):
         assert verdicts(tables) == []
         tables["gradient_norm"] = np.full((12, 1), 1e-5)
         assert verdicts(tables) == [("vanishing gradients", "layer1", 0, EVERY)]
@@ -366,8 +366,8 @@ def test_a_network_of_one_layer_is_judged_by_what_it_has():
     ("dropped", "unknown"),
     [
         (["update_ratio"], ["updates too large", "updates too small", "frozen layers"]),
-        (["activation_dead"], ["dead units"]),
-        (["activation_saturated"], ["saturated units"]),
+        (["units_dead"], ["dead units"]),
+        (["units_saturated"], ["saturated units"]),
         (["gradient_norm"], ["exploding gradients", "vanishing gradients"]),
         (["weight_norm"], ["exploding gradients", "vanishing gradients"]),
         (["loss/test"], []),
@@ -445,8 +445,8 @@ def random_history(seed, records=14):
         "weight_norm": about(0, 1, 4),
         "update_ratio": about(smallest, smallest + 4, 4),
         "gradient_nonfinite": np.where(rare, rng.integers(1, 99, (records, 4)), 0.0),
-        "activation_dead": share(3),
-        "activation_saturated": share(3),
+        "units_dead": share(3),
+        "units_saturated": share(3),
     }
 
 
@@ -494,7 +494,7 @@ def test_layers_in_another_order_have_the_same_symptoms():
         }
         for key, table in history.items():
             if np.ndim(table) == 2:
-                other[key] = table[:, hidden if key.startswith("activation") else order]
+                other[key] = table[:, hidden if key.startswith("units") else order]
         assert found(other) == found(history)
 
 
@@ -507,7 +507,7 @@ def as_recorded(history, record):
     """One record, as the trainer hands it on."""
     scalars = {key: t[record] for key, t in history.items() if "/" in key}
     groups = {key: t[record] for key, t in history.items() if np.ndim(t) == 2}
-    hidden = {key: groups.pop(key) for key in list(groups) if key.startswith("activation")}
+    hidden = {key: groups.pop(key) for key in list(groups) if key.startswith("units")}
     tables = [(history["layers"], groups)]
     if hidden:
         tables.append((history["activation_layers"], hidden))
@@ -589,7 +589,7 @@ def test_a_monitor_hears_of_layers_without_a_finite_value():
 
 def test_a_monitor_goes_on_from_records_that_had_less_in_them():
     """As those of an earlier version, which a run may be resumed from."""
-    later = ("activation", "update", "chance")
+    later = ("units", "update", "chance")
     monitor = Monitor({k: t for k, t in healthy(2).items() if not k.startswith(later)})
     history = sick("dead units", 0.8, 2, 2)
     assert monitor.record(*as_recorded(history, 2)) == []
@@ -625,7 +625,7 @@ EXAMPLES = (
 
 def real_history(weights, activation="sigmoid", records=3):
     """Histograms of a few steps of gradient descent, shares of dead units, and gradients."""
-    tables = {"gradients": [], "weights": [], "gradient_mean_abs": [], "activation_dead": []}
+    tables = {"gradients": [], "weights": [], "gradient_mean_abs": [], "units_dead": []}
     losses, gradients_at = [], []
     for _ in range(records):
         gradients = twins.backprop(weights, *EXAMPLES, activation)
@@ -633,7 +633,7 @@ def real_history(weights, activation="sigmoid", records=3):
         tables["gradients"].append([recorded(g) for g in gradients[::2]])
         tables["weights"].append([recorded(w) for w in weights[::2]])
         tables["gradient_mean_abs"].append([np.abs(g).mean() for g in gradients[::2]])
-        tables["activation_dead"].append([(o == 0).all(axis=0).mean() for o in outputs])
+        tables["units_dead"].append([(o == 0).all(axis=0).mean() for o in outputs])
         losses.append(twins.cross_entropy(weights, *EXAMPLES, activation))
         gradients_at.append((weights, gradients))
         weights = [w - 0.01 * g for w, g in zip(weights, gradients, strict=True)]

@@ -69,7 +69,7 @@ def full_run(folder, seed=0, activation="tanh", depth=3, accuracy=0.5):
     }
     activations = {"activation_mean": np.zeros(depth - 1), "activation_inputs": inputs}
     activations["activation_std"] = random.random(depth - 1) + 0.1
-    activations["activation_dead"] = np.zeros(depth - 1)
+    activations["units_dead"] = np.zeros(depth - 1)
     groups = ("weight_mean", "weight_std")
     of_gradients = ("gradient_mean_abs", "gradient_mean", "gradient_std", "backpropagated_rms")
     records = [

@@ -157,8 +157,8 @@ def test_signal_measures_are_of_each_layer_in_its_place():
             assert measured[key]["min"][layer] == values[layer].min()
     # tanh is saturated from a sum of 2.5 on: tanh(2.5) = 1 - 2 / (1 + exp(5)).
     saturated = [((np.abs(z) >= 2.5).mean(axis=0) > 0.5).mean() for z in inputs[:2]]
-    np.testing.assert_allclose(measured["activation_saturated"], [*saturated, 0])
-    np.testing.assert_allclose(measured["activation_dead"], [0, 0, 0.25])
+    np.testing.assert_allclose(measured["units_saturated"], [*saturated, 0])
+    np.testing.assert_allclose(measured["units_dead"], [0, 0, 0.25])
 
 
 @pytest.mark.parametrize("limits", [(-1.0, 1.0), (0.0, 1.0), None])
@@ -178,7 +178,7 @@ def test_unit_shares_are_numpys(limits):
     measured = arrays(
         tf.function(measures.unit_shares, jit_compile=True)(batches, [limits, limits])
     )
-    dead, saturated = measured["activation_dead"], measured["activation_saturated"]
+    dead, saturated = measured["units_dead"], measured["units_saturated"]
     np.testing.assert_allclose(dead, [(v == 0).all(axis=0).mean() for v in batches])
     end = 1 / (1 + np.exp(5)) * (high - low)
     ends = [(((v <= low + end) | (v >= high - end)).mean(axis=0) > 0.5).mean() for v in batches]

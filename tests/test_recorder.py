@@ -56,7 +56,9 @@ def test_a_loop_of_ones_own_records_what_fit_does(tmp_path, kind, measures):
     loop, fit = (Run.load(tmp_path / name) for name in ("loop", "fit"))
     assert loop.status == "finished"
     assert loop.history["step"].tolist() == [0, 2, 4]
-    only_in_fit = {name for name in fit.history if name.startswith(("activation", "update_ratio"))}
+    only_in_fit = {
+        name for name in fit.history if name.startswith(("activation", "units", "update_ratio"))
+    }
     assert set(loop.history) == set(fit.history) - only_in_fit
     for name, values in loop.history.items():
         if name == "layers":

@@ -30,9 +30,9 @@ SCALARS = {
         for group in ("gradient_mean_abs", "update_ratio")
         for layer in LAYERS
     ),
-    *(f"activation_{share}/layer{n}" for share in ("dead", "saturated") for n in LAYERS[:-1]),
+    *(f"units_{share}/layer{n}" for share in ("dead", "saturated") for n in LAYERS[:-1]),
 }
-IN_THE_END = "diagnosis/symptoms"
+IN_THE_END = "symptoms/found"
 HISTOGRAMS = {f"{group}/layer{layer}" for group in ("gradients", "weights") for layer in LAYERS}
 
 
@@ -256,3 +256,13 @@ def test_parts_are_read_in_order_even_if_the_clock_went_back(tmp_path):
     assert [path.read_bytes() for path in events.event_files(tmp_path)] == [b"01"]
     events.cut_event_files(tmp_path, [])
     assert events.event_files(tmp_path) == []
+
+
+def test_a_run_of_an_earlier_version_has_its_tags_under_their_present_names(logdir):
+    points = {}
+    for step, tag, tensor in events.read_events(logdir / "relu"):
+        points.setdefault(tag.replace("units_", "activation_"), {})[step] = tensor
+    earlier, present = events.History(points), Run.load(logdir / "relu").history
+    assert set(earlier) == set(present)
+    for share in ("units_dead", "units_saturated"):
+        np.testing.assert_array_equal(earlier[share], present[share])

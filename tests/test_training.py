@@ -182,8 +182,8 @@ def test_normalized_networks_with_skips_train_as_in_keras(normalization):
 @pytest.mark.parametrize(
     ("activation", "kernels", "biases", "group", "other"),
     [
-        ("tanh", 6, 0, "activation_saturated", "activation_dead"),
-        ("relu", 1, [0, -9, 0.5, -9, 0], "activation_dead", "activation_saturated"),
+        ("tanh", 6, 0, "units_saturated", "units_dead"),
+        ("relu", 1, [0, -9, 0.5, -9, 0], "units_dead", "units_saturated"),
     ],
 )
 def test_a_default_record_tells_updates_and_dead_and_saturated_units_as_numpy_does(
@@ -440,7 +440,7 @@ def test_a_program_that_can_record_in_full_trains_as_one_that_cannot(full):
         assert ours[:3] == pytest.approx(theirs[:3], rel=1e-5)
         assert theirs.kernels == {}
         layers, hidden = (part for _, part in theirs.tables)
-        assert set(hidden) == {"activation_dead", "activation_saturated"}
+        assert set(hidden) == {"units_dead", "units_saturated"}
         for key in ("gradient_mean_abs", "gradient_nonfinite", "update_ratio"):
             np.testing.assert_allclose(ours.tables[0][1][key], layers[key], rtol=1e-4)
         for key, shares in hidden.items():
