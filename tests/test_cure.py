@@ -254,7 +254,7 @@ def test_where_nothing_helps_nothing_is_recommended(tmp_path):
     ]
     assert not any(tried.helped(result.before) for tried in result.trials)
     assert result.recommended is None
-    assert cure_lines(result) == ["None of 3 changes helped short."]
+    assert cure_lines(result) == ["Nothing helped short, of 3 changes."]
 
 
 def test_an_output_initializer_is_a_change_with_a_name_of_its_own(tmp_path):
