@@ -62,23 +62,22 @@ class Signs:
 
     def _with_columns(self, layers, hidden):
         """The same with a column for each of these layers, in this order."""
-
-        def widened(table, names, columns):
-            places = [names.index(name) if name in names else len(names) for name in columns]
-            unknown = np.full((len(table), 1), np.nan)
-            return np.concatenate([table, unknown], axis=1)[:, places]
-
         tables = {
-            key: widened(values, *names)
-            for key, values in vars(self).items()
-            if isinstance(values, np.ndarray) and values.ndim == 2
-            for names in [
-                (self.activation_layers, hidden)
-                if key in ("dead", "saturated")
-                else (self.layers, layers)
-            ]
+            key: _widened(getattr(self, key), names, columns)
+            for keys, names, columns in (
+                (("condition", "nonfinite", "update_ratio"), self.layers, layers),
+                (("dead", "saturated"), self.activation_layers, hidden),
+            )
+            for key in keys
         }
         return dataclasses.replace(self, layers=layers, activation_layers=hidden, **tables)
+
+
+def _widened(table, names, columns):
+    """A table with other columns; NaN in those that it does not know by name."""
+    places = [names.index(name) if name in names else -1 for name in columns]
+    unknown = np.full((len(table), 1), np.nan)
+    return np.concatenate([table, unknown], axis=1)[:, places]
 
 
 def histogram_norm(buckets: np.ndarray) -> np.ndarray:
