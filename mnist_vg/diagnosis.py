@@ -29,7 +29,7 @@ def learned(accuracy: float | None, chance: float) -> bool:
 def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
     """The evidence that no other, of the same step or an earlier one, explains.
 
-    Being stuck at chance is what any other symptom leads to.
+    Being stuck at chance may follow from any other symptom.
     """
     causes = {symptom.name: symptom.causes for symptom in SYMPTOMS}
     return [
