@@ -25,7 +25,7 @@ from mnist_vg.symptoms import STUCK
 ROUNDS = 3
 """How often remedies are looked for: against the disease, and twice against what is left."""
 
-NAME_LENGTH = 50
+NAME_LENGTH = 55
 """A run is named after the scenario and the changes, and has room for 100 letters."""
 
 NOTICEABLE = 0.02
@@ -110,8 +110,9 @@ REMEDIES = {
     "frozen layers": HIGHER,
     "oscillating loss": LOWER,
     STUCK: (INITIALIZER, *HIGHER, BATCH),
+    None: (INITIALIZER, *HIGHER, BATCH, SKIP, _both(BATCH, SKIP)),
 }
-"""What is tried against a symptom; where there is none, what is against the last."""
+"""What is tried against a symptom, and where a network learns too little without any."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Cure:
 def fitting(scenario: Scenario, symptoms: Iterable[str]) -> list[dict]:
     """Changes of settings against symptoms, the smallest first, none twice."""
     found = []
-    for symptom in symptoms or [STUCK]:
+    for symptom in symptoms or [None]:
         for remedy in REMEDIES[symptom]:
             changes = _different(scenario, remedy(scenario))
             if changes and changes not in found:
