@@ -12,11 +12,13 @@ import click
 import corpus
 
 from mnist_vg import Scenario
-from mnist_vg.cure import NOTICEABLE, Trial, cure
+from mnist_vg.cure import Trial, cure
 from mnist_vg.driver import train_all
 from mnist_vg.report import make_console, spread_of
 
 SEEDS = 3
+AS_GOOD = 0.02
+"""Test accuracy by which a cure may stay below its twin."""
 TARGET = 0.9
 """Share of the sick that can learn at all, whose cure has to be as good as their twin."""
 
@@ -41,7 +43,7 @@ def attempt(scenario: Scenario, twin: Trial, logdir: Path) -> tuple[str, str]:
     outcome = "NOT cured"
     if not twin.healthy:
         outcome = "no twin learns"
-    elif found and found.accuracy >= twin.accuracy - NOTICEABLE:
+    elif found and found.accuracy >= twin.accuracy - AS_GOOD:
         outcome = "cured"
     words = ", ".join(found.words) if found else f"none of {len(result.trials)} changes"
     before, after, healthy = (

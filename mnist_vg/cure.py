@@ -28,7 +28,7 @@ ROUNDS = 3
 NAME_LENGTH = 55
 """A run is named after the scenario and the changes, and has room for 100 letters."""
 
-NOTICEABLE = 0.02
+NOTICEABLE = 0.01
 """Test accuracy by which a larger change has to be better than a smaller one."""
 
 CLIPNORM = 1.0

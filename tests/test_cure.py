@@ -28,13 +28,20 @@ SLOW = Scenario(
 )
 # Too short for any remedy, of which none needs another compilation.
 SHORT = dataclasses.replace(
-    SLOW, name="short", num_layers=2, normalization="batch", iterations=2, log_every=1
+    SLOW,
+    name="short",
+    num_layers=2,
+    normalization="batch",
+    skip_connections=True,
+    iterations=2,
+    log_every=1,
 )
+BATCH = {"normalization": "batch"}
 NAMES = [symptom.name for symptom in SYMPTOMS]
 
 
 def test_every_symptom_has_remedies_that_fit_its_scenario():
-    assert set(REMEDIES) == set(NAMES)
+    assert set(REMEDIES) == {*NAMES, None}
     for symptom, scenario in zip(NAMES, SUITES["symptoms"], strict=True):
         assert fitting(scenario, [symptom]), symptom
 
@@ -112,8 +119,11 @@ def test_rates_go_by_the_optimizers_own_up_or_down_from_the_present_one(optimize
     assert factors("oscillating loss") == pytest.approx(oscillating)
 
 
-def test_without_a_symptom_fits_what_is_tried_where_nothing_is_learned():
-    assert fitting(SLOW, []) == fitting(SLOW, ["stuck at chance"])
+def test_without_a_symptom_skip_connections_fit_beside_what_is_tried_at_chance():
+    at_chance, found = fitting(SLOW, ["stuck at chance"]), fitting(SLOW, [])
+    skip = {"skip_connections": True}
+    assert [changes for changes in found if changes not in at_chance] == [skip, BATCH | skip]
+    assert [changes for changes in found if changes in at_chance] == at_chance
 
 
 def trial(accuracies, *changed):
