@@ -237,7 +237,7 @@ def cure(
     Every trial is trained under the same seeds, from the scenario's own on, so on the same
     batches, each into a run folder of its own in `logdir`; runs that are there are not
     trained again. A healthy scenario is left alone. Where no single remedy helps, what is
-    left is treated on top of the best one, up to `ROUNDS` times.
+    left is treated on top of the best one, twice at most.
 
     Raises:
         UsageError: as `driver.train` does.
