@@ -55,7 +55,7 @@ def _setting_options(command):
         if field.type is bool:
             option = click.option(f"{flag}/--no-{flag[2:]}", field.name, default=None, help=shown)
         else:
-            kind = {int: int, str: str, str | None: str}.get(field.type, float)
+            kind = {int: int, int | None: int, str: str, str | None: str}.get(field.type, float)
             option = click.option(flag, field.name, type=kind, default=None, help=shown)
         command = option(command)
     return command

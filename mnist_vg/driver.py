@@ -139,7 +139,7 @@ def _prepare(scenario, data_dir):
             make_optimizer(scenario),
             dataset.train,
             scenario.batch_size,
-            scenario.seed,
+            scenario.batch_seed,
             partial_batches=scenario.partial_batches,
             full=scenario.measures == "full",
         )
@@ -151,7 +151,7 @@ def _restart(trainer, scenario, dataset):
     from mnist_vg.making import make_model, make_optimizer
 
     with _makes_a_network(scenario):
-        trainer.restart(make_model(scenario, dataset), make_optimizer(scenario), scenario.seed)
+        trainer.restart(make_model(scenario, dataset), make_optimizer(scenario), scenario.batch_seed)
 
 
 @contextlib.contextmanager

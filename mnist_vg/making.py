@@ -26,6 +26,7 @@ def make_model(scenario: Scenario, dataset: Dataset) -> Model:
         output=scenario.output,
         output_initializer=scenario.output_initializer,
         shared_initializer=scenario.shared_initializer,
+        bias_initializer=scenario.bias_initializer,
     )
 
 

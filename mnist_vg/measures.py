@@ -152,12 +152,13 @@ def _sample(values):
     return sample, size / sample.shape[1]
 
 
-def measure_each(measure, tensors) -> dict[str, tf.Tensor]:
+def measure_each(measure, tensors, rows=1) -> dict[str, tf.Tensor]:
     """Apply a measure to tensors of any shapes, in as few operations as their sizes allow.
 
     Args:
         measure: from `[rows, values]` to a structure of tensors `[rows, ...]`.
         tensors: float tensors of known shapes.
+        rows: how many each tensor holds, one after the other along its first axis.
 
     Returns:
         The measure's structure, each part stacked along a first axis in the order
@@ -165,15 +166,16 @@ def measure_each(measure, tensors) -> dict[str, tf.Tensor]:
     """
     groups: dict[object, list[int]] = {}
     for position, tensor in enumerate(tensors):
-        size = tensor.shape.num_elements()
+        size = tensor.shape.num_elements() // rows
         # A large one is measured where it lies.
         key = (size, tensor.dtype) if size <= STACKED else position
         groups.setdefault(key, []).append(position)
     measured = [
-        measure(tf.stack([tf.reshape(tensors[position], [-1]) for position in positions]))
+        measure(tf.concat([tf.reshape(tensors[at], [rows, -1]) for at in positions], axis=0))
         for positions in groups.values()
     ]
     order = np.concatenate(list(groups.values()))
+    order = (rows * order[:, np.newaxis] + np.arange(rows)).ravel()
 
     def in_order(*parts):
         joined = tf.concat(parts, axis=0)
@@ -184,7 +186,7 @@ def measure_each(measure, tensors) -> dict[str, tf.Tensor]:
 
 
 def layer_measures(
-    gradients, weights, clipped=None, histograms=True, full=False
+    gradients, weights, clipped=None, histograms=True, full=False, rows=1
 ) -> dict[str, tf.Tensor]:
     """What a record holds of every layer, stacked along a first axis of layers.
 
@@ -194,6 +196,7 @@ def layer_measures(
         clipped: the gradients after clipping, where the optimizer clips.
         histograms: whether to count them.
         full: whether to add means, spreads, norms and shares.
+        rows: of stacked networks, how many; they take the place of a layer each.
 
     Returns:
         By the group of its tags, `[layers]` each: `gradient_mean_abs`, float32;
@@ -218,10 +221,10 @@ def layer_measures(
     # All are of the same sizes, and so are measured together; the compiler drops
     # what is not asked for.
     clipped = clipped if full and clipped is not None else []
-    together = measure_each(measure, [*gradients, *weights, *clipped])
+    together = measure_each(measure, [*gradients, *weights, *clipped], rows)
 
-    def rows(names, prefix, first):
-        part = slice(first, first + len(gradients))
+    def part_of(names, prefix, first):
+        part = slice(first * rows, (first + len(gradients)) * rows)
         return {
             prefix + name: tf.nest.map_structure(lambda measured: measured[part], together[name])
             for name in names
@@ -229,13 +232,13 @@ def layer_measures(
 
     extent = ["mean", "std", "norm"] if full else []
     shares = ["zeros", "nonfinite_share"] if full else []
-    measures = rows(["mean_abs", "nonfinite", *extent, *shares], "gradient_", 0)
-    measures |= rows(["nonfinite", *extent], "weight_", len(gradients))
+    measures = part_of(["mean_abs", "nonfinite", *extent, *shares], "gradient_", 0)
+    measures |= part_of(["nonfinite", *extent], "weight_", len(gradients))
     if histograms:
-        measures["gradients"] = rows(["histogram"], "", 0)["histogram"]
-        measures["weights"] = rows(["histogram"], "", len(gradients))["histogram"]
+        measures["gradients"] = part_of(["histogram"], "", 0)["histogram"]
+        measures["weights"] = part_of(["histogram"], "", len(gradients))["histogram"]
     if clipped:
-        measures |= rows(["mean_abs", "norm"], "gradient_clipped_", 2 * len(gradients))
+        measures |= part_of(["mean_abs", "norm"], "gradient_clipped_", 2 * len(gradients))
     return measures
 
 
@@ -265,7 +268,8 @@ def unit_shares(outputs, ranges) -> dict[str, tf.Tensor]:
     """Shares of units that hold up the gradient, `[layers]` each.
 
     Args:
-        outputs: of each activation, `[batch, units]`.
+        outputs: of each activation, `[batch, units]`; or `[batch, replicas, units]`, and
+            `[layers, replicas]` is returned.
         ranges: as `activation_measures` takes them.
 
     Returns:
@@ -282,15 +286,15 @@ def _stacked(measured):
 
 def _unit_shares(values, limits):
     if limits is None:
-        saturated = tf.zeros([])
+        saturated = tf.zeros(values.shape[1:-1])
     else:
         low, high = limits
         distance = tf.minimum(values - low, high - values)
         often = tf.reduce_mean(tf.cast(distance <= SATURATION * (high - low), tf.float32), axis=0)
-        saturated = tf.reduce_mean(tf.cast(often > 0.5, tf.float32))
+        saturated = tf.reduce_mean(tf.cast(often > 0.5, tf.float32), axis=-1)
     dead = tf.reduce_all(values == 0, axis=0)
     return {
-        UNITS_DEAD: tf.reduce_mean(tf.cast(dead, tf.float32)),
+        UNITS_DEAD: tf.reduce_mean(tf.cast(dead, tf.float32), axis=-1),
         UNITS_SATURATED: saturated,
     }
 

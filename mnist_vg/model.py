@@ -46,6 +46,7 @@ class Model(keras.Model):
         output_initializer: of the kernels of the output, None for the others'.
         shared_initializer: one draw for all layers, as one instance of a Keras 3
             initializer gives, so that layers of one shape start alike.
+        bias_initializer: as `kernel_initializer`, of the biases of every dense layer.
 
     Raises:
         ValueError: Keras does not know a name, or sizes do not fit.
@@ -66,6 +67,7 @@ class Model(keras.Model):
         output="softmax",
         output_initializer=None,
         shared_initializer=False,
+        bias_initializer="zeros",
     ):
         self._arguments = {
             "input_size": input_size,
@@ -81,22 +83,30 @@ class Model(keras.Model):
             "output": output,
             "output_initializer": output_initializer,
             "shared_initializer": shared_initializer,
+            "bias_initializer": bias_initializer,
         }
         _check_choice("normalization", normalization, NORMALIZATIONS)
         _check_choice("output", output, OUTPUTS)
         if output != "softmax" and label_size != 2:
             raise ValueError(f"output: {output!r} tells 2 classes apart, not {label_size}")
-        layer_seeds = np.random.SeedSequence(seed).generate_state(num_layers)
-        output_layers = 2 if output == "sigmoid_twice" else 1
+        draws = layer_draws(
+            num_layers,
+            seed,
+            kernel_initializer,
+            output_initializer,
+            shared_initializer,
+            bias_initializer,
+            output,
+        )
+        output_layers = OUTPUT_LAYERS[output]
 
         def dense(number, units, activation=None):
-            in_output = number > num_layers - output_layers and output_initializer is not None
-            initializer = output_initializer if in_output else kernel_initializer
-            layer_seed = layer_seeds[0 if shared_initializer else number - 1]
+            of_kernel, of_bias = draws[number - 1]
             return keras.layers.Dense(
                 units,
                 activation=activation,
-                kernel_initializer=_own_draw(initializer, int(layer_seed)),
+                kernel_initializer=of_kernel,
+                bias_initializer=of_bias,
                 name=f"layer{number}",
             )
 
@@ -129,6 +139,9 @@ class Model(keras.Model):
             ),
             "output_initializer": _serialized(
                 keras.initializers, self._arguments["output_initializer"]
+            ),
+            "bias_initializer": _serialized(
+                keras.initializers, self._arguments["bias_initializer"]
             ),
         }
 
@@ -180,6 +193,36 @@ class Model(keras.Model):
                 part = "activation" if hasattr(layer, "activation") else "call"
                 stack.enter_context(replaced(layer, part, tap(getattr(layer, part))))
             yield taps
+
+
+OUTPUT_LAYERS = {"softmax": 1, "sigmoid": 1, "sigmoid_twice": 2}
+"""Layers that an output is made of: the last ones."""
+
+
+def layer_draws(
+    num_layers,
+    seed,
+    kernel_initializer,
+    output_initializer=None,
+    shared_initializer=False,
+    bias_initializer="zeros",
+    output="softmax",
+) -> list[tuple]:
+    """What draws the kernel and the bias of each layer, the one nearest the input first.
+
+    For the arguments see `Model`. No draw depends on another layer's, nor on its size.
+    """
+    seeds = np.random.SeedSequence(seed).generate_state(num_layers)
+    if output_initializer is None:
+        output_initializer = kernel_initializer
+    draws = []
+    for number, layer_seed in enumerate(seeds.tolist(), start=1):
+        in_output = number > num_layers - OUTPUT_LAYERS[output]
+        of_kernel = output_initializer if in_output else kernel_initializer
+        kernel_seed = int(seeds[0]) if shared_initializer else layer_seed
+        bias_seed = int(np.random.SeedSequence(layer_seed).generate_state(1)[0])
+        draws.append((_own_draw(of_kernel, kernel_seed), _own_draw(bias_initializer, bias_seed)))
+    return draws
 
 
 _NORMALIZATIONS = {

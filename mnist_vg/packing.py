@@ -26,19 +26,22 @@ class Packing:
         first_kernel: the one of them that is transposed.
         elementwise: whether the optimizer is; for another one each variable is
             trained as the model has it.
+        replicas: of stacked networks, how many: `variables` then have a row for each.
     """
 
     def __init__(
         self,
         variables: list[keras.Variable],
-        first_kernel: keras.Variable,
+        first_kernel: keras.Variable | None,
         elementwise: bool,
+        replicas: int | None = None,
     ):
         self._model_variables = variables
+        self._rows = [] if replicas is None else [replicas]
         self._transposed = [elementwise and v is first_kernel for v in variables]
         values = self._values_of_model()
         self._shapes = [value.shape for value in values]
-        sizes = [shape.num_elements() for shape in self._shapes]
+        sizes = [shape.num_elements() // (replicas or 1) for shape in self._shapes]
         small = SMALL if elementwise else 0
         self._small = [i for i, size in enumerate(sizes) if size <= small]
         self._large = [i for i, size in enumerate(sizes) if size > small]
@@ -47,13 +50,16 @@ class Packing:
 
     def pack(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
         """Values, or their gradients, in the form of `variables`."""
-        small = [tf.reshape(values[i], [-1]) for i in self._small]
-        return ([tf.concat(small, axis=0)] if small else []) + [values[i] for i in self._large]
+        small = [tf.reshape(values[i], [*self._rows, -1]) for i in self._small]
+        large = [values[i] for i in self._large]
+        if self._rows:
+            large = [tf.reshape(value, [*self._rows, -1]) for value in large]
+        return ([tf.concat(small, axis=-1)] if small else []) + large
 
     def unpack(self) -> list[tf.Tensor]:
         """The present values."""
         packed = [tf.convert_to_tensor(variable) for variable in self.variables]
-        small = tf.split(packed.pop(0), self._small_sizes) if self._small else []
+        small = tf.split(packed.pop(0), self._small_sizes, axis=-1) if self._small else []
         values = dict(zip(self._small + self._large, small + packed, strict=True))
         return [tf.reshape(values[i], shape) for i, shape in enumerate(self._shapes)]
 

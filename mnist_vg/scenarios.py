@@ -189,6 +189,7 @@ class Scenario:
     Learning; first published by Adventures in Machine Learning, 2018).
 
     `learning_rate=None` and `momentum=None` are the optimizer's own default;
+    `data_seed=None` is `seed`;
     `global_clipnorm=None` does not clip; `output_initializer=None` is
     `kernel_initializer`. `name` defaults to the activation's. An initializer may have
     arguments: `random_normal(stddev=1)`.
@@ -222,6 +223,7 @@ class Scenario:
     output_initializer: str | None = _setting(
         None, _optional(_initializer), "initializer of the output's kernels; default: the others'"
     )
+    bias_initializer: str = _setting("zeros", _initializer, "initializer of the biases")
     shared_initializer: bool = _setting(
         False, _flag, "one draw for all layers, as from one shared Keras 3 initializer"
     )
@@ -249,6 +251,9 @@ class Scenario:
         "default", _name_of(MEASURES), "what is recorded: default, or full for much more"
     )
     seed: int = _setting(0, _integer(0), "decides initial weights and batches")
+    data_seed: int | None = _setting(
+        None, _optional(_integer(0)), "decides the batches; default: the seed does"
+    )
     about: str = dataclasses.field(default="", compare=False)
     """What the scenario is expected to show; not a setting."""
     source: str = dataclasses.field(default="", compare=False)
@@ -276,6 +281,11 @@ class Scenario:
         """The same recipe under another seed, named after both."""
         return dataclasses.replace(self, seed=seed, name=f"{self.name}-seed{seed}")
 
+    @property
+    def batch_seed(self) -> int:
+        """What decides the batches: scenarios that share it see the same ones."""
+        return self.seed if self.data_seed is None else self.data_seed
+
     def structure(self) -> tuple:
         """What the compiled program depends on: equal ones train in one program."""
         return tuple(v for key, v in self.settings().items() if key not in _VALUES_ONLY)
@@ -289,11 +299,13 @@ _VALUES_ONLY = (
     "name",
     "kernel_initializer",
     "output_initializer",
+    "bias_initializer",
     "shared_initializer",
     "learning_rate",
     "iterations",
     "log_every",
     "seed",
+    "data_seed",
 )
 """Settings that decide values of variables, or how often the program is called."""
 

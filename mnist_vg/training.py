@@ -52,15 +52,24 @@ def _scaled(inputs):
 
 
 def _loss_and_accuracy(logits, labels):
-    """Mean cross-entropy and share of right answers; one logit is that of the second class."""
+    """Mean cross-entropy and share of right answers; one logit is that of the second class.
+
+    Logits are `[..., examples, classes]`, labels `[..., examples]`.
+    """
     if logits.shape[-1] == 1:
-        logits = logits[:, 0]
+        logits = logits[..., 0]
         losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(labels, tf.float32), logits)
         answers = tf.cast(logits > 0, labels.dtype)
     else:
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-    return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(answers == labels, tf.float32))
+    right = tf.cast(answers == labels, tf.float32)
+    return tf.reduce_mean(losses, axis=-1), tf.reduce_mean(right, axis=-1)
+
+
+def elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether an optimizer treats every element alike, wherever it stands."""
+    return not isinstance(optimizer, (keras.optimizers.Muon, keras.optimizers.Adafactor))
 
 
 class Trainer:
@@ -75,6 +84,10 @@ class Trainer:
         partial_batches: see `batch_indices`.
         full: whether a record is a full one.
     """
+
+    _networks: tuple[int, ...] = ()
+    """Shape of what is one number a network."""
+    _evaluation_batch = EVALUATION_BATCH
 
     def __init__(
         self,
@@ -98,13 +111,15 @@ class Trainer:
         self._labels = tf.constant(examples.labels)
         variables = model.trainable_variables
         kernels = [layer.kernel for layer in model.dense_layers]
-        elementwise = not isinstance(optimizer, (keras.optimizers.Muon, keras.optimizers.Adafactor))
-        self._packing = Packing(variables, kernels[0], elementwise)
+        self._packing = self._pack(variables, kernels[0])
         optimizer.build(self._packing.variables)
         position = {id(variable): i for i, variable in enumerate(variables)}
         self._kernel_positions = [position[id(kernel)] for kernel in kernels]
         self._names = [layer.name for layer in model.dense_layers]
         self._trace()
+
+    def _pack(self, variables, first_kernel):
+        return Packing(variables, first_kernel, elementwise(self.optimizer))
 
     def restart(self, model: Model, optimizer: keras.optimizers.Optimizer, seed: int) -> None:
         """Begin anew, bit for bit as a new trainer would, without compiling anything.
@@ -154,7 +169,7 @@ class Trainer:
         loss, accuracy, measured = self._run(self.steps_done, last, record)
         self.steps_done += steps
         tables, kernels = self._tables(measured) if record else (None, {})
-        return Block(last, float(loss), float(accuracy), tables, kernels)
+        return Block(last, loss.numpy().tolist(), accuracy.numpy().tolist(), tables, kernels)
 
     def probability(self, inputs: np.ndarray) -> np.ndarray:
         """Of the second of two classes, `[examples]`."""
@@ -185,18 +200,21 @@ class Trainer:
     def evaluate(self, examples: Split) -> tuple[float, float]:
         """Mean loss and accuracy over a whole split, the last partial batch included."""
         scores, sizes = [], []
-        for start in range(0, len(examples.labels), EVALUATION_BATCH):
-            batch = slice(start, start + EVALUATION_BATCH)
+        for start in range(0, len(examples.labels), self._evaluation_batch):
+            batch = slice(start, start + self._evaluation_batch)
             score = self._traced_score(
                 tf.constant(examples.inputs[batch]), tf.constant(examples.labels[batch])
             )
-            scores.append([float(value) for value in score])
+            scores.append([value.numpy().astype(float) for value in score])
             sizes.append(len(examples.labels[batch]))
         loss, accuracy = np.average(scores, axis=0, weights=sizes)
-        return float(loss), float(accuracy)
+        return loss.tolist(), accuracy.tolist()
 
     def _score(self, inputs, labels):
-        return _loss_and_accuracy(self.model(_scaled(inputs), training=False), labels)
+        return self._judge(self.model(_scaled(inputs), training=False), labels)
+
+    def _judge(self, logits, labels):
+        return _loss_and_accuracy(logits, labels)
 
     def _run(self, first, last, record):
         steps = last - first + 1
@@ -239,7 +257,7 @@ class Trainer:
                 )
             else:
                 gradients, loss, accuracy, measured = step(whole)
-            self.optimizer.apply(self._packing.pack(gradients), self._packing.variables)
+            self._apply(self._packing.pack(gradients))
             update_ratio = tf.cond(due, lambda: self._update_ratio(values), lambda: update_ratio)
             return i + 1, loss, accuracy, measured, update_ratio
 
@@ -247,21 +265,26 @@ class Trainer:
             lambda spec: tf.zeros(spec.shape, spec.dtype),
             self._measures[self._batch_size].structured_outputs,
         )
-        still = tf.zeros([len(self._names)])
+        one = tf.zeros(self._networks)
+        still = tf.zeros([len(self._names) * one.shape.num_elements()])
         _, loss, accuracy, measured, update_ratio = tf.while_loop(
-            lambda i, *_: i < steps, body, (0, 0.0, 0.0, nothing, still)
+            lambda i, *_: i < steps, body, (0, one, one, nothing, still)
         )
         self._packing.store()
         measured["layers"][UPDATE_RATIO] = update_ratio
         return loss, accuracy, measured
+
+    def _apply(self, gradients):
+        """Update the packed variables, from their gradients."""
+        self.optimizer.apply(gradients, self._packing.variables)
 
     def _update_ratio(self, before):
         """How far each layer's weights have moved, for their norm, `[layers]`."""
         after = self._packing.unpack()
         weights = [before[k] for k in self._kernel_positions]
         moved = [after[k] - before[k] for k in self._kernel_positions]
-        norms = measure_each(norm, [*moved, *weights])
-        return norms[: len(moved)] / norms[len(moved) :]
+        norms = measure_each(norm, [*moved, *weights], *self._networks)
+        return tf.divide(*tf.split(norms, 2))
 
     def _step(self, values, inputs, labels, due, measured):
         """Gradients, loss and accuracy of a batch; what was measured, anew where it is due."""
@@ -277,7 +300,7 @@ class Trainer:
                 inputs,
                 training=True,
             )
-            loss, accuracy = _loss_and_accuracy(logits, labels)
+            loss, accuracy = self._judge(logits, labels)
         for variable, update in zip(self.model.non_trainable_variables, updates, strict=True):
             variable.assign(update)
         gradients = tape.gradient(loss, values)
@@ -304,7 +327,7 @@ class Trainer:
         """The measures of a record, as a function of one batch size."""
         values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
         hidden = [
-            tf.TensorSpec([batch_size, layer.output.shape[-1]], tf.float32)
+            tf.TensorSpec([batch_size, *layer.output.shape[1:]], tf.float32)
             for layer in self.model.activation_layers
         ]
         signals = [hidden]
