@@ -42,7 +42,7 @@ class Packing:
         values = self._values_of_model()
         self._shapes = [value.shape for value in values]
         sizes = [shape.num_elements() // (replicas or 1) for shape in self._shapes]
-        small = SMALL if elementwise else 0
+        small = SMALL if elementwise and replicas is None else 0
         self._small = [i for i, size in enumerate(sizes) if size <= small]
         self._large = [i for i, size in enumerate(sizes) if size > small]
         self._small_sizes = [sizes[i] for i in self._small]

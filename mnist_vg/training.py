@@ -67,6 +67,13 @@ def _loss_and_accuracy(logits, labels):
     return tf.reduce_mean(losses, axis=-1), tf.reduce_mean(right, axis=-1)
 
 
+def _where(due, measured, otherwise):
+    """A branch of the program; none where it is known beforehand which way it goes."""
+    if isinstance(due, bool):
+        return measured() if due else otherwise()
+    return tf.cond(due, measured, otherwise)
+
+
 def elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an optimizer treats every element alike, wherever it stands."""
     return not isinstance(optimizer, (keras.optimizers.Muon, keras.optimizers.Adafactor))
@@ -130,6 +137,10 @@ class Trainer:
             seed: decides the order of the examples.
         """
         self.model.set_weights(model.get_weights())
+        self._begin(optimizer, seed)
+
+    def _begin(self, optimizer, seed):
+        """Begin anew from the model's values, as with a fresh optimizer."""
         self._packing.load()
         optimizer.build(self._packing.variables)
         for variable, fresh in zip(self.optimizer.variables, optimizer.variables, strict=True):
@@ -147,17 +158,22 @@ class Trainer:
         if self._partial and left:
             self._batch_sizes.append(left)
         self._measures = {size: self._traced_measures(size) for size in self._batch_sizes}
-        block = tf.function(self._block, jit_compile=True, autograph=False)
-        self._compiled_block = block.get_concrete_function(
+        self._trace_block()
+        score = tf.function(self._score, autograph=False)
+        self._traced_score = score.get_concrete_function(some(self._inputs), some(self._labels))
+
+    def _trace_block(self):
+        self._compiled_block = self._traced_block(self._block, tf.TensorSpec([], tf.bool))
+
+    def _traced_block(self, block, *record):
+        return tf.function(block, jit_compile=True, autograph=False).get_concrete_function(
             tf.TensorSpec.from_tensor(self._inputs),
             tf.TensorSpec.from_tensor(self._labels),
             tf.TensorSpec([BLOCK_STEPS, self._batch_size], tf.int32),
             tf.TensorSpec([BLOCK_STEPS], tf.bool),
             tf.TensorSpec([], tf.int32),
-            tf.TensorSpec([], tf.bool),
+            *record,
         )
-        score = tf.function(self._score, autograph=False)
-        self._traced_score = score.get_concrete_function(some(self._inputs), some(self._labels))
 
     def compile(self) -> None:
         """Compile the block, by running it for no step."""
@@ -224,26 +240,25 @@ class Trainer:
         )
         steps_of_epoch = -(-len(self._labels) // self._batch_size)
         ends_epoch = (first + np.arange(BLOCK_STEPS) + 1) % steps_of_epoch == 0
-        return self._compiled_block(
-            self._inputs,
-            self._labels,
-            tf.constant(indices),
-            tf.constant(ends_epoch),
-            tf.constant(steps),
-            tf.constant(record),
-        )
+        batches = tf.constant(indices), tf.constant(ends_epoch), tf.constant(steps)
+        return self._call_block(record, self._inputs, self._labels, *batches)
+
+    def _call_block(self, record, *arguments):
+        return self._compiled_block(*arguments, tf.constant(record))
 
     def _block(self, inputs, labels, indices, ends_epoch, steps, record):
-        """`steps` steps in one compiled loop.
+        """`steps` steps in one compiled loop, of which the last is measured with `record`.
 
         Every step runs through the same loop body, whether measured or not, so that
         the numbers do not depend on where a block begins and ends.
+
+        Where `record` is not a tensor but known beforehand, it tells of all the steps.
         """
         self._packing.load()
 
         def body(i, loss, accuracy, measured, update_ratio):
             values = self._packing.unpack()
-            due = record & (i == steps - 1)
+            due = record if isinstance(record, bool) else record & (i == steps - 1)
 
             def step(batch_size):
                 batch = indices[i][:batch_size]
@@ -258,7 +273,7 @@ class Trainer:
             else:
                 gradients, loss, accuracy, measured = step(whole)
             self._apply(self._packing.pack(gradients))
-            update_ratio = tf.cond(due, lambda: self._update_ratio(values), lambda: update_ratio)
+            update_ratio = _where(due, lambda: self._update_ratio(values), lambda: update_ratio)
             return i + 1, loss, accuracy, measured, update_ratio
 
         nothing = tf.nest.map_structure(
@@ -305,7 +320,7 @@ class Trainer:
             variable.assign(update)
         gradients = tape.gradient(loss, values)
         signals = self._signals(tape, loss, logits, taps)
-        measured = tf.cond(
+        measured = _where(
             due,
             lambda: self._measures[inputs.shape[0]](values, gradients, signals),
             lambda: measured,
