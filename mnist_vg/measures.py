@@ -152,30 +152,32 @@ def _sample(values):
     return sample, size / sample.shape[1]
 
 
-def measure_each(measure, tensors, rows=1) -> dict[str, tf.Tensor]:
+def measure_each(measure, tensors, stacked=False) -> dict[str, tf.Tensor]:
     """Apply a measure to tensors of any shapes, in as few operations as their sizes allow.
 
     Args:
         measure: from `[rows, values]` to a structure of tensors `[rows, ...]`.
         tensors: float tensors of known shapes.
-        rows: how many each tensor holds, one after the other along its first axis.
+        stacked: whether each is of stacked networks, `[..., values]`, and so many rows.
 
     Returns:
         The measure's structure, each part stacked along a first axis in the order
-        of `tensors`.
+        of `tensors`, and of their rows.
     """
+    tables = [tf.reshape(t, [-1, t.shape[-1]] if stacked else [1, -1]) for t in tensors]
     groups: dict[object, list[int]] = {}
-    for position, tensor in enumerate(tensors):
-        size = tensor.shape.num_elements() // rows
+    for position, table in enumerate(tables):
+        size = table.shape[1]
         # A large one is measured where it lies.
-        key = (size, tensor.dtype) if size <= STACKED else position
+        key = (size, table.dtype) if size <= STACKED else position
         groups.setdefault(key, []).append(position)
     measured = [
-        measure(tf.concat([tf.reshape(tensors[at], [rows, -1]) for at in positions], axis=0))
+        measure(tf.concat([tables[position] for position in positions], axis=0))
         for positions in groups.values()
     ]
-    order = np.concatenate(list(groups.values()))
-    order = (rows * order[:, np.newaxis] + np.arange(rows)).ravel()
+    ends = np.cumsum([table.shape[0] for table in tables])
+    places = [np.arange(end - t.shape[0], end) for end, t in zip(ends, tables, strict=True)]
+    order = np.concatenate([places[at] for positions in groups.values() for at in positions])
 
     def in_order(*parts):
         joined = tf.concat(parts, axis=0)
@@ -186,7 +188,7 @@ def measure_each(measure, tensors, rows=1) -> dict[str, tf.Tensor]:
 
 
 def layer_measures(
-    gradients, weights, clipped=None, histograms=True, full=False, rows=1
+    gradients, weights, clipped=None, histograms=True, full=False, stacked=False
 ) -> dict[str, tf.Tensor]:
     """What a record holds of every layer, stacked along a first axis of layers.
 
@@ -196,7 +198,8 @@ def layer_measures(
         clipped: the gradients after clipping, where the optimizer clips.
         histograms: whether to count them.
         full: whether to add means, spreads, norms and shares.
-        rows: of stacked networks, how many; they take the place of a layer each.
+        stacked: whether they are of stacked networks, `[..., replicas, values]`, each of
+            which then takes the place of a layer, replicas of one layer side by side.
 
     Returns:
         By the group of its tags, `[layers]` each: `gradient_mean_abs`, float32;
@@ -221,10 +224,11 @@ def layer_measures(
     # All are of the same sizes, and so are measured together; the compiler drops
     # what is not asked for.
     clipped = clipped if full and clipped is not None else []
-    together = measure_each(measure, [*gradients, *weights, *clipped], rows)
+    together = measure_each(measure, [*gradients, *weights, *clipped], stacked)
+    count = together["mean_abs"].shape[0] // (3 if clipped else 2)
 
     def part_of(names, prefix, first):
-        part = slice(first * rows, (first + len(gradients)) * rows)
+        part = slice(first * count, (first + 1) * count)
         return {
             prefix + name: tf.nest.map_structure(lambda measured: measured[part], together[name])
             for name in names
@@ -233,12 +237,12 @@ def layer_measures(
     extent = ["mean", "std", "norm"] if full else []
     shares = ["zeros", "nonfinite_share"] if full else []
     measures = part_of(["mean_abs", "nonfinite", *extent, *shares], "gradient_", 0)
-    measures |= part_of(["nonfinite", *extent], "weight_", len(gradients))
+    measures |= part_of(["nonfinite", *extent], "weight_", 1)
     if histograms:
         measures["gradients"] = part_of(["histogram"], "", 0)["histogram"]
-        measures["weights"] = part_of(["histogram"], "", len(gradients))["histogram"]
+        measures["weights"] = part_of(["histogram"], "", 1)["histogram"]
     if clipped:
-        measures |= part_of(["mean_abs", "norm"], "gradient_clipped_", 2 * len(gradients))
+        measures |= part_of(["mean_abs", "norm"], "gradient_clipped_", 2)
     return measures
 
 
@@ -268,8 +272,7 @@ def unit_shares(outputs, ranges) -> dict[str, tf.Tensor]:
     """Shares of units that hold up the gradient, `[layers]` each.
 
     Args:
-        outputs: of each activation, `[batch, units]`; or `[batch, replicas, units]`, and
-            `[layers, replicas]` is returned.
+        outputs: of each activation, `[batch, units]`.
         ranges: as `activation_measures` takes them.
 
     Returns:
@@ -277,14 +280,15 @@ def unit_shares(outputs, ranges) -> dict[str, tf.Tensor]:
         (a dead ReLU: Lu et al. 2019), and `units_saturated`, the share of units
         that are within `SATURATION` of an end on more than half of it.
     """
-    return _stacked([_unit_shares(*layer) for layer in zip(outputs, ranges, strict=True)])
+    return _stacked([shares_of_units(*layer) for layer in zip(outputs, ranges, strict=True)])
 
 
 def _stacked(measured):
     return tf.nest.map_structure(lambda *parts: tf.stack(parts), *measured)
 
 
-def _unit_shares(values, limits):
+def shares_of_units(values, limits) -> dict[str, tf.Tensor]:
+    """What `unit_shares` returns, of one activation: `[batch, ..., units]` gives `[...]`."""
     if limits is None:
         saturated = tf.zeros(values.shape[1:-1])
     else:
@@ -303,7 +307,7 @@ def _activation_measure(values, limits, histograms):
     measures = {
         "activation_mean": tf.reduce_mean(values),
         "activation_std": tf.math.reduce_std(values),
-    } | _unit_shares(values, limits)
+    } | shares_of_units(values, limits)
     if histograms:
         rows = histogram(tf.reshape(values, [1, -1]))
         measures["activations"] = {key: part[0] for key, part in rows.items()}

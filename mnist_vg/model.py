@@ -170,6 +170,11 @@ class Model(keras.Model):
         return [layer for layer in self.layers if isinstance(layer, keras.layers.Dense)]
 
     @property
+    def layer_names(self) -> list[str]:
+        """Names of the dense layers, in that order."""
+        return [layer.name for layer in self.dense_layers]
+
+    @property
     def activation_layers(self) -> list[keras.layers.Layer]:
         """The layer that applies each hidden layer's activation: itself, or one behind it."""
         named = {layer.name: layer for layer in self.layers}

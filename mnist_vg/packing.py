@@ -26,7 +26,8 @@ class Packing:
         first_kernel: the one of them that is transposed.
         elementwise: whether the optimizer is; for another one each variable is
             trained as the model has it.
-        replicas: of stacked networks, how many: `variables` then have a row for each.
+        replicas: of stacked networks, how many: `variables` are `[..., replicas, values]`
+            then, one of the model's each.
     """
 
     def __init__(
@@ -37,11 +38,11 @@ class Packing:
         replicas: int | None = None,
     ):
         self._model_variables = variables
-        self._rows = [] if replicas is None else [replicas]
+        self._replicas = replicas
         self._transposed = [elementwise and v is first_kernel for v in variables]
         values = self._values_of_model()
         self._shapes = [value.shape for value in values]
-        sizes = [shape.num_elements() // (replicas or 1) for shape in self._shapes]
+        sizes = [shape.num_elements() for shape in self._shapes]
         small = SMALL if elementwise and replicas is None else 0
         self._small = [i for i, size in enumerate(sizes) if size <= small]
         self._large = [i for i, size in enumerate(sizes) if size > small]
@@ -50,16 +51,19 @@ class Packing:
 
     def pack(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
         """Values, or their gradients, in the form of `variables`."""
-        small = [tf.reshape(values[i], [*self._rows, -1]) for i in self._small]
-        large = [values[i] for i in self._large]
-        if self._rows:
-            large = [tf.reshape(value, [*self._rows, -1]) for value in large]
-        return ([tf.concat(small, axis=-1)] if small else []) + large
+        small = [tf.reshape(values[i], [-1]) for i in self._small]
+        large = [self._by_replica(values[i]) for i in self._large]
+        return ([tf.concat(small, axis=0)] if small else []) + large
+
+    def _by_replica(self, value):
+        # Keras' batch normalization has the units of all replicas in one row.
+        in_one_row = self._replicas and value.shape.rank == 1
+        return tf.reshape(value, [self._replicas, -1]) if in_one_row else value
 
     def unpack(self) -> list[tf.Tensor]:
         """The present values."""
         packed = [tf.convert_to_tensor(variable) for variable in self.variables]
-        small = tf.split(packed.pop(0), self._small_sizes, axis=-1) if self._small else []
+        small = tf.split(packed.pop(0), self._small_sizes) if self._small else []
         values = dict(zip(self._small + self._large, small + packed, strict=True))
         return [tf.reshape(values[i], shape) for i, shape in enumerate(self._shapes)]
 

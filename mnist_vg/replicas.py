@@ -11,7 +11,7 @@ import tensorflow as tf
 from mnist_vg.datasets import Dataset
 from mnist_vg.layers import activation_range
 from mnist_vg.making import make_model, make_optimizer
-from mnist_vg.measures import layer_measures, unit_shares
+from mnist_vg.measures import layer_measures, shares_of_units
 from mnist_vg.model import Model, layer_draws
 from mnist_vg.packing import Packing
 from mnist_vg.scenarios import Scenario
@@ -20,6 +20,9 @@ from mnist_vg.training import Trainer
 
 MEASURES = (GRADIENT_MEAN_ABS, "gradient_norm", "weight_norm", *NONFINITE)
 """What a record of stacked networks holds of each layer, beside updates and units."""
+
+DEEP = 10
+"""Layers from which on those of one width are a loop."""
 
 EVALUATION_VALUES = 2**22
 """Values of a hidden layer that are scored at once: 16 MiB."""
@@ -44,26 +47,123 @@ class StackedDense(keras.layers.Layer):
         self._replicas = replicas
 
     def build(self, input_shape):
-        """Make the kernel, `[replicas, inputs, units]`; of shared inputs `[…, units, inputs]`."""
-        size = (input_shape[-1], self.units)
-        # The products of all replicas are one then, of rows.
-        size = size[::-1] if len(input_shape) == 2 else size
-        self.kernel = self.add_weight(shape=(self._replicas, *size), name="kernel")
-        self.bias = self.add_weight(shape=(self._replicas, self.units), name="bias")
+        """Make kernel and bias, `[replicas, values]`."""
+        self._inputs, self._shared = input_shape[-1], len(input_shape) == 2
+        self.kernel = self.add_weight(shape=(self._replicas, self._inputs * self.units))
+        self.bias = self.add_weight(shape=(self._replicas, self.units))
 
     def call(self, inputs):
         """The activations of every replica."""
-        if inputs.shape.rank == 2:
-            kernels = tf.reshape(self.kernel, [-1, inputs.shape[-1]])
+        if self._shared:
+            # A row a unit, so that the products of all replicas are one.
+            kernels = tf.reshape(self.kernel, [-1, self._inputs])
             sums = tf.matmul(inputs, kernels, transpose_b=True)
             sums = tf.reshape(sums, [-1, self._replicas, self.units])
         else:
-            sums = tf.einsum("bri,rio->bro", inputs, self.kernel)
+            kernels = tf.reshape(self.kernel, [self._replicas, self._inputs, self.units])
+            sums = tf.einsum("bri,rio->bro", inputs, kernels)
         return self.activation(sums + self.bias)
 
     def compute_output_shape(self, input_shape):
         """`[batch, replicas, units]`."""
         return input_shape[0], self._replicas, self.units
+
+    def draw(self, draws) -> None:
+        """Draw anew: of each replica what draws its kernel, and its bias."""
+        kernels = [np.asarray(of_kernel((self._inputs, self.units))) for of_kernel, _ in draws]
+        self.kernel.assign([(k.T if self._shared else k).ravel() for k in kernels])
+        self.bias.assign([of_bias((self.units,)) for _, of_bias in draws])
+
+
+class StackedDeep(keras.layers.Layer):
+    """Dense layers of one width after each other, in a loop: `[batch, replicas, units]`.
+
+    The compiled program is as long for a hundred layers as for one. Goes from the sums
+    of the layer before to those of the last one here, each after the activation of those
+    before it.
+
+    Args:
+        replicas: how many networks.
+        depth: how many layers.
+        units: of each layer.
+        activation: elementwise, of all.
+    """
+
+    def __init__(self, replicas, depth, units, activation, name):
+        super().__init__(name=name)
+        self.units = units
+        self.depth = depth
+        self.activation = activation
+        self._replicas = replicas
+
+    def build(self, input_shape):
+        """Make kernel and bias, `[depth, replicas, values]`."""
+        self.kernel = self.add_weight(shape=(self.depth, self._replicas, self.units**2))
+        self.bias = self.add_weight(shape=(self.depth, self._replicas, self.units))
+
+    def call(self, sums):
+        """The sums of the last layer."""
+        size = [self.depth, self._replicas, self.units, self.units]
+        kernels = tf.reshape(self.kernel, size)
+        biases = tf.convert_to_tensor(self.bias)[:, :, tf.newaxis]
+        # By replica, so that a layer of all is one product of matrices.
+        sums, self._before = self._loop(tf.transpose(sums, [1, 0, 2]), kernels, biases)
+        return tf.transpose(sums, [1, 0, 2])
+
+    def outputs_before(self):
+        """What the activations in the loop gave, `[batch, depth * replicas, units]`."""
+        _, _, batch, units = self._before.shape
+        return tf.transpose(
+            tf.reshape(self.activation(self._before), [-1, batch, units]), [1, 0, 2]
+        )
+
+    @property
+    def _loop(self):
+        @tf.custom_gradient
+        def loop(sums, kernels, biases):
+            def layer(at, sums, before):
+                before = before.write(at, sums)
+                return at + 1, tf.matmul(self.activation(sums), kernels[at]) + biases[at], before
+
+            _, last, before = self._repeat(layer, sums, self._array(sums))
+            before = before.stack()
+            return (last, before), lambda of_last, _: self._back(of_last, before, kernels)
+
+        return loop
+
+    def _back(self, of_last, before, kernels):
+        """Gradients of the first sums, kernels and biases, from that of the last sums."""
+
+        def layer(done, of_sums, of_kernels, of_biases):
+            at = self.depth - 1 - done
+            with tf.GradientTape() as tape:
+                tape.watch(sums := before[at])
+                outputs = self.activation(sums)
+            of_kernels = of_kernels.write(at, tf.matmul(outputs, of_sums, transpose_a=True))
+            of_biases = of_biases.write(at, tf.reduce_sum(of_sums, axis=1, keepdims=True))
+            of_outputs = tf.matmul(of_sums, kernels[at], transpose_b=True)
+            return done + 1, tape.gradient(outputs, sums, of_outputs), of_kernels, of_biases
+
+        arrays = self._array(kernels[0]), self._array(of_last[:, :1])
+        _, of_first, *of_weights = self._repeat(layer, of_last, *arrays)
+        return of_first, *(array.stack() for array in of_weights)
+
+    def _repeat(self, layer, *state):
+        return tf.while_loop(lambda at, *_: at < self.depth, layer, (0, *state))
+
+    def _array(self, like):
+        return tf.TensorArray(like.dtype, self.depth, element_shape=like.shape)
+
+    def compute_output_shape(self, input_shape):
+        """`[batch, replicas, units]`."""
+        return input_shape
+
+    def draw(self, draws) -> None:
+        """Draw anew: of each layer, and of each replica, what draws its kernel, and its bias."""
+        size = (self.units, self.units)
+        kernels = [[np.ravel(of_kernel(size)) for of_kernel, _ in layer] for layer in draws]
+        self.kernel.assign(kernels)
+        self.bias.assign([[of_bias((self.units,)) for _, of_bias in layer] for layer in draws])
 
 
 class StackedModel(Model):
@@ -77,16 +177,36 @@ class StackedModel(Model):
     """
 
     def __init__(self, model: Model, replicas: int):
-        stacked = keras.models.clone_model(
-            model, clone_function=lambda layer: _stacked(layer, replicas)
-        )
+        self._names = model.layer_names
+        if _loops(model):
+            inputs, outputs = _deep(model, replicas)
+        else:
+            stacked = keras.models.clone_model(
+                model, clone_function=lambda layer: _stacked(layer, replicas)
+            )
+            inputs, outputs = stacked.inputs, stacked.outputs
         # Past `Model`, which builds the layers of one network.
-        super(Model, self).__init__(stacked.inputs, stacked.outputs, name="replicas")
+        super(Model, self).__init__(inputs, outputs, name="replicas")
 
     @property
-    def dense_layers(self) -> list[StackedDense]:
-        """`layer1` … `layerN`, the one nearest the input first."""
-        return [layer for layer in self.layers if isinstance(layer, StackedDense)]
+    def dense_layers(self) -> list[keras.layers.Layer]:
+        """What holds kernels, the one nearest the input first."""
+        return [layer for layer in self.layers if isinstance(layer, (StackedDense, StackedDeep))]
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers of each network."""
+        return self._names
+
+    @property
+    def activation_layers(self) -> list[keras.layers.Layer]:
+        """What applies activations outside of a loop."""
+        return [self.get_layer("activation")] if self.deep else super().activation_layers
+
+    @property
+    def deep(self) -> StackedDeep | None:
+        """The layers that are a loop."""
+        return next((layer for layer in self.layers if isinstance(layer, StackedDeep)), None)
 
     def set_draws(self, draws: Sequence[Sequence[tuple]]) -> None:
         """Draw kernels and biases anew.
@@ -94,19 +214,18 @@ class StackedModel(Model):
         Args:
             draws: of each replica, what `layer_draws` returns.
         """
-        for layer, *of_replicas in zip(self.dense_layers, *draws, strict=True):
-            size = (layer.input.shape[-1], layer.units)
-            shared = len(layer.input.shape) == 2
-            kernels = [np.asarray(of_kernel(size)) for of_kernel, _ in of_replicas]
-            layer.kernel.assign([kernel.T for kernel in kernels] if shared else kernels)
-            layer.bias.assign([of_bias((layer.units,)) for _, of_bias in of_replicas])
+        by_layer = list(zip(*draws, strict=True))
+        for layer in self.dense_layers:
+            if isinstance(layer, StackedDeep):
+                layer.draw([by_layer.pop(0) for _ in range(layer.depth)])
+            else:
+                layer.draw(by_layer.pop(0))
 
 
 def _stacked(layer, replicas):
     """A layer of stacked networks in the place of a network's."""
     if isinstance(layer, keras.layers.Dense):
-        activation = layer.activation
-        return StackedDense(replicas, layer.units, activation, layer.name)
+        return StackedDense(replicas, layer.units, layer.activation, layer.name)
     if isinstance(layer, keras.layers.BatchNormalization):
         # By unit, so units of all replicas may stand in one row.
         return _in_one_row(type(layer).from_config(layer.get_config()), layer, replicas)
@@ -120,6 +239,23 @@ def _in_one_row(normalization, layer, replicas):
     units = layer.output.shape[-1]
     row, apart = keras.layers.Flatten(), keras.layers.Reshape((replicas, units))
     return keras.Sequential([row, normalization, apart], name=layer.name)
+
+
+def _loops(model):
+    """Whether a network is deep, and of nothing but dense layers of one width."""
+    layers = model.dense_layers
+    plain = len(model.layers) == 1 + len(layers) and len({layer.units for layer in layers[:-1]}) == 1
+    return plain and len(layers) >= DEEP
+
+
+def _deep(model, replicas):
+    first, *_, last = model.dense_layers
+    inputs = keras.Input(model.input_shape[1:], name="input")
+    sums = StackedDense(replicas, first.units, keras.activations.linear, first.name)(inputs)
+    depth = len(model.dense_layers) - 2
+    deep = StackedDeep(replicas, depth, first.units, first.activation, "deep")
+    outputs = keras.layers.Activation(first.activation, name="activation")(deep(sums))
+    return inputs, _stacked(last, replicas)(outputs)
 
 
 class GroupTrainer(Trainer):
@@ -194,32 +330,49 @@ class GroupTrainer(Trainer):
 
     def _apply(self, gradients):
         if self._clips:
-            squares = [tf.reduce_sum(tf.square(g), axis=1, keepdims=True) for g in gradients]
-            norms = tf.sqrt(tf.add_n(squares))
+            squares = tf.add_n([_sum_by_replica(tf.square(gradient)) for gradient in gradients])
+            norms = tf.sqrt(squares)
             factor = self._clipnorms / tf.maximum(norms, self._clipnorms)
             gradients = [factor * gradient for gradient in gradients]
         super()._apply(gradients)
 
+    def _signals(self, tape, loss, logits, taps):
+        [outputs] = super()._signals(tape, loss, logits, taps)
+        deep = self.model.deep
+        return [[deep.outputs_before(), *outputs] if deep else outputs]
+
+    def _signal_shapes(self, batch_size):
+        shapes, deep = super()._signal_shapes(batch_size), self.model.deep
+        rows = deep.depth * self._networks[0] if deep else 0
+        return [(batch_size, rows, deep.units), *shapes] if deep else shapes
+
     def _measure(self, values, gradients, signals):
         kernels = [[part[k] for k in self._kernel_positions] for part in (gradients, values)]
-        measured = layer_measures(
-            *kernels, histograms=self._histograms, full=True, rows=self._networks[0]
-        )
+        measured = layer_measures(*kernels, histograms=self._histograms, full=True, stacked=True)
         measured = {key: measured[key] for key in (*MEASURES, *HISTOGRAMS) if key in measured}
-        outputs = signals[0]
-        ranges = [activation_range(layer) for layer in self.model.activation_layers]
-        return {"layers": measured} | ({"signals": unit_shares(outputs, ranges)} if outputs else {})
+        [outputs] = signals
+        limits = [activation_range(layer) for layer in self.model.activation_layers]
+        limits = limits[:1] * (len(outputs) - len(limits)) + limits
+        shares = [shares_of_units(*layer) for layer in zip(outputs, limits, strict=True)]
+        if shares:
+            joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *shares)
+            return {"layers": measured, "signals": joined}
+        return {"layers": measured}
 
     def _tables(self, measured):
         """Names of layers with their measures, as arrays `[layers, networks, ...]`."""
-        tables, kernels = super()._tables(measured)
 
         def apart(part):
             return part.reshape(-1, *self._networks, *part.shape[1:])
 
-        names, layers = tables[0]
-        tables[0] = names, tf.nest.map_structure(apart, layers)
-        return tables, kernels
+        tables, _ = super()._tables(measured)
+        return [(names, tf.nest.map_structure(apart, table)) for names, table in tables], {}
+
+
+def _sum_by_replica(values):
+    """Sums `[replicas, 1]` of values `[..., replicas, values]`."""
+    sums = tf.reduce_sum(values, axis=-1, keepdims=True)
+    return sums if sums.shape.rank == 2 else tf.reduce_sum(sums, axis=0)
 
 
 def draws(scenario: Scenario) -> list[tuple]:

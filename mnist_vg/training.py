@@ -122,7 +122,7 @@ class Trainer:
         optimizer.build(self._packing.variables)
         position = {id(variable): i for i, variable in enumerate(variables)}
         self._kernel_positions = [position[id(kernel)] for kernel in kernels]
-        self._names = [layer.name for layer in model.dense_layers]
+        self._names = model.layer_names
         self._trace()
 
     def _pack(self, variables, first_kernel):
@@ -298,7 +298,7 @@ class Trainer:
         after = self._packing.unpack()
         weights = [before[k] for k in self._kernel_positions]
         moved = [after[k] - before[k] for k in self._kernel_positions]
-        norms = measure_each(norm, [*moved, *weights], *self._networks)
+        norms = measure_each(norm, [*moved, *weights], stacked=bool(self._networks))
         return tf.divide(*tf.split(norms, 2))
 
     def _step(self, values, inputs, labels, due, measured):
@@ -341,16 +341,16 @@ class Trainer:
     def _traced_measures(self, batch_size):
         """The measures of a record, as a function of one batch size."""
         values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
-        hidden = [
-            tf.TensorSpec([batch_size, *layer.output.shape[1:]], tf.float32)
-            for layer in self.model.activation_layers
-        ]
+        hidden = [tf.TensorSpec(shape, tf.float32) for shape in self._signal_shapes(batch_size)]
         signals = [hidden]
         if self._full:
             logits = tf.TensorSpec([batch_size, self.model.output_shape[-1]], tf.float32)
             signals = [hidden, hidden, hidden, [*hidden, *hidden, logits]]
         traced = tf.function(self._measure, autograph=False)
         return traced.get_concrete_function(values, values, signals)
+
+    def _signal_shapes(self, batch_size):
+        return [(batch_size, *layer.output.shape[1:]) for layer in self.model.activation_layers]
 
     def _measure(self, values, gradients, signals):
         kernel_gradients = [gradients[k] for k in self._kernel_positions]
