@@ -14,15 +14,16 @@ from mnist_vg.making import make_model, make_optimizer
 from mnist_vg.measures import layer_measures, shares_of_units
 from mnist_vg.model import Model, layer_draws
 from mnist_vg.packing import Packing
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
 from mnist_vg.tags import GRADIENT_MEAN_ABS, HISTOGRAMS, NONFINITE
 from mnist_vg.training import Trainer
 
 MEASURES = (GRADIENT_MEAN_ABS, "gradient_norm", "weight_norm", *NONFINITE)
 """What a record of stacked networks holds of each layer, beside updates and units."""
 
-DEEP = 10
-"""Layers from which on those of one width are a loop."""
+DEEP = 32
+"""Layers from which on those of one width are a loop: a quarter slower at a step, and
+compiled in seconds however many (`benchmarks/replicas.py`)."""
 
 EVALUATION_VALUES = 2**22
 """Values of a hidden layer that are scored at once: 16 MiB."""
@@ -172,17 +173,18 @@ class StackedModel(Model):
     No replica's numbers reach another's.
 
     Args:
-        model: gives the structure; initial values are `set_draws`' to give.
+        scenario: gives the structure; initial values are `set_draws`' to give.
+        dataset: gives the sizes of examples and logits.
         replicas: how many.
     """
 
-    def __init__(self, model: Model, replicas: int):
-        self._names = model.layer_names
-        if _loops(model):
-            inputs, outputs = _deep(model, replicas)
+    def __init__(self, scenario: Scenario, dataset: Dataset, replicas: int):
+        self._names = [f"layer{number + 1}" for number in range(scenario.num_layers)]
+        if _loops(scenario):
+            inputs, outputs = _deep(scenario, dataset, replicas)
         else:
             stacked = keras.models.clone_model(
-                model, clone_function=lambda layer: _stacked(layer, replicas)
+                make_model(scenario, dataset), clone_function=lambda each: _stacked(each, replicas)
             )
             inputs, outputs = stacked.inputs, stacked.outputs
         # Past `Model`, which builds the layers of one network.
@@ -241,20 +243,21 @@ def _in_one_row(normalization, layer, replicas):
     return keras.Sequential([row, normalization, apart], name=layer.name)
 
 
-def _loops(model):
+def _loops(scenario):
     """Whether a network is deep, and of nothing but dense layers of one width."""
-    layers = model.dense_layers
-    plain = len(model.layers) == 1 + len(layers) and len({layer.units for layer in layers[:-1]}) == 1
-    return plain and len(layers) >= DEEP
+    plain = scenario.normalization == "none" and not scenario.skip_connections
+    plain = plain and scenario.activation != PARAMETRIC_RELU and scenario.output != "sigmoid_twice"
+    return plain and scenario.num_layers >= DEEP
 
 
-def _deep(model, replicas):
-    first, *_, last = model.dense_layers
-    inputs = keras.Input(model.input_shape[1:], name="input")
-    sums = StackedDense(replicas, first.units, keras.activations.linear, first.name)(inputs)
-    depth = len(model.dense_layers) - 2
-    deep = StackedDeep(replicas, depth, first.units, first.activation, "deep")
-    outputs = keras.layers.Activation(first.activation, name="activation")(deep(sums))
+def _deep(scenario, dataset, replicas):
+    # Three layers have the sizes of all.
+    first, _, last = make_model(dataclasses.replace(scenario, num_layers=3), dataset).dense_layers
+    inputs = keras.Input((dataset.input_size,), name="input")
+    sums = StackedDense(replicas, first.units, keras.activations.linear, "first")(inputs)
+    depth = scenario.num_layers - 2
+    sums = StackedDeep(replicas, depth, first.units, first.activation, "deep")(sums)
+    outputs = keras.layers.Activation(first.activation, name="activation")(sums)
     return inputs, _stacked(last, replicas)(outputs)
 
 
@@ -279,7 +282,7 @@ class GroupTrainer(Trainer):
         self._histograms = histograms
         self._evaluation_batch = max(1, EVALUATION_VALUES // (replicas * first.hidden_size))
         self._rates, self._clipnorms = (tf.Variable(tf.zeros([replicas, 1])) for _ in range(2))
-        model = StackedModel(make_model(first, dataset), replicas)
+        model = StackedModel(first, dataset, replicas)
         super().__init__(
             model,
             self._make_optimizer(first),
