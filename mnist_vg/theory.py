@@ -114,8 +114,7 @@ def correlation_map(activation, variance, weight_variance, bias_variance=0.0):
     Poole et al. 2016: the covariance is `weight_variance * E[activation(u) activation(v)] +
     bias_variance`, u and v normal with that variance and correlation. As a power series of the
     correlation (Daniely et al. 2016, section 8) it needs no integral over a plane, which
-    would get hard where the inputs agree. What is beyond 256 terms is one more term that makes
-    value and slope right at a correlation of 1.
+    would get hard where the inputs agree.
 
     Args:
         activation: a Keras activation's name, or a function of tensors.
@@ -126,19 +125,8 @@ def correlation_map(activation, variance, weight_variance, bias_variance=0.0):
     Returns:
         A function from a correlation, 0 to 1, to that in the layer, and to the map's slope.
     """
-    outputs = keras.activations.get(activation)(_sums(variance)).numpy()
-    shares = ((outputs * _DENSITY) @ _hermite_polynomials()) ** 2
-    total = outputs**2 @ _DENSITY
-    rest = np.maximum(total - shares.sum(axis=-1), 1e-15 * total)
-    rest_slope = variance * gradient_factor(activation, variance, 1.0) - shares @ _DEGREES
-    rest_power = np.maximum(rest_slope / rest, len(_DEGREES))
-    shares = np.append(shares, rest[..., np.newaxis], axis=-1)
-    powers = np.append(
-        np.broadcast_to(_DEGREES, outputs.shape[:-1] + _DEGREES.shape),
-        rest_power[..., np.newaxis],
-        axis=-1,
-    )
-    variance_after = weight_variance * total + bias_variance
+    shares, powers = _correlation_series(activation, variance)
+    variance_after = weight_variance * shares.sum(axis=-1) + bias_variance
 
     def correlate(correlation):
         base = np.asarray(correlation)[..., np.newaxis]
@@ -176,7 +164,8 @@ def fixed_point(activation, weight_variance, bias_variance=0.0) -> FixedPoint:
     unit = np.zeros(weights.shape), np.ones(weights.shape)
     correlation = _bisect(lambda c: correlate(c)[0] > c, *unit)
     slope = np.where(chaotic, correlate(correlation)[1], factor)
-    return FixedPoint(variance, np.where(chaotic, correlation, 1.0), factor, slope)
+    values = variance, np.where(chaotic, correlation, 1.0), factor, slope
+    return FixedPoint(*(value[()] for value in values))
 
 
 def trainable_depth(activation, weight_variance, bias_variance=0.0):
@@ -208,6 +197,25 @@ def _fixed_variance(activation, weights, biases):
         bracket.max(axis=0),
     )
     return np.where(passed.any(axis=-1), point, np.where(up, np.inf, 0.0))
+
+
+def _correlation_series(activation, variance):
+    """E[activation(u) activation(v)] as a sum of shares times powers of the correlation.
+
+    All that is beyond the polynomials at hand is one more term, such that at a correlation of 1
+    value and slope are right: near it that is what tells order from chaos.
+    """
+    outputs = keras.activations.get(activation)(_sums(variance)).numpy()
+    shares = ((outputs * _DENSITY) @ _hermite_polynomials()) ** 2
+    square = outputs**2 @ _DENSITY
+    rest = np.maximum(square - shares.sum(axis=-1), 1e-15 * square)
+    rest_slope = variance * gradient_factor(activation, variance, 1.0) - shares @ _DEGREES
+    rest_power = np.maximum(rest_slope / rest, len(_DEGREES))
+    powers = np.broadcast_to(_DEGREES, shares.shape)
+    return (
+        np.append(shares, rest[..., np.newaxis], axis=-1),
+        np.append(powers, rest_power[..., np.newaxis], axis=-1),
+    )
 
 
 def _bisect(below, low, high):

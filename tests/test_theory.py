@@ -231,7 +231,7 @@ def test_random_networks_come_to_the_fixed_point(activation, weight_variance, bi
         after = layer(activation, start, noise, weight_variance, bias_variance)
         gaps.append((after[0, 0] + after[1, 1]) / 2 - after[0, 1])
     slope = (gaps[1] - gaps[0]) / apart[1] / point.variance
-    assert slope == pytest.approx(float(point.slope), rel=0.05)
+    assert slope == pytest.approx(point.slope, rel=0.05)
 
 
 def test_two_inputs_come_together_e_fold_in_the_depth_scale():
@@ -320,7 +320,7 @@ def test_layer_after_layer_leads_to_the_fixed_point(activation, weight_variance,
 def test_selu_keeps_mean_0_and_variance_1():
     """What it is made for (Klambauer et al. 2017); without a mean inputs become orthogonal."""
     variance, correlation, *_ = fixed_point("selu", 1)
-    assert (float(variance), float(correlation)) == pytest.approx((1, 0), abs=1e-4)
+    assert (variance, correlation) == pytest.approx((1, 0), abs=1e-4)
 
 
 def test_a_curve_of_variances_is_that_of_each():
@@ -329,4 +329,4 @@ def test_a_curve_of_variances_is_that_of_each():
     assert curve.shape == (2, 2)
     for row, column in np.ndindex(2, 2):
         point = fixed_point("tanh", weights[row, 0], biases[column])
-        assert curve[row, column] == pytest.approx(float(6 / -np.log(point.slope)))
+        assert curve[row, column] == pytest.approx(6 / -np.log(point.slope))
