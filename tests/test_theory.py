@@ -7,7 +7,14 @@ import pytest
 import tensorflow as tf
 import twins
 
-from mnist_vg.theory import gradient_factor, gradient_reach, length_map
+from mnist_vg.theory import (
+    correlation_map,
+    fixed_point,
+    gradient_factor,
+    gradient_reach,
+    length_map,
+    trainable_depth,
+)
 
 VARIANCES = (0.01, 1.0, 25.0)
 # Activation to E[f(sqrt(q) z)^2] and E[f'(sqrt(q) z)^2]; those of erf by Williams 1997, eq. 11,
@@ -30,6 +37,7 @@ def test_expectations_are_those_of_closed_forms(activation, weight_variance):
     for q in VARIANCES:
         ours = length_map(activation, q, weight_variance)
         assert ours == pytest.approx(weight_variance * squares(q), rel=1e-4)
+        assert length_map(activation, q, weight_variance, 0.3) == pytest.approx(ours + 0.3)
         ours = gradient_factor(activation, q, weight_variance)
         assert ours == pytest.approx(weight_variance * slopes(q), rel=1e-4)
 
@@ -119,3 +127,206 @@ def test_nothing_comes_through_weights_of_zero(zero):
     variances = np.where(np.arange(4) == zero, 0.0, 1.0)
     for activation in ("tanh", "relu", "sigmoid"):
         assert gradient_reach(activation, 1, even(variances)) == -np.inf
+
+
+def arc_cosine(c):
+    """Cho and Saul 2009, degree 1, for vectors of length 1, and its derivative."""
+    angle = np.arccos(c)
+    return (np.sin(angle) + (np.pi - angle) * c) / np.pi, (np.pi - angle) / np.pi
+
+
+def erf_kernel(c, q, weight_variance, bias_variance):
+    """The covariance after erf, by Williams 1997, eq. 11, and its derivative to the one before."""
+    sine = 2 * q * c / (1 + 2 * q)
+    slope = 4 / np.pi / np.sqrt((1 + 2 * q) ** 2 - (2 * q * c) ** 2)
+    return weight_variance * 2 / np.pi * np.arcsin(sine) + bias_variance, weight_variance * slope
+
+
+@pytest.mark.parametrize("q", VARIANCES)
+def test_correlation_maps_are_those_of_closed_forms(q):
+    c = np.array([0, 0.3, 0.9, 0.99, 1])
+    covariance, slope = erf_kernel(c, q, 1.7, 0.2)
+    after = length_map(tf.math.erf, q, 1.7, 0.2)
+    ours = correlation_map(tf.math.erf, q, 1.7, 0.2)(c)
+    np.testing.assert_allclose(ours, [covariance / after, slope * q / after], rtol=1e-3)
+    np.testing.assert_allclose(correlation_map("linear", q, 1.7)(c), [c, c**0], atol=1e-9)
+    kernel, slope = arc_cosine(c)
+    ours, our_slope = correlation_map("relu", q, 1.7)(c)
+    np.testing.assert_allclose(ours, kernel, atol=1e-5)
+    np.testing.assert_allclose(our_slope, slope, rtol=5e-3)
+    ours, our_slope = correlation_map("relu", q, 1.7, 0.2)(c)
+    after = 1.7 * q / 2 + 0.2
+    np.testing.assert_allclose(ours, (1.7 * q / 2 * kernel + 0.2) / after, atol=1e-5)
+    np.testing.assert_allclose(our_slope, 1.7 * q / 2 * slope / after, rtol=5e-3)
+
+
+@pytest.mark.parametrize(("activation", "share"), [("relu", 1 / 2), ("linear", 1)])
+def test_fixed_points_of_a_linear_length_map(activation, share):
+    factors = np.array([0, 0.5, 0.999, 1.001, 2])
+    point = fixed_point(activation, factors / share, 0.3)
+    ends = np.where(factors < 1, 0.3 / (1 - factors), np.inf)
+    np.testing.assert_allclose(point.variance, ends, rtol=1e-9)
+    without = fixed_point(activation, factors / share)
+    np.testing.assert_array_equal(without.variance, np.where(factors < 1, 0, np.inf))
+    for each in (point, without):
+        np.testing.assert_allclose([each.gradient_factor, each.slope], [factors, factors])
+        np.testing.assert_array_equal(each.correlation, 1)
+    for bias_variance in (0, 0.3):
+        he = fixed_point(activation, 1 / share, bias_variance)
+        assert he.variance == (1 if bias_variance == 0 else np.inf)
+        assert he.gradient_depth == he.correlation_depth == np.inf
+
+
+def test_the_fixed_point_of_erf_is_that_of_its_closed_forms():
+    weights = np.array([0.5, 1.0, 1.5, 4.0, 400.0])
+    for biases in (0.0, 0.05, 2.0):
+        q, c = np.ones(5), np.full(5, 0.5)
+        for _ in range(500):
+            q = erf_kernel(1, q, weights, biases)[0]
+        for _ in range(500):
+            c = erf_kernel(c, q, weights, biases)[0] / q if biases else 0 * c
+        ordered = erf_kernel(1, q, weights, biases)[1] <= 1
+        c = np.where(ordered, 1, c)
+        point = fixed_point(tf.math.erf, weights, biases)
+        np.testing.assert_allclose(point.variance, q, rtol=1e-6, atol=1e-10)
+        np.testing.assert_allclose(point.correlation, c, atol=1e-4)
+        slopes = erf_kernel(np.array([np.ones(5), c]), q, weights, biases)[1]
+        np.testing.assert_allclose([point.gradient_factor, point.slope], slopes, rtol=1e-3)
+
+
+def layer(activation, covariances, noise, weight_variance, bias_variance):
+    """The covariances of two inputs' sums after a layer whose units are as many as `noise` has.
+
+    Given the layer before, the sums of a layer of random weights and biases are normal and
+    independent from unit to unit: a network as it is, at the price of its sums.
+    """
+    sums = np.linalg.cholesky(covariances + 1e-15 * np.eye(2)) @ noise
+    outputs = twins.SLOPES[activation][0](sums)
+    return weight_variance * outputs @ outputs.T / noise.shape[1] + bias_variance
+
+
+def correlation_of(covariances):
+    return covariances[0, 1] / np.sqrt(covariances[0, 0] * covariances[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight_variance", "bias_variance"),
+    [("tanh", 1.2, 0.05), ("tanh", 4, 0.05), ("tanh", 4, 0.0), ("relu", 1.2, 0.1)],
+)
+def test_random_networks_come_to_the_fixed_point(activation, weight_variance, bias_variance):
+    rng = np.random.default_rng(0)
+    point = fixed_point(activation, weight_variance, bias_variance)
+    covariances = np.array([[1.0, 0.2], [0.2, 0.3]])
+    for _ in range(30):
+        noise = rng.normal(size=(2, 20_000))
+        covariances = layer(activation, covariances, noise, weight_variance, bias_variance)
+    assert covariances[0, 0] == pytest.approx(point.variance, rel=0.03)
+    assert correlation_of(covariances) == pytest.approx(point.correlation, abs=0.03)
+    # By how much more a pair gets apart in a layer that starts a little further apart.
+    noise = rng.normal(size=(2, 100_000))
+    apart = np.array([0, 1e-3 if point.correlation == 1 else 0.02])
+    gaps = []
+    for c in point.correlation - apart:
+        start = point.variance * np.array([[1, c], [c, 1]])
+        after = layer(activation, start, noise, weight_variance, bias_variance)
+        gaps.append((after[0, 0] + after[1, 1]) / 2 - after[0, 1])
+    slope = (gaps[1] - gaps[0]) / apart[1] / point.variance
+    assert slope == pytest.approx(point.slope, rel=0.05)
+
+
+def test_two_inputs_come_together_e_fold_in_the_depth_scale():
+    rng = np.random.default_rng(0)
+    point = fixed_point("tanh", 1.2, 0.05)
+    covariances = point.variance * np.array([[1, 0.9], [0.9, 1]])
+    gaps = []
+    for _ in range(30):
+        gaps.append(1 - correlation_of(covariances))
+        covariances = layer("tanh", covariances, rng.normal(size=(2, 20_000)), 1.2, 0.05)
+    decay = np.polyfit(np.arange(10, 30), np.log(gaps[10:]), 1)[0]
+    assert -1 / decay == pytest.approx(point.correlation_depth, rel=0.05)
+
+
+def order_to_chaos(q):
+    """Weight and bias variance with which tanh has a fixed point q, and χ₁ there is 1.
+
+    At 0.57 these are 1.76 and 0.05.
+    """
+    sums = np.sqrt(q) * np.linspace(-9, 9, 10_001)
+    weights = np.exp(-(sums**2) / (2 * q))
+    weights /= weights.sum()
+    squares = np.tanh(sums) ** 2
+    weight_variance = 1 / (weights @ (1 - squares) ** 2)
+    return weight_variance, q - weight_variance * (weights @ squares)
+
+
+@pytest.mark.parametrize("q", [0.57, 2.0])
+def test_depth_scales_diverge_on_the_line_from_order_to_chaos(q):
+    """From both sides, each time ten times nearer ten times as deep."""
+    edge, bias_variance = order_to_chaos(q)
+    distances = np.array([1e-3, 1e-4, 1e-5, 0])
+    ordered, chaotic = np.array([[-1], [1]]) * distances
+    point = fixed_point("tanh", edge * (1 + np.stack([ordered, chaotic])), bias_variance)
+    assert (point.correlation_depth[:, -1] > 1e7).all()
+    depths = point.correlation_depth[:, :-1]
+    np.testing.assert_allclose(depths, point.gradient_depth[:, :-1], rtol=0.02)
+    np.testing.assert_allclose(depths[:, 1:] / depths[:, :-1], 10, rtol=0.02)
+    is_chaotic = np.array([[False], [True]])
+    np.testing.assert_array_equal((point.correlation < 1)[:, :-1] ^ is_chaotic, False)
+    np.testing.assert_array_equal((point.gradient_factor > 1)[:, :-1] ^ is_chaotic, False)
+
+
+def test_a_signal_that_dies_out_does_so_at_the_rate_of_the_linear_network():
+    weights = np.array([0.1, 0.9, 1.0])
+    point = fixed_point("tanh", weights)
+    np.testing.assert_array_equal([point.variance, point.correlation], [[0] * 3, [1] * 3])
+    np.testing.assert_allclose(point.slope, weights)
+    np.testing.assert_allclose(point.correlation_depth, [1 / np.log(10), -1 / np.log(0.9), np.inf])
+    # Just beyond E[tanh^2] is q - 2 q^2, and E[tanh'^2] is 1 - 2 q.
+    point = fixed_point("tanh", 1.0001)
+    assert point.variance == pytest.approx(0.5e-4, rel=1e-3)
+    assert point.correlation == 0
+    assert point.gradient_factor == pytest.approx(1, abs=1e-7)
+
+
+@pytest.mark.parametrize("weight_variance", [1e4, 1e8])
+def test_a_saturated_tanh_is_the_sign(weight_variance):
+    """Whose covariance is 2 / pi arcsin(c)."""
+    point = fixed_point("tanh", weight_variance)
+    assert point.variance == pytest.approx(weight_variance, rel=0.01)
+    assert point.correlation == 0
+    assert point.slope == pytest.approx(2 / np.pi, rel=0.01)
+    steep = 4 / 3 * np.sqrt(weight_variance / (2 * np.pi))
+    assert point.gradient_factor == pytest.approx(steep, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight_variance", "bias_variance"),
+    [
+        ("sigmoid", 5, 0),
+        ("gelu", 2.05, 0.05),  # Another fixed point, that layers move away from, is at 4.
+        ("elu", 1.5, 0.1),
+        ("softsign", 3, 0.01),
+        (tf.math.sin, 2, 0.1),
+    ],
+)
+def test_layer_after_layer_leads_to_the_fixed_point(activation, weight_variance, bias_variance):
+    q = 1.0
+    for _ in range(150):
+        q = length_map(activation, q, weight_variance, bias_variance)
+    point = fixed_point(activation, weight_variance, bias_variance)
+    assert point.variance == pytest.approx(q, rel=1e-5)
+
+
+def test_selu_keeps_mean_0_and_variance_1():
+    """What it is made for (Klambauer et al. 2017); without a mean inputs become orthogonal."""
+    variance, correlation, *_ = fixed_point("selu", 1)
+    assert (variance, correlation) == pytest.approx((1, 0), abs=1e-4)
+
+
+def test_a_curve_of_variances_is_that_of_each():
+    weights, biases = np.array([[0.5], [3.0]]), np.array([0.0, 0.05])
+    curve = trainable_depth("tanh", weights, biases)
+    assert curve.shape == (2, 2)
+    for row, column in np.ndindex(2, 2):
+        point = fixed_point("tanh", weights[row, 0], biases[column])
+        assert curve[row, column] == pytest.approx(6 / -np.log(point.slope))
