@@ -31,7 +31,8 @@ class Share(NamedTuple):
 class Ranking(NamedTuple):
     """The fields, the one that matters most first, over `networks` of a sweep.
 
-    `left_out` are values of fields that were not trained under every setting of the others.
+    `left_out` are values of fields that lack a network, or its number, under some setting of
+    the others.
     """
 
     column: str
@@ -88,30 +89,28 @@ def rank(
     table, kept = _whole(table)
     if table.size == 0 or np.ptp(table) == 0:
         raise UsageError(
-            f"sweep: {table.size} networks that were trained under every setting leave nothing to "
-            f"compare in {column}; finish the sweep, or vary more"
+            f"sweep: the {table.size} networks of the part of the grid that is whole leave nothing "
+            f"to compare in {column}; finish the sweep, or vary more"
         )
-    values = [[axis.values[n] for n in those] for axis, those in zip(grid, kept, strict=True)]
-    shares = [
-        Share(axis.field, float(alone), float(together), *best)
-        for axis, alone, together, best in zip(
-            grid, *sobol_indices(table), _best_values(table, values, column), strict=True
-        )
-    ]
+    kept = [[axis.values[n] for n in those] for axis, those in zip(grid, kept, strict=True)]
+    shares = sorted(_shares(table, grid, kept, column), key=lambda share: -share.together)
     left_out = {
         axis.field: [value for value in axis.values if value not in those]
-        for axis, those in zip(grid, values, strict=True)
+        for axis, those in zip(grid, kept, strict=True)
     }
-    return Ranking(
-        column,
-        # Of a field with one value left nothing is known.
-        sorted(
-            (share for share, size in zip(shares, table.shape, strict=True) if size > 1),
-            key=lambda share: -share.together,
-        ),
-        table.size,
-        {field: values for field, values in left_out.items() if values},
-    )
+    left_out = {field: values for field, values in left_out.items() if values}
+    return Ranking(column, shares, table.size, left_out)
+
+
+def _shares(table, axes, values, column):
+    """A `Share` for each axis of which more than one value is left; the last one is the seed."""
+    for number, (axis, *indices) in enumerate(zip(axes, *sobol_indices(table), strict=True)):
+        size = table.shape[number]
+        medians = np.median(np.moveaxis(table, number, 0).reshape(size, -1), axis=1)
+        best = np.argmin(np.abs(medians)) if column == GRADIENT_RATIO else np.argmax(medians)
+        of_best = (None, None) if axis is axes[-1] else (values[number][best], float(medians[best]))
+        if size > 1:
+            yield Share(axis.field, *map(float, indices), *of_best)
 
 
 def _whole(table):
@@ -126,12 +125,3 @@ def _whole(table):
         table = np.delete(table, worst, axis)
         kept[axis] = np.delete(kept[axis], worst)
     return table, kept
-
-
-def _best_values(table, values, column):
-    """Of each axis the value of the best median, and that; the last axis is the seed."""
-    for number, size in enumerate(table.shape[:-1]):
-        medians = np.median(np.moveaxis(table, number, 0).reshape(size, -1), axis=1)
-        best = np.argmin(np.abs(medians)) if column == GRADIENT_RATIO else np.argmax(medians)
-        yield values[number][best], float(medians[best])
-    yield None, None

@@ -319,7 +319,7 @@ def ranking_table(ranking: "Ranking") -> Table:
         caption=f"Shares of its variance over {ranking.networks:,} networks: what the mean given "
         "one field explains, and what is left with all the others given (first-order and "
         "total-effect Sobol indices)."
-        + (f" Left out, as not trained under every setting: {left_out}." if left_out else ""),
+        + (f" Left out, as networks are missing or not finite: {left_out}." if left_out else ""),
         caption_justify="left",
     )
     table.add_column("Field", no_wrap=True)
