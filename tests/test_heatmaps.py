@@ -100,14 +100,15 @@ def test_cells_are_medians_over_seeds_with_numbers_sorted(records, name, step, c
     assert figure.get_supxlabel() == "num_layers\nmedian over 3 seeds"
 
 
-def test_a_field_without_a_place_is_in_the_median(records):
-    axes = AXES | {"hidden_size": list(range(13))}
+def test_a_field_of_too_many_values_for_panels_is_in_the_median(records):
+    axes = dict(list(AXES.items())[:2]) | {"hidden_size": list(range(13)), "activation": ["tanh"]}
     records = pandas.concat(
         records.assign(hidden_size=n, name=records.name + f"-{n}", test_accuracy=n / 13)
         for n in range(13)
     )
     figure = heatmaps.draw(records, axes)["test_accuracy"]
     np.testing.assert_allclose(pictures(figure), 6 / 13)
+    assert figure.axes[0].get_title() == "activation tanh"
     assert figure.get_supxlabel().endswith("median over 3 seeds and hidden_size")
 
 
@@ -150,10 +151,13 @@ def test_ratios_are_centred_on_zero_on_one_scale_and_what_is_clipped_is_told(rec
         assert figure.axes[0].images[-1].get_clim() == (-3, 3)
         assert (pictures(figure) == value).all()
         assert "clipped" not in figure.axes[-1].get_ylabel()
-    lost = heatmaps.draw(records.assign(log10_gradient_ratio=-np.inf), AXES)["last_gradient_ratio"]
-    assert (pictures(lost) == -RATIO_LIMIT).all()
-    assert f"clipped at ±{RATIO_LIMIT}" in lost.axes[-1].get_ylabel()
-    png(lost)
+    ratio = records.log10_gradient_ratio.mask(records.step == 0, -np.inf)
+    lost = heatmaps.draw(records.assign(log10_gradient_ratio=ratio), AXES)
+    first, last = (lost[f"{which}_gradient_ratio"] for which in ("first", "last"))
+    assert (pictures(first) == -RATIO_LIMIT).all()
+    assert f"clipped at ±{RATIO_LIMIT}" in first.axes[-1].get_ylabel()
+    assert "clipped" not in last.axes[-1].get_ylabel()
+    png(first)
 
 
 def test_cells_without_a_number_are_told_apart_and_named(records):
@@ -281,6 +285,18 @@ def test_over_words_alone_medians_are_dots_and_panels_may_be_of_another_field():
         ("activation", ["tanh", "relu"], "activation", ["tanh", "relu"]),
         ("skip_connections", [True, False], "skip_connections", ["True", "False"]),
         ("kernel_initializer", ["zeros", "random_normal(stddev=1.0)"], "kernel_initializer", None),
+        (
+            "kernel_initializer",
+            ["truncated_normal(stddev=2.0)", "random_normal(stddev=1.0)"],
+            "kernel_initializer",
+            None,
+        ),
+        (
+            "kernel_initializer",
+            ["random_normal(mean=1.0, stddev=1.0)", "random_normal(mean=0.0, stddev=2.0)"],
+            "kernel_initializer",
+            None,
+        ),
         (
             "output_initializer",
             ["random_uniform(minval=0.0, maxval=1.0)", "random_uniform(minval=0.0, maxval=0.5)"],

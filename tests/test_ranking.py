@@ -111,6 +111,12 @@ def test_the_most_important_field_is_first_and_has_its_best_value():
     assert spread.alone == pytest.approx(0.01 / total)
 
 
+def test_fields_that_matter_in_interaction_alone_are_before_one_that_matters_little():
+    ranking = rank(networks(lambda a, b, c, seed: (a + b) % 2 * (a < 2) + 0.1 * c), AXES)
+    assert ranking.shares[2].field == "activation"
+    assert ranking.shares[2].alone > ranking.shares[1].alone
+
+
 def test_rows_in_any_order_give_the_same_ranking():
     random = np.random.default_rng(0)
     table = networks(lambda *_: random.random())
@@ -130,11 +136,11 @@ def test_ratios_are_clipped_and_best_near_zero():
             table.assign(**{GRADIENT_RATIO: table.num_layers.map(ratios)}), AXES, GRADIENT_RATIO
         )
 
-    ranking = ranked({2: -np.inf, 6: 1.0, 4: -30.0})
+    ranking = ranked({2: -np.inf, 6: 1.0, 4: 30.0})
     first = ranking.shares[0]
     assert (first.field, first.best, first.median) == ("num_layers", 6, 1)
     assert first.alone == pytest.approx(1)
-    assert ranking == ranked({2: -RATIO_LIMIT, 6: 1.0, 4: -RATIO_LIMIT})
+    assert ranking == ranked({2: -RATIO_LIMIT, 6: 1.0, 4: RATIO_LIMIT})
     # A ratio that is NaN is as good as no network.
     assert ranked({2: np.nan, 6: 1.0, 4: 2.0}).left_out == {"num_layers": [2]}
 
