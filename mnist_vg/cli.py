@@ -151,18 +151,44 @@ def _changed(scenario, settings, quick):
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the pictures [LOGDIR/figures]"
 )
-def plot(logdir, out):
-    """Draw the runs in LOGDIR, as PNG and SVG.
+@click.option("--x", help="Of a sweep: the varied field along the columns [the first]")
+@click.option("--y", help="Of a sweep: the one along the rows [the next]")
+@click.option("--by", help="Of a sweep: the one with a panel a value [the next of few values]")
+def plot(logdir, out, **places):
+    """Draw the runs in LOGDIR, or the sweep that it is, as PNG and SVG.
 
     What each figure needs is in the event files; a figure is drawn of the runs that have it.
+    Of a sweep, finished or not: heatmaps over the fields that were varied, and which matter.
     """
-    from mnist_vg import figures, runs
+    from mnist_vg import figures, runs, table
 
-    drawn = figures.draw_all(runs.find_runs(logdir))
+    if (logdir / table.SWEEP_FILE).exists():
+        drawn = _draw_sweep(logdir, places)
+    elif any(places.values()):
+        raise UsageError(
+            f"x, y, by: {logdir} is no sweep; name the folder of one, or leave them out"
+        )
+    else:
+        drawn = figures.draw_all(runs.find_runs(logdir))
     if not drawn:
         raise UsageError(f"logdir: no run in {logdir} has recorded anything to draw yet")
     for path in figures.save(drawn, out or logdir / "figures"):
         click.echo(path)
+
+
+def _draw_sweep(folder, places):
+    from mnist_vg import heatmaps, report, table
+    from mnist_vg.ranking import rank
+
+    records, axes = table.read_sweep(folder)
+    drawn = heatmaps.draw(records, axes, **places)
+    console = report.make_console()
+    for column in (table.TEST_ACCURACY, table.GRADIENT_RATIO):
+        try:
+            console.print(report.ranking_table(rank(records, axes, column)))
+        except UsageError as error:  # The figures are there all the same.
+            console.print(str(error), soft_wrap=True)
+    return drawn
 
 
 @cli.command()

@@ -23,6 +23,9 @@ LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 SMALL = 8
 """Size of the smallest text, in points."""
 
+LINE = 1.3 * SMALL / 72
+"""Height of a line of such text, in inches."""
+
 
 def colour(name: str) -> str:
     """The colour of a scenario, by its name alone: the same in every figure."""
@@ -81,6 +84,37 @@ def panels(rows, columns, height=None, square=False, layout="constrained", **sha
     # A notebook shows a figure of its own accord only where pyplot was imported.
     figure._repr_png_ = functools.partial(png, figure)
     return figure, axes
+
+
+def column_ticks(figure, axes, labels, numeric):
+    """Label columns at 0, 1, …; turn words, and thin out numbers, that would overlap."""
+    # An inch is for the colour bar and other labels.
+    room = (figure.get_figwidth() - 1) / axes[0].get_gridspec().ncols
+    turned = not numeric and _length(labels) * len(labels) > room
+    if turned:
+        figure.set_figheight(figure.get_figheight() + _length(labels))
+    every = math.ceil(len(labels) * (LINE if turned else _length(labels)) / room)
+    for axis in axes:
+        places = range(0, len(labels), every)
+        axis.set_xticks(places, labels[::every], rotation=90 if turned else 0)
+
+
+def row_ticks(figure, axes, labels, numeric):
+    """Label rows at 0, 1, …; make place for words, and thin out numbers that would overlap."""
+    rows = axes[0].get_gridspec().nrows
+    every = 1
+    if numeric:
+        every = math.ceil(len(labels) * LINE * rows / (figure.get_figheight() - 0.8))
+    else:
+        height, width = figure.get_figheight(), figure.get_figwidth() + _length(labels)
+        figure.set_size_inches(width, max(height, len(labels) * LINE * rows + 0.8))
+    for axis in axes:
+        axis.set_yticks(range(0, len(labels), every), labels[::every])
+
+
+def _length(labels):
+    """Inches that the longest label takes, with the space beside it."""
+    return (0.6 * max(map(len, labels)) + 1) * SMALL / 72
 
 
 def set_title(axis, name, more=""):

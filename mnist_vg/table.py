@@ -1,0 +1,163 @@
+"""A sweep's folder: `sweep.json`, and one Parquet table of what its networks recorded.
+
+    LOGDIR/NAME/sweep.json
+    LOGDIR/NAME/records/….parquet    part files, each of some networks
+
+The table has a row a network and record. A part counts once it has its name: it is to be
+written under another one, and renamed. pandas and pyarrow are imported when they are needed.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_vg.errors import UsageError
+from mnist_vg.scenarios import setting_fields
+from mnist_vg.tags import (
+    GRADIENT_MEAN_ABS,
+    GRADIENT_NONFINITE,
+    UNITS_DEAD,
+    UNITS_SATURATED,
+    UPDATE_RATIO,
+    WEIGHT_NONFINITE,
+)
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+SWEEP_FILE = "sweep.json"
+RECORDS_FOLDER = "records"
+
+TEST_ACCURACY = "test_accuracy"
+GRADIENT_RATIO = "log10_gradient_ratio"
+SCALARS = ("train_loss", "train_accuracy", "test_loss", TEST_ACCURACY, GRADIENT_RATIO, "chance")
+"""Columns of one number a record."""
+LAYERS = (
+    GRADIENT_MEAN_ABS,
+    "gradient_norm",
+    "weight_norm",
+    UPDATE_RATIO,
+    GRADIENT_NONFINITE,
+    WEIGHT_NONFINITE,
+    UNITS_DEAD,
+    UNITS_SATURATED,
+)
+"""Columns of a list a record, a number a layer."""
+
+CHUNK = 2**20
+"""Rows that are in memory at a time where only the ends of each network are kept."""
+
+
+def schema() -> "pyarrow.Schema":
+    """The columns of the table: the settings, `step`, `SCALARS`, `LAYERS` and `verdict`."""
+    import pyarrow
+
+    word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    kinds = {int: pyarrow.int64(), bool: pyarrow.bool_(), str: word, str | None: word}
+    layers = pyarrow.list_(pyarrow.float32())
+    return pyarrow.schema(
+        {field.name: kinds.get(field.type, pyarrow.float64()) for field in setting_fields()}
+        | {"step": pyarrow.int64()}
+        | dict.fromkeys(SCALARS, pyarrow.float64())
+        | dict.fromkeys(LAYERS, layers)
+        | {"verdict": word}
+    )
+
+
+def load_sweep(folder: str | os.PathLike) -> dict[str, Any]:
+    """What `sweep.json` tells: `base`, the settings of all networks; `axes`, field to values.
+
+    Raises:
+        UsageError: it is missing or cannot be read.
+    """
+    path = Path(folder) / SWEEP_FILE
+    try:
+        sweep = json.loads(path.read_text())
+        if not isinstance(sweep["axes"], dict) or not isinstance(sweep["base"], dict):
+            raise ValueError("it does not tell a sweep")
+        return sweep
+    except FileNotFoundError:
+        raise UsageError(f"sweep: {folder} has no {SWEEP_FILE}; name a sweep's folder") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"sweep: {path} is damaged ({error}); sweep anew elsewhere") from error
+
+
+def read_table(folder: str | os.PathLike, columns: list[str] | None = None) -> "pandas.DataFrame":
+    """A sweep's table, a row a network and record, or some of its columns.
+
+    Raises:
+        UsageError: there is none yet, or it cannot be read.
+    """
+    return _read(folder, lambda dataset: dataset.to_table(columns).to_pandas())
+
+
+def read_ends(folder: str | os.PathLike, columns: list[str]) -> "pandas.DataFrame":
+    """The first and the last record of each network, with these columns, `name` and `step`.
+
+    However long the table is, no more than `CHUNK` rows beyond the result are in memory.
+
+    Raises:
+        UsageError: as `read_table`.
+    """
+    import pandas
+    import pyarrow
+
+    columns = list(dict.fromkeys(["name", "step", *columns]))
+
+    def read(dataset):
+        ends, batches, rows = [], [], 0
+        for batch in dataset.to_batches(columns=columns):
+            batches.append(batch)
+            rows += len(batch)
+            if rows >= CHUNK:
+                ends.append(_ends(pyarrow.Table.from_batches(batches).to_pandas()))
+                batches, rows = [], 0
+        rest = pyarrow.Table.from_batches(
+            batches, dataset.schema.empty_table().select(columns).schema
+        )
+        ends.append(_ends(rest.to_pandas()))
+        return _ends(pandas.concat(ends, ignore_index=True))
+
+    return _read(folder, read)
+
+
+def read_sweep(folder: str | os.PathLike) -> tuple["pandas.DataFrame", dict[str, list]]:
+    """The ends of each network, as figures and rankings need them, and the varied fields.
+
+    Raises:
+        UsageError: as `load_sweep` and `read_ends`.
+    """
+    axes = load_sweep(folder)["axes"]
+    measured = (TEST_ACCURACY, GRADIENT_RATIO, "chance", "verdict")
+    return read_ends(folder, [*axes, "seed", *measured]), axes
+
+
+def _read(folder, read):
+    from pyarrow import ArrowException, dataset
+
+    # Not the folder itself: a part that is being written has another suffix.
+    parts = sorted((Path(folder) / RECORDS_FOLDER).glob("*.parquet"))
+    if not parts:
+        raise UsageError(f"sweep: {folder} has no records yet; wait for its first networks")
+    try:
+        return read(dataset.dataset(list(map(str, parts)), format="parquet"))
+    except (ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"sweep: the table in {folder} cannot be read ({reason})") from error
+
+
+def first_records(records: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The first record of each network, in any order of rows."""
+    return records.loc[records.groupby("name", observed=True)["step"].idxmin()]
+
+
+def last_records(records: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The last record of each network, in any order of rows."""
+    return records.loc[records.groupby("name", observed=True)["step"].idxmax()]
+
+
+def _ends(records):
+    steps = records.groupby("name", observed=True, sort=False)["step"].agg(["idxmin", "idxmax"])
+    return records.loc[steps.stack().unique()]
