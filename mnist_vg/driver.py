@@ -129,20 +129,11 @@ def _prepare(scenario, data_dir):
     """The data set and the compiled trainer of a scenario."""
     import_tensorflow()
 
-    from mnist_vg.making import make_model, make_optimizer
-    from mnist_vg.training import Trainer
+    from mnist_vg.making import make_trainer
 
     dataset = datasets.load(scenario.dataset, data_dir)
-    with _makes_a_network(scenario):
-        trainer = Trainer(
-            make_model(scenario, dataset),
-            make_optimizer(scenario),
-            dataset.train,
-            scenario.batch_size,
-            scenario.batch_seed,
-            partial_batches=scenario.partial_batches,
-            full=scenario.measures == "full",
-        )
+    with makes_a_network(scenario):
+        trainer = make_trainer(scenario, dataset)
         trainer.compile()
     return dataset, trainer
 
@@ -150,12 +141,15 @@ def _prepare(scenario, data_dir):
 def _restart(trainer, scenario, dataset):
     from mnist_vg.making import make_model, make_optimizer
 
-    with _makes_a_network(scenario):
-        trainer.restart(make_model(scenario, dataset), make_optimizer(scenario), scenario.batch_seed)
+    with makes_a_network(scenario):
+        trainer.restart(
+            make_model(scenario, dataset), make_optimizer(scenario), scenario.batch_seed
+        )
 
 
 @contextlib.contextmanager
-def _makes_a_network(scenario):
+def makes_a_network(scenario: Scenario) -> Iterator[None]:
+    """Within, a scenario that makes no network is a UsageError."""
     import tensorflow as tf
 
     try:

@@ -1,10 +1,11 @@
-"""A scenario to what it is made of: its network and its optimizer."""
+"""A scenario to what it is made of: its network, its optimizer and their trainer."""
 
 import keras
 
 from mnist_vg.datasets import Dataset
 from mnist_vg.model import Model
 from mnist_vg.scenarios import Scenario
+from mnist_vg.training import Trainer
 
 
 def make_model(scenario: Scenario, dataset: Dataset) -> Model:
@@ -40,4 +41,21 @@ def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
             "class_name": scenario.optimizer,
             "config": {name: value for name, value in config.items() if value is not None},
         }
+    )
+
+
+def make_trainer(scenario: Scenario, dataset: Dataset) -> Trainer:
+    """The scenario's trainer, at its beginning, not compiled yet.
+
+    Raises:
+        ValueError: scenario and data set do not fit each other.
+    """
+    return Trainer(
+        make_model(scenario, dataset),
+        make_optimizer(scenario),
+        dataset.train,
+        scenario.batch_size,
+        scenario.batch_seed,
+        partial_batches=scenario.partial_batches,
+        full=scenario.measures == "full",
     )

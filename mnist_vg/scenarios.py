@@ -47,6 +47,8 @@ NORMALIZATIONS = ("none", "batch", "layer")
 OUTPUTS = ("softmax", "sigmoid", "sigmoid_twice")
 MEASURES = ("default", "full")
 WITH_MOMENTUM = ("sgd", "rmsprop")
+MIXING_OPTIMIZERS = ("adafactor", "muon")
+"""Those whose update of an element depends on others: on where it stands."""
 PARAMETRIC_RELU = "parametric_relu"
 """An activation with a slope of its own to train for each unit, so no Keras function."""
 

@@ -59,10 +59,7 @@ class Session:
         self.run.save()
         self.log = EventLog(folder)
         if not notes["lengths"]:
-            graph = trainer.model.forward_graph()
-            about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
-            self.log.describe(scenario.settings(), about, graph)
-            self.log.record(0, {}, arrays=self._chance())
+            describe(self.log, scenario, dataset, trainer.model.forward_graph())
         # A copy, since what a run has read once it keeps.
         earlier = dataclasses.replace(self.run).history if notes["lengths"] else None
         self._monitor = Monitor(earlier)
@@ -77,7 +74,7 @@ class Session:
                 if block.tables is not None:
                     scalars, kernels = self._scalars(block), _kernel_arrays(block.kernels)
                     self.log.record(block.step, scalars, block.tables, kernels)
-                    known = scalars | self._chance()
+                    known = scalars | chance(self.dataset)
                     symptoms = self._monitor.record(block.step, known, block.tables)
                     block = block._replace(symptoms=symptoms)
                 watch(self.scenario, block)
@@ -102,13 +99,15 @@ class Session:
             last += 1
             tables, kernels = self.trainer.weights()
             self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
-        results = self._results()
-        diagnosis = diagnose(self.run.history, finished=True)
-        pictures = figures.profile_picture(self.run)
-        self.log.conclude(last, result_row([results]), diagnosis, pictures)
-        self._keep_run(
-            status="finished", results=results, verdict=diagnosis.verdict, seconds=seconds
+        flow = self.run.history[GRADIENT_FLOW]
+        flow = flow[self.run.history["step"] < self.scenario.iterations]
+        results = results_of(
+            flow,
+            self.trainer.evaluate(self.dataset.train),
+            self.trainer.evaluate(self.dataset.test),
+            self.dataset.chance,
         )
+        self.run = conclude(self.run, self.log, last, results, seconds)
 
     def _decision(self):
         """What a network of two inputs and two classes says of the plane around its examples."""
@@ -140,34 +139,61 @@ class Session:
         self.run = dataclasses.replace(self.run, **{"seconds": self._seconds(), **changes})
         self.run.save()
 
-    def _chance(self):
-        return {CHANCE_ACCURACY: self.dataset.chance, CHANCE_LOSS: self.dataset.chance_loss}
-
     def _scalars(self, block):
-        loss, accuracy = self.trainer.evaluate(self.dataset.test)
-        return {
-            LOSS_TRAIN: block.loss,
-            ACCURACY_TRAIN: block.accuracy,
-            LOSS_TEST: loss,
-            ACCURACY_TEST: accuracy,
-        }
+        test = self.trainer.evaluate(self.dataset.test)
+        return scalars_of((block.loss, block.accuracy), test)
 
-    def _results(self):
-        """The figures of the final weights, on whole splits, and of the gradient's way."""
-        train_loss, train_accuracy = self.trainer.evaluate(self.dataset.train)
-        test_loss, test_accuracy = self.trainer.evaluate(self.dataset.test)
-        history = self.run.history
-        flow = history[GRADIENT_FLOW][history["step"] < self.scenario.iterations]
-        results = {
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-            "chance": self.dataset.chance,
-            "first_gradient_ratio": 10.0 ** float(flow[0]),
-            "last_gradient_ratio": 10.0 ** float(flow[-1]),
-        }
-        return {key: value if math.isfinite(value) else None for key, value in results.items()}
+
+def describe(log: EventLog, scenario: Scenario, dataset: Dataset, graph) -> None:
+    """Write the beginning of a run's log."""
+    about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
+    log.describe(scenario.settings(), about, graph)
+    log.record(0, {}, arrays=chance(dataset))
+
+
+def chance(dataset: Dataset) -> dict[str, float]:
+    """What knowing nothing scores, by tag."""
+    return {CHANCE_ACCURACY: dataset.chance, CHANCE_LOSS: dataset.chance_loss}
+
+
+def scalars_of(train: tuple[float, float], test: tuple[float, float]) -> dict[str, float]:
+    """Losses and accuracies of a record, the batch's and the test split's, by tag."""
+    return dict(
+        zip((LOSS_TRAIN, ACCURACY_TRAIN, LOSS_TEST, ACCURACY_TEST), train + test, strict=True)
+    )
+
+
+def results_of(
+    flow: np.ndarray, train: tuple[float, float], test: tuple[float, float], chance: float
+) -> dict[str, float | None]:
+    """A run's results: of the final weights, and of the gradient's way.
+
+    Args:
+        flow: log10 of the first layer's gradient over the last one's, at each record.
+        train: loss and accuracy on the whole training split.
+        test: and on the test split.
+        chance: test accuracy of knowing nothing.
+    """
+    results = {
+        "train_loss": train[0],
+        "train_accuracy": train[1],
+        "test_loss": test[0],
+        "test_accuracy": test[1],
+        "chance": chance,
+        "first_gradient_ratio": 10.0 ** float(flow[0]),
+        "last_gradient_ratio": 10.0 ** float(flow[-1]),
+    }
+    return {key: value if math.isfinite(value) else None for key, value in results.items()}
+
+
+def conclude(run: Run, log: EventLog, step: int, results: dict, seconds: float) -> Run:
+    """Write the end of a run's log, of newest record `step`, and of its `run.json`."""
+    diagnosis = diagnose(run.history, finished=True)
+    log.conclude(step, result_row([results]), diagnosis, figures.profile_picture(run))
+    ended = {"status": "finished", "results": results, "verdict": diagnosis.verdict}
+    run = dataclasses.replace(run, **ended, seconds=seconds)
+    run.save()
+    return run
 
 
 def _kernel_arrays(kernels):

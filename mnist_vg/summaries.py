@@ -1,12 +1,15 @@
 """The logging module: writes a run's event file through `tf.summary`."""
 
 import contextlib
+import io
 import struct
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
@@ -18,6 +21,7 @@ from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from mnist_vg import events
@@ -162,6 +166,35 @@ class EventLog:
         if count != self._unchecked or self._length != self._path.stat().st_size:
             raise OSError(f"{self._path} could not be written to its end; is the disk full?")
         self._unchecked = 0
+
+
+def hparams_events(settings: Mapping, metrics: Mapping[str, float], step: int) -> bytes:
+    """An event file with nothing but a row of the HParams tab.
+
+    Args:
+        settings: of the run.
+        metrics: tag to value.
+        step: of the values.
+    """
+    known = {key: value for key, value in settings.items() if value is not None}
+    summaries = [
+        hparams_summary.hparams_config_pb(
+            hparams=[hp.HParam(key) for key in known],
+            metrics=[hp.Metric(tag) for tag in metrics],
+        ),
+        hparams_summary.hparams_pb(known),
+        *(scalar_pb(tag, value) for tag, value in metrics.items()),
+        hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
+    ]
+    file = io.BytesIO()
+    writer = RecordWriter(file)
+    now = time.time()
+    writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+    for part in summaries:
+        # Some are TensorFlow's class of that name, and not TensorBoard's.
+        summary = Summary.FromString(part.SerializeToString())
+        writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())
+    return file.getvalue()
 
 
 def _flow(mean_abs):

@@ -55,7 +55,8 @@ def schema() -> "pyarrow.Schema":
     import pyarrow
 
     word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    kinds = {int: pyarrow.int64(), bool: pyarrow.bool_(), str: word, str | None: word}
+    whole = dict.fromkeys((int, int | None), pyarrow.int64())
+    kinds = {**whole, bool: pyarrow.bool_(), str: word, str | None: word}
     layers = pyarrow.list_(pyarrow.float32())
     return pyarrow.schema(
         {field.name: kinds.get(field.type, pyarrow.float64()) for field in setting_fields()}
@@ -64,6 +65,22 @@ def schema() -> "pyarrow.Schema":
         | dict.fromkeys(LAYERS, layers)
         | {"verdict": word}
     )
+
+
+def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") -> None:
+    """Add some networks' rows to a sweep's table, whole or not at all."""
+    from pyarrow import parquet
+
+    path = part_path(folder, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    parquet.write_table(part, new)
+    new.replace(path)
+
+
+def part_path(folder: str | os.PathLike, number: int) -> Path:
+    """Where the rows of a group are."""
+    return Path(folder) / RECORDS_FOLDER / f"group{number:05}.parquet"
 
 
 def load_sweep(folder: str | os.PathLike) -> dict[str, Any]:

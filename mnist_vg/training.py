@@ -15,6 +15,7 @@ from mnist_vg.layers import activation_range
 from mnist_vg.measures import layer_measures, measure_each, norm, rms, signal_measures, unit_shares
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
+from mnist_vg.scenarios import MIXING_OPTIMIZERS
 from mnist_vg.symptoms import Evidence
 from mnist_vg.tags import BACKPROPAGATED, UPDATE_RATIO
 
@@ -74,11 +75,6 @@ def _where(due, measured, otherwise):
     return tf.cond(due, measured, otherwise)
 
 
-def elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether an optimizer treats every element alike, wherever it stands."""
-    return not isinstance(optimizer, (keras.optimizers.Muon, keras.optimizers.Adafactor))
-
-
 class Trainer:
     """A model in training: its optimizer, its examples and the steps done.
 
@@ -126,7 +122,8 @@ class Trainer:
         self._trace()
 
     def _pack(self, variables, first_kernel):
-        return Packing(variables, first_kernel, elementwise(self.optimizer))
+        elementwise = type(self.optimizer).__name__.lower() not in MIXING_OPTIMIZERS
+        return Packing(variables, first_kernel, elementwise)
 
     def restart(self, model: Model, optimizer: keras.optimizers.Optimizer, seed: int) -> None:
         """Begin anew, bit for bit as a new trainer would, without compiling anything.

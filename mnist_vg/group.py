@@ -1,0 +1,259 @@
+"""A group of a sweep: trained together, and told as rows of a table and as files."""
+
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_vg import events, runs
+from mnist_vg.datasets import Dataset
+from mnist_vg.diagnosis import diagnose
+from mnist_vg.driver import makes_a_network
+from mnist_vg.making import make_model, make_trainer
+from mnist_vg.replicas import GroupTrainer
+from mnist_vg.runs import Run
+from mnist_vg.scenarios import Scenario
+from mnist_vg.session import chance, conclude, describe, results_of, scalars_of
+from mnist_vg.signs import histogram_norm
+from mnist_vg.summaries import EventLog, hparams_events
+from mnist_vg.sweeps import group_key, stackable
+from mnist_vg.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema
+from mnist_vg.tags import (
+    ACCURACY_TEST,
+    ACCURACY_TRAIN,
+    GRADIENT_FLOW,
+    GRADIENT_MEAN_ABS,
+    LOSS_TEST,
+    LOSS_TRAIN,
+    SYMPTOM_COUNT,
+    UNITS_DEAD,
+    UNITS_SATURATED,
+)
+from mnist_vg.training import run_blocks
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SICK, ALL = "sick", "all"
+"""Beside names, which networks get a run folder."""
+
+COLUMNS = {
+    "train_loss": LOSS_TRAIN,
+    "train_accuracy": ACCURACY_TRAIN,
+    "test_loss": LOSS_TEST,
+    TEST_ACCURACY: ACCURACY_TEST,
+    GRADIENT_RATIO: GRADIENT_FLOW,
+}
+"""Columns of the table, and the tags that they have in event files."""
+
+NORMS = {"gradient_norm": "gradients", "weight_norm": "weights"}
+"""Measures that no default record of a single network has, and the histograms that tell them."""
+
+RUNS_FOLDER = "runs"
+"""Where a sweep's folder has those of its networks, for TensorBoard."""
+
+EVENT_FILE = f"events.out.tfevents.0000000000.sweep{events.EVENT_SUFFIX}"
+
+
+class Outcome(NamedTuple):
+    """What comes of a group.
+
+    `rows` are of the sweep's table; `files` are what TensorBoard reads, path in the sweep's
+    folder to bytes; `seconds` are those of training, `overhead` those of rows and files.
+    """
+
+    rows: "pyarrow.Table"
+    files: dict[str, bytes]
+    seconds: float
+    overhead: float
+
+
+class Records(NamedTuple):
+    """What the networks of a group have recorded.
+
+    `measured` has arrays by tag or group of tags, `[records, networks]` or, of a group of
+    tags, `[records, layers, networks]`, and dicts of such for histograms; `layers` are the
+    names of all layers, and of those with an activation.
+    """
+
+    steps: np.ndarray
+    measured: dict
+    layers: tuple[list[str], list[str]]
+
+    def of(self, network: int) -> dict:
+        """One network's part of `measured`."""
+
+        def pick(part):
+            return part[:, network] if part.ndim == 2 else part[:, :, network]
+
+        return tf.nest.map_structure(pick, self.measured)
+
+
+def train_group(
+    scenarios: Sequence[Scenario],
+    dataset: Dataset,
+    varied: Collection[str] = (),
+    record: str | Collection[str] = (),
+) -> Outcome:
+    """Train scenarios of one group, from the beginning to the end.
+
+    Args:
+        scenarios: of one `group_key`, and more than one only where `stackable`.
+        dataset: theirs.
+        varied: settings that the HParams tab is told.
+        record: names of those that get a run folder; or "sick", or "all".
+
+    Raises:
+        UsageError: they make no network for the data set.
+    """
+    start = time.monotonic()
+    with makes_a_network(scenarios[0]):
+        trainer = _trainer(scenarios, dataset, histograms=bool(record))
+    records = _train(trainer, scenarios[0], dataset)
+    seconds = time.monotonic() - start
+    diagnoses = [_diagnose(records, number, dataset) for number in range(len(scenarios))]
+    rows = _rows(scenarios, records, diagnoses, dataset.chance)
+    recorded = [
+        number
+        for number, (scenario, diagnosis) in enumerate(zip(scenarios, diagnoses, strict=True))
+        if record == ALL or (record == SICK and not diagnosis.healthy) or scenario.name in record
+    ]
+    files = {}
+    for number, scenario in enumerate(scenarios):
+        if number not in recorded:
+            settings = {field: getattr(scenario, field) for field in (*varied, "seed")}
+            metrics = _metrics(records, number, diagnoses[number])
+            event = hparams_events(settings, metrics, int(records.steps[-1]))
+            files[f"{RUNS_FOLDER}/{scenario.name}/{EVENT_FILE}"] = event
+    if recorded:
+        files |= _run_folders(recorded, scenarios, records, trainer, dataset, seconds)
+    return Outcome(rows, files, seconds, time.monotonic() - start - seconds)
+
+
+_newest: dict = {}
+"""The trainer that was compiled last, by its kind: neighbours in a sweep may share it."""
+
+
+def _trainer(scenarios, dataset, histograms):
+    """A trainer of the scenarios at their beginning: the one before, or a new one."""
+    first = scenarios[0]
+    if not stackable(first):
+        return make_trainer(first, dataset)
+    kind = group_key(first), dataset.name, len(scenarios), histograms
+    if kind not in _newest:
+        _newest.clear()
+        _newest[kind] = GroupTrainer(scenarios, dataset, histograms)
+    _newest[kind].begin(scenarios)
+    return _newest[kind]
+
+
+def _train(trainer, scenario, dataset):
+    """Train, and keep the records."""
+    alone = not isinstance(trainer, GroupTrainer)
+    steps, rows = [], []
+    for block in run_blocks(trainer, scenario.iterations, scenario.log_every):
+        if block.tables is None:
+            continue
+        scalars = scalars_of((block.loss, block.accuracy), trainer.evaluate(dataset.test))
+        row = {tag: np.atleast_1d(value) for tag, value in scalars.items()}
+        for _, table in block.tables:
+            row |= tf.nest.map_structure(lambda a: a[:, np.newaxis] if alone else a, dict(table))
+        steps.append(block.step)
+        rows.append(row)
+        names = [names for names, _ in block.tables]
+    measured = tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
+    for group, histogram in NORMS.items():
+        if group not in measured:
+            measured[group] = histogram_norm(events.buckets(**measured[histogram]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_abs = measured[GRADIENT_MEAN_ABS]
+        measured[GRADIENT_FLOW] = np.log10(mean_abs[:, 0] / mean_abs[:, -1])
+    return Records(np.array(steps), measured, (names[0], names[1] if names[1:] else []))
+
+
+def _diagnose(records, network, dataset):
+    known = {tag: np.full(len(records.steps), value) for tag, value in chance(dataset).items()}
+    layers, hidden = records.layers
+    names = {"step": records.steps, "layers": layers, "activation_layers": hidden}
+    return diagnose(names | known | records.of(network), finished=True)
+
+
+def _rows(scenarios, records, diagnoses, chance):
+    """The group's part of the table, network by network."""
+    import pyarrow
+
+    times, count = len(records.steps), len(scenarios)
+    of_network = np.repeat(np.arange(count), times)
+
+    def column(field):
+        name, kind = field.name, field.type
+        if name == "step":
+            return np.tile(records.steps, count)
+        if name == "chance":
+            return np.full(times * count, chance)
+        if name in COLUMNS:
+            return records.measured[COLUMNS[name]].T.ravel()
+        if name in LAYERS:
+            table = records.measured.get(name, np.zeros((times, 0, count), np.float32))
+            ends = table.shape[1] * np.arange(times * count + 1, dtype=np.int32)
+            values = np.ascontiguousarray(table.transpose(2, 0, 1), np.float32).ravel()
+            return pyarrow.ListArray.from_arrays(ends, values)
+        verdicts = [diagnosis.verdict for diagnosis in diagnoses]
+        values = verdicts if name == "verdict" else [getattr(s, name) for s in scenarios]
+        return pyarrow.array(values, kind).take(of_network)
+
+    columns = schema()
+    return pyarrow.table([column(field) for field in columns], schema=columns)
+
+
+def _metrics(records, network, diagnosis):
+    """What the HParams tab shows of a network, by tag."""
+    tags = (ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW)
+    scalars = {tag: records.measured[tag][-1, network] for tag in tags}
+    return scalars | {SYMPTOM_COUNT: len(diagnosis.evidence)}
+
+
+def _run_folders(recorded, scenarios, records, trainer, dataset, seconds):
+    """Files of run folders, as the networks would have written them alone."""
+    files = {}
+    splits = (dataset.train, dataset.test)
+    # Of each split: loss and accuracy, of each network.
+    train, test = (np.reshape(trainer.evaluate(split), (2, -1)) for split in splits)
+    graph = make_model(scenarios[0], dataset).forward_graph()
+    versions = runs.versions()
+    with tempfile.TemporaryDirectory() as place:
+        for number in recorded:
+            scenario = scenarios[number]
+            folder = Path(place) / scenario.name
+            folder.mkdir()
+            run = Run(folder, "running", scenario.settings(), dataset.name, versions)
+            flow = records.measured[GRADIENT_FLOW][:, number]
+            results = results_of(flow, (*train[:, number],), (*test[:, number],), dataset.chance)
+            with closing(EventLog(folder)) as log:
+                describe(log, scenario, dataset, graph)
+                _write_records(log, records, number)
+                conclude(run, log, records.steps[-1], results, seconds / len(scenarios))
+            for path in folder.iterdir():
+                files[f"{RUNS_FOLDER}/{scenario.name}/{path.name}"] = path.read_bytes()
+    return files
+
+
+def _write_records(log, records, network):
+    """A network's records, with what a default record has."""
+    measured = records.of(network)
+    flat = {tag for tag, part in measured.items() if not isinstance(part, dict) and part.ndim == 1}
+    hidden = {UNITS_DEAD, UNITS_SATURATED}
+    layers = measured.keys() - flat - hidden - NORMS.keys()
+    tables = [(records.layers[0], sorted(layers))]
+    if records.layers[1]:
+        tables.append((records.layers[1], sorted(hidden)))
+    for at, step in enumerate(records.steps):
+        row = tf.nest.map_structure(lambda part, at=at: part[at], measured)
+        scalars = {tag: row[tag] for tag in (LOSS_TRAIN, ACCURACY_TRAIN, LOSS_TEST, ACCURACY_TEST)}
+        parts = [(names, {group: row[group] for group in groups}) for names, groups in tables]
+        log.record(int(step), scalars, parts)

@@ -1,0 +1,201 @@
+"""A sweep: which networks its grid has, and which of them train together."""
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from mnist_vg.errors import UsageError
+from mnist_vg.scenarios import MIXING_OPTIMIZERS, Scenario, nearest, setting_fields
+
+REPLICAS = 100
+"""Networks in a group, at most: more gain little (`benchmarks/replicas.py`), and a group is
+what a killed sweep may lose."""
+
+GROUP_WEIGHTS = 2**25
+"""Weights in a group, at most: with gradients and Adam's two moments half a GiB."""
+
+NETWORKS = 100_000
+"""Networks of a sweep, at most: days of work, and more are most likely a slip."""
+
+GROUP_VALUES = ("iterations", "log_every")
+"""Settings that are no part of the structure, and yet one for all of a group."""
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_RANGE = re.compile(rf"({_NUMBER}):({_NUMBER}):({_NUMBER})")
+
+
+def parse_axis(text: str) -> tuple[str, tuple]:
+    """A field and its values, from `field=a,b,c` or `field=first:last:step`.
+
+    A range has both ends, and may stand wherever a number may:
+    `kernel_initializer=random_normal(stddev=0.1:0.5:0.1)`. `none` is None.
+
+    Raises:
+        UsageError: the field cannot be varied, or a value is not allowed.
+    """
+    name, equals, listed = text.partition("=")
+    name = name.strip().replace("-", "_")
+    fields = {f.name: f for f in setting_fields() if f.name not in ("name", "seed", "data_seed")}
+    if name not in fields or not equals:
+        if name == "seed":
+            raise UsageError("vary: seeds are not varied by hand; give how many with --seeds")
+        raise UsageError(f"vary: {text!r} is not field=values; {nearest(name, fields)}")
+    values = []
+    for item in _split(listed):
+        for word in _expanded(name, item):
+            try:
+                values.append(fields[name].metadata["check"](_value(fields[name], word)))
+            except ValueError as error:
+                raise UsageError(f"vary: {name} {word!r} {error}") from None
+    if len(set(values)) < len(values):
+        raise UsageError(f"vary: {name} has a value twice in {listed!r}; give each once")
+    return name, tuple(values)
+
+
+def _split(listed):
+    """What stands between commas, but for those in brackets."""
+    return [item.strip() for item in re.split(r",(?![^(]*\))", listed)]
+
+
+def _expanded(name, item):
+    """An item with its ranges replaced by each of their numbers in turn."""
+    found = _RANGE.search(item)
+    if found is None:
+        return [item]
+    first, last, step = map(Decimal, found.groups())
+    if step == 0 or (last - first) / step < 0 or (last - first) / step >= NETWORKS:
+        raise UsageError(
+            f"vary: {name} {found.group()!r} is no range; give first:last:step, such as 2:50:4"
+        )
+    count = int((last - first) / step) + 1
+    numbers = [format((first + n * step).normalize(), "f") for n in range(count)]
+    before, after = item[: found.start()], item[found.end() :]
+    return [word for n in numbers for word in _expanded(name, f"{before}{n}{after}")]
+
+
+def _value(field, word):
+    """A word as a value of the field's type; as it is where it is none, for the check to tell."""
+    optional = "None" in str(field.type)
+    if optional and word.lower() == "none":
+        return None
+    if field.type is bool:
+        return {"true": True, "false": False}.get(word.lower(), word)
+    for kind in (int, float):
+        if str(kind.__name__) in str(field.type):
+            try:
+                return kind(word)
+            except ValueError:
+                return word
+    return word
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of networks.
+
+    Args:
+        name: of the sweep and its folder.
+        base: the settings that are not varied. Its seed is the first one; the batches of all
+            networks are those of its `batch_seed`.
+        axes: field to values, the ones varied.
+        seeds: under how many each point of the grid is trained.
+
+    Raises:
+        UsageError: a combination is not allowed, or there are too many.
+    """
+
+    name: str
+    base: Scenario
+    axes: Mapping[str, tuple]
+    seeds: int = 1
+    scenarios: tuple[Scenario, ...] = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        count = math.prod(map(len, self.axes.values())) * self.seeds
+        if count > NETWORKS:
+            raise UsageError(f"vary: {count:,} networks are more than {NETWORKS:,}; vary less")
+        # Checks the name as that of a run, and so does `scenarios` all of its combinations.
+        object.__setattr__(self, "base", dataclasses.replace(self.base, name=self.name))
+        object.__setattr__(self, "scenarios", tuple(self._scenarios(count)))
+
+    def _scenarios(self, count):
+        digits = len(str(count - 1))
+        own = {"data_seed": self.base.batch_seed, "about": "", "source": ""}
+        seeds = range(self.base.seed, self.base.seed + self.seeds)
+        grid = itertools.product(*self.axes.values(), seeds)
+        for number, (*values, seed) in enumerate(grid):
+            varied = dict(zip(self.axes, values, strict=True))
+            name = "-".join([f"{number:0{digits}}", *map(_word, varied, values), f"seed{seed}"])
+            yield dataclasses.replace(self.base, name=name[:100], seed=seed, **own, **varied)
+
+    def groups(self, sizes: Mapping[str, tuple[int, int]]) -> list[list[Scenario]]:
+        """The networks by what trains together, in the order of the grid.
+
+        Args:
+            sizes: of each data set, by name, values of an example, and classes.
+        """
+        together: dict[tuple, list[Scenario]] = {}
+        for scenario in self.scenarios:
+            together.setdefault(group_key(scenario), []).append(scenario)
+        groups = []
+        for members in together.values():
+            weights = count_weights(members[0], *sizes[members[0].dataset])
+            most = max(1, min(REPLICAS, GROUP_WEIGHTS // weights))
+            most = most if stackable(members[0]) else 1
+            parts = -(-len(members) // most)
+            ends = [len(members) * part // parts for part in range(parts + 1)]
+            groups += [members[a:b] for a, b in itertools.pairwise(ends)]
+        return groups
+
+    def facts(self) -> dict[str, Any]:
+        """What `sweep.json` tells of it."""
+        axes = {field: list(values) for field, values in self.axes.items()}
+        return {"base": self.base.settings(), "axes": axes, "seeds": self.seeds}
+
+
+def _word(field, value):
+    """A value as a part of a network's name."""
+    word = value if isinstance(value, str) else f"{field}={value}"
+    return re.sub(r"[^\w.+=]+", "_", word).strip("_")
+
+
+def stackable(scenario: Scenario) -> bool:
+    """Whether the network can be one of a group.
+
+    An optimizer that mixes elements would mix networks, and full records are of one network.
+    """
+    return scenario.optimizer not in MIXING_OPTIMIZERS and scenario.measures == "default"
+
+
+def group_key(scenario: Scenario) -> tuple:
+    """What networks that train together have in common, beside their batches."""
+    clips = scenario.global_clipnorm is not None
+    structure = dataclasses.replace(scenario, global_clipnorm=None).structure()
+    return *structure, clips, *(getattr(scenario, field) for field in GROUP_VALUES)
+
+
+def count_weights(scenario: Scenario, input_size: int, label_size: int) -> int:
+    """Weights of a network, without those of normalizations."""
+    units = [input_size, *[scenario.hidden_size] * (scenario.num_layers - 1), label_size]
+    return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(units))
+
+
+def work(scenario: Scenario, weights: int, test_examples: int) -> float:
+    """Multiplications and additions of a network's training and records, about.
+
+    Forward, backward to the weights, and backward to the inputs are each a product.
+    """
+    records = -(-scenario.iterations // scenario.log_every) + 1
+    trained = 6 * scenario.iterations * scenario.batch_size
+    return weights * (trained + 2 * records * test_examples)
+
+
+def spread_out(scenarios: Sequence[Scenario], count: int) -> Iterable[str]:
+    """Names of so many networks, evenly spread over all."""
+    places = {round(n * (len(scenarios) - 1) / max(1, count - 1)) for n in range(count)}
+    return frozenset(scenarios[place].name for place in places if place < len(scenarios))
