@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shlex
 import signal
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import click
 
+from mnist_vg import table
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.scenarios import Scenario, setting_fields
-from mnist_vg.suites import SUITES, find_scenarios
+from mnist_vg.suites import SUITES, find_scenario, find_scenarios
 
 QUICK = {"iterations": 300, "log_every": 50}
 """What `--quick` trains at most: the whole way through, in seconds."""
@@ -46,9 +48,9 @@ def list_scenarios():
     report.make_console().print(report.scenario_table(SUITES))
 
 
-def _setting_options(command):
+def _setting_options(command, without=()):
     """An option for every setting of a scenario."""
-    for field in reversed(setting_fields()):
+    for field in reversed([field for field in setting_fields() if field.name not in without]):
         default = "the activation" if field.name == "name" else field.default
         shown = f"{field.metadata['help']}" + (f" [{default}]" if default is not None else "")
         flag = "--" + field.name.replace("_", "-")
@@ -67,6 +69,17 @@ _logdir_option = click.option(
 _data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where TFDS keeps data sets [TFDS's own]"
 )
+
+
+class _Recorded(click.ParamType):
+    """`all`, `none`, `sick`, or a number."""
+
+    name = "networks"
+
+    def convert(self, value, param, ctx):
+        if value in ("all", "none", "sick"):
+            return value
+        return click.IntRange(min=0).convert(value, param, ctx)
 
 
 @contextlib.contextmanager
@@ -147,6 +160,58 @@ def _changed(scenario, settings, quick):
 
 
 @cli.command()
+@click.argument("name")
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="FIELD=VALUES",
+    help="A setting and its values: a list (tanh,relu) or a range with both ends (2:50:4).",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Seeds of each network [1]")
+@click.option("--scenario", help="The scenario to start from [the defaults]")
+@functools.partial(_setting_options, without=("name",))
+@click.option(
+    "--record",
+    type=_Recorded(),
+    default="none",
+    help="Networks with a run folder for TensorBoard: all, none, sick, or how many [none]",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes here [one a core]")
+@click.option("--cluster", help="Train on Ray: local, auto or ray://HOST:PORT")
+@click.option("--report", is_flag=True, help="Rank the varied settings by how much they matter.")
+@_logdir_option
+@_data_dir_option
+def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir, **options):
+    """Train a grid of networks into LOGDIR/NAME: each value with each, under each seed.
+
+    Networks of one structure train together. Their records are one Parquet table,
+    LOGDIR/NAME/records, which `mnist-vg plot LOGDIR/NAME` draws. A sweep that was killed goes on
+    with the groups that are left.
+    """
+    from mnist_vg.report import make_console, tensorboard_line
+    from mnist_vg.sweep_report import SweepDisplay, plan_lines, verdict_table
+    from mnist_vg.sweeping import Sweeper
+    from mnist_vg.sweeps import Sweep, parse_axes
+
+    data_dir = options.pop("data_dir")
+    base = find_scenario(scenario) if scenario else Scenario()
+    given = {key: value for key, value in options.items() if value is not None}
+    grid = Sweep(name, dataclasses.replace(base, **given), parse_axes(vary), seeds)
+    console = make_console()
+    sweeper = Sweeper(grid, logdir, data_dir=data_dir, workers=workers)
+    for line in plan_lines(sweeper.plan, sweeper.workers):
+        console.print(line, soft_wrap=True)
+    with _interruptible(), SweepDisplay(console, sweeper.plan) as display:
+        folder = sweeper.run(record, cluster, display.watch)
+    records, axes = table.read_sweep(folder)
+    console.print(verdict_table(records))
+    if report:
+        _print_rankings(console, records, axes)
+    click.echo(f"mnist-vg plot {shlex.quote(str(folder))}")
+    click.echo(tensorboard_line(folder))
+
+
+@cli.command()
 @click.argument("logdir", type=click.Path(path_type=Path), default="logdir")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the pictures [LOGDIR/figures]"
@@ -160,7 +225,7 @@ def plot(logdir, out, **places):
     What each figure needs is in the event files; a figure is drawn of the runs that have it.
     Of a sweep, finished or not: heatmaps over the fields that were varied, and which matter.
     """
-    from mnist_vg import figures, runs, table
+    from mnist_vg import figures, runs
 
     if (logdir / table.SWEEP_FILE).exists():
         drawn = _draw_sweep(logdir, places)
@@ -177,18 +242,23 @@ def plot(logdir, out, **places):
 
 
 def _draw_sweep(folder, places):
-    from mnist_vg import heatmaps, report, table
-    from mnist_vg.ranking import rank
+    from mnist_vg import heatmaps, report
 
     records, axes = table.read_sweep(folder)
     drawn = heatmaps.draw(records, axes, **places)
-    console = report.make_console()
+    _print_rankings(report.make_console(), records, axes)
+    return drawn
+
+
+def _print_rankings(console, records, axes):
+    from mnist_vg.ranking import rank
+    from mnist_vg.sweep_report import ranking_table
+
     for column in (table.TEST_ACCURACY, table.GRADIENT_RATIO):
         try:
-            console.print(report.ranking_table(rank(records, axes, column)))
-        except UsageError as error:  # The figures are there all the same.
+            console.print(ranking_table(rank(records, axes, column)))
+        except UsageError as error:  # Figures and table are there all the same.
             console.print(str(error), soft_wrap=True)
-    return drawn
 
 
 @cli.command()

@@ -24,7 +24,6 @@ from mnist_vg.scenarios import Scenario, nearest
 
 if TYPE_CHECKING:
     from mnist_vg.cure import Cure
-    from mnist_vg.ranking import Ranking
 
 PLAIN_WIDTH = 160
 """Columns of a table off a terminal, where there is no width to ask for."""
@@ -305,33 +304,6 @@ def cure_lines(cure: "Cure") -> list[str]:
         f"Recommended: {', '.join(found.words)}. Test accuracy {after}, and {earlier} before.",
         f"Train it: {shlex.join(command)}",
     ]
-
-
-def ranking_table(ranking: "Ranking") -> Table:
-    """How much each varied field of a sweep matters, the seed among them."""
-    measure = ranking.column.replace("_", " ")
-    left_out = "; ".join(
-        f"{field} {', '.join(map(str, values))}" for field, values in ranking.left_out.items()
-    )
-    table = Table(
-        title=f"What matters for the {measure} in the end?",
-        title_justify="left",
-        caption=f"Shares of its variance over {ranking.networks:,} networks: what the mean given "
-        "one field explains, and what is left with all the others given (first-order and "
-        "total-effect Sobol indices)."
-        + (f" Left out, as networks are missing or not finite: {left_out}." if left_out else ""),
-        caption_justify="left",
-    )
-    table.add_column("Field", no_wrap=True)
-    for heading in ("Share alone", "With interactions"):
-        table.add_column(heading, justify="right")
-    table.add_column("Best value")
-    table.add_column("Median there", justify="right")
-    for share in ranking.shares:
-        known = share.median is not None
-        best = [str(share.best), f"{share.median:.3g}"] if known else ["", ""]
-        table.add_row(share.field, f"{share.alone:.1%}", f"{share.together:.1%}", *best)
-    return table
 
 
 def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:

@@ -29,6 +29,20 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER}):({_NUMBER})")
 
 
+def parse_axes(texts: Iterable[str]) -> dict[str, tuple]:
+    """Fields and their values, each as `parse_axis` takes it.
+
+    Raises:
+        UsageError: a field is given twice, or as `parse_axis`.
+    """
+    axes: dict[str, tuple] = {}
+    for field, values in map(parse_axis, texts):
+        if field in axes:
+            raise UsageError(f"vary: {field} is given twice; give all of its values at once")
+        axes[field] = values
+    return axes
+
+
 def parse_axis(text: str) -> tuple[str, tuple]:
     """A field and its values, from `field=a,b,c` or `field=first:last:step`.
 
