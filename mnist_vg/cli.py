@@ -79,7 +79,9 @@ class _Recorded(click.ParamType):
     def convert(self, value, param, ctx):
         if value in ("all", "none", "sick"):
             return value
-        return click.IntRange(min=0).convert(value, param, ctx)
+        if value.isdecimal():
+            return int(value)
+        return self.fail(f"{value!r} is not all, none, sick or a number of networks", param, ctx)
 
 
 @contextlib.contextmanager

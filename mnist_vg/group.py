@@ -14,7 +14,7 @@ from mnist_vg import events, runs
 from mnist_vg.datasets import Dataset
 from mnist_vg.diagnosis import diagnose
 from mnist_vg.driver import makes_a_network
-from mnist_vg.making import make_model, make_trainer
+from mnist_vg.making import make_model, make_optimizer, make_trainer
 from mnist_vg.replicas import GroupTrainer
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
@@ -142,13 +142,19 @@ _newest: dict = {}
 def _trainer(scenarios, dataset, histograms):
     """A trainer of the scenarios at their beginning: the one before, or a new one."""
     first = scenarios[0]
-    if not stackable(first):
-        return make_trainer(first, dataset)
     kind = group_key(first), dataset.name, len(scenarios), histograms
+    stacks = stackable(first)
     if kind not in _newest:
         _newest.clear()
-        _newest[kind] = GroupTrainer(scenarios, dataset, histograms)
-    _newest[kind].begin(scenarios)
+        if stacks:
+            _newest[kind] = GroupTrainer(scenarios, dataset, histograms)
+        else:
+            _newest[kind] = make_trainer(first, dataset)
+    elif stacks:
+        _newest[kind].begin(scenarios)
+    else:
+        model = make_model(first, dataset)
+        _newest[kind].restart(model, make_optimizer(first), first.batch_seed)
     return _newest[kind]
 
 

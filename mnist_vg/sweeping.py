@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
+import timeit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -207,13 +207,10 @@ def _small(scenario):
 
 def _products_a_second():
     """Multiplications and additions a second of a plain product on one core, as of now."""
-    size, best = 256, np.inf
+    size = 512
     matrix = np.ones((size, size), np.float32)
-    for _ in range(5):
-        start = time.perf_counter()
-        matrix @ matrix
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / len(os.sched_getaffinity(0))
+    seconds = min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=10))
+    return 2 * size**3 / seconds / len(os.sched_getaffinity(0))
 
 
 Groups = Mapping[int, Sequence[Scenario]]

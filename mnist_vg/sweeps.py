@@ -65,7 +65,7 @@ def parse_axis(text: str) -> tuple[str, tuple]:
             try:
                 values.append(fields[name].metadata["check"](_value(fields[name], word)))
             except ValueError as error:
-                raise UsageError(f"vary: {name} {word!r} {error}") from None
+                raise UsageError(f"vary: {name}: {word} {error}") from None
     if len(set(values)) < len(values):
         raise UsageError(f"vary: {name} has a value twice in {listed!r}; give each once")
     return name, tuple(values)

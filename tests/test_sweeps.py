@@ -1,0 +1,315 @@
+"""Sweeps: the grid, its groups, and the folder that they are trained into."""
+
+import dataclasses
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_vg import table
+from mnist_vg.cli import cli
+from mnist_vg.driver import train
+from mnist_vg.errors import UsageError
+from mnist_vg.runs import Run
+from mnist_vg.scenarios import Scenario
+from mnist_vg.sweeping import Sweeper
+from mnist_vg.sweeps import (
+    GROUP_WEIGHTS,
+    REPLICAS,
+    Sweep,
+    count_weights,
+    group_key,
+    parse_axes,
+    parse_axis,
+    stackable,
+)
+
+SIZES = {"digits": (64, 10)}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("num_layers=2:14:4", (2, 6, 10, 14)),
+        ("num-layers=3,2:4:2", (3, 2, 4)),
+        ("learning_rate=0.05:0.2:0.05", (0.05, 0.1, 0.15, 0.2)),
+        ("learning_rate=none,1e-3", (None, 0.001)),
+        ("activation=tanh,ReLU", ("tanh", "relu")),
+        ("skip_connections=true,false", (True, False)),
+        ("hidden_size=30:10:-10", (30, 20, 10)),
+        (
+            "kernel_initializer=he_normal,random_normal(mean=0:1:1,stddev=0.1:0.3:0.2)",
+            (
+                "he_normal",
+                "random_normal(mean=0.0, stddev=0.1)",
+                "random_normal(mean=0.0, stddev=0.3)",
+                "random_normal(mean=1.0, stddev=0.1)",
+                "random_normal(mean=1.0, stddev=0.3)",
+            ),
+        ),
+    ],
+)
+def test_lists_and_ranges(text, values):
+    assert parse_axis(text)[1] == values
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("layers=1,2", "did you mean num_layers"),
+        ("num_layers", "not field=values"),
+        ("seed=1,2", "--seeds"),
+        ("num_layers=0,2", "num_layers: 0 must be a whole number of 1 or more"),
+        ("num_layers=2.5", "whole number"),
+        ("num_layers=2:10:-1", "no range"),
+        ("num_layers=2:10:0", "no range"),
+        ("num_layers=1:1e9:1", "no range"),
+        ("activation=tanh,tanh", "twice"),
+        ("activation=tan", "did you mean"),
+        ("learning_rate=1,-1", "positive"),
+        ("kernel_initializer=random_normal(sd=1:2:1)", "stddev"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused_in_a_line(text, words):
+    with pytest.raises(UsageError, match=r"^vary: ") as refusal:
+        parse_axis(text)
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_field_is_varied_once():
+    with pytest.raises(UsageError, match="twice"):
+        parse_axes(["num_layers=2", "num_layers=3"])
+
+
+def mixed_sweep(**base):
+    axes = {
+        "num_layers": (2, 5),
+        "optimizer": ("adam", "muon"),
+        "global_clipnorm": (None, 1.0, 2.0),
+        "learning_rate": tuple(np.linspace(0.01, 0.2, 12)),
+        "iterations": (10, 20),
+    }
+    return Sweep("mixed", Scenario(dataset="digits", seed=3, **base), axes, seeds=3)
+
+
+def test_the_grid_has_each_combination_under_each_seed_on_the_same_batches():
+    sweep = mixed_sweep()
+    found = [
+        (*(getattr(scenario, field) for field in sweep.axes), scenario.seed)
+        for scenario in sweep.scenarios
+    ]
+    assert found == list(itertools.product(*sweep.axes.values(), (3, 4, 5)))
+    assert {scenario.batch_seed for scenario in sweep.scenarios} == {3}
+    names = [scenario.name for scenario in sweep.scenarios]
+    assert len(set(names)) == len(names)
+    assert names == sorted(names)
+
+
+def test_groups_part_the_grid_into_what_may_train_together():
+    sweep = mixed_sweep()
+    groups = sweep.groups(SIZES)
+    assert sorted(scenario.name for group in groups for scenario in group) == [
+        scenario.name for scenario in sweep.scenarios
+    ]
+    for group in groups:
+        assert len({group_key(scenario) for scenario in group}) == 1
+        assert len({scenario.global_clipnorm is None for scenario in group}) == 1
+        assert len(group) <= (REPLICAS if stackable(group[0]) else 1)
+    # Two depths, with and without clipping, two lengths.
+    stacked = [group for group in groups if stackable(group[0])]
+    assert sorted(map(len, stacked)) == [36, 36, 36, 36, 72, 72, 72, 72]
+    assert all(group[0].optimizer == "muon" for group in groups if group not in stacked)
+
+
+def test_large_networks_make_small_groups():
+    sweep = Sweep("wide", Scenario(dataset="digits", hidden_size=1000), {}, seeds=20)
+    weights = count_weights(sweep.base, *SIZES["digits"])
+    assert weights == 65 * 1000 + 4 * 1001 * 1000 + 1001 * 10
+    sizes = list(map(len, sweep.groups(SIZES)))
+    assert max(sizes) * weights <= GROUP_WEIGHTS
+    assert sum(sizes) == 20
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_sweep_of_too_many_networks_is_refused():
+    with pytest.raises(UsageError, match="1,000,000 networks"):
+        Sweep("huge", Scenario(), {"learning_rate": tuple(range(1, 1001))}, seeds=1000)
+
+
+AXES = {
+    "kernel_initializer": ("random_normal(stddev=0.05)", "glorot_uniform"),
+    "num_layers": (3, 4),
+}
+BASE = Scenario(dataset="digits", activation="tanh", iterations=40, log_every=20, batch_size=20)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small sweep with every run folder, trained in this process."""
+    logdir = tmp_path_factory.mktemp("sweep")
+    sweep = Sweep("small", BASE, AXES, seeds=2)
+    seen = []
+    sweeper = Sweeper(sweep, logdir, workers=0)
+    folder = sweeper.run("all", watch=lambda number, outcome: seen.append(number))
+    assert seen == [0, 1]
+    return sweep, folder
+
+
+def test_the_table_has_a_row_a_network_and_record(trained):
+    sweep, folder = trained
+    records = table.read_table(folder)
+    assert list(records.columns) == table.schema().names
+    assert sorted(set(records["name"])) == [scenario.name for scenario in sweep.scenarios]
+    by_name = {scenario.name: scenario for scenario in sweep.scenarios}
+    for name, rows in records.groupby("name", observed=True):
+        assert rows["step"].tolist() == [0, 20, 39]
+        for field, value in by_name[name].settings().items():
+            assert (rows[field].isna() if value is None else rows[field] == value).all()
+        assert all(len(each) == by_name[name].num_layers for each in rows["gradient_mean_abs"])
+        assert rows["verdict"].nunique() == 1
+
+
+def test_a_network_records_what_it_would_alone(trained, tmp_path):
+    sweep, folder = trained
+    scenario = sweep.scenarios[3]
+    alone = train(scenario, tmp_path)
+    together = Run.load(folder / "runs" / scenario.name)
+    assert together.settings == alone.settings
+    assert together.results == pytest.approx(alone.results, rel=1e-3)
+    assert together.verdict == alone.verdict
+    assert set(together.history) == set(alone.history)
+    for key in alone.history:
+        if key in ("layers", "activation_layers"):
+            assert together.history[key].tolist() == alone.history[key].tolist()
+        else:
+            np.testing.assert_allclose(
+                together.history[key], alone.history[key], rtol=2e-3, atol=1e-5, err_msg=key
+            )
+    [rows] = [r for n, r in table.read_table(folder).groupby("name") if n == scenario.name]
+    np.testing.assert_array_equal(rows["test_accuracy"], together.history["accuracy/test"])
+    np.testing.assert_allclose(
+        np.stack(rows["gradient_mean_abs"]), together.history["gradient_mean_abs"]
+    )
+    assert rows["verdict"].iloc[0] == together.verdict
+    # TensorBoard's own reader finds the same tags.
+    found = [EventAccumulator(str(run.folder)).Reload().Tags() for run in (alone, together)]
+    assert set(found[0]["tensors"]) == set(found[1]["tensors"])
+
+
+def test_a_missing_part_is_trained_again_and_the_others_are_left_alone(trained):
+    sweep, folder = trained
+    before = table.read_table(folder)
+    parts = [table.part_path(folder, number) for number in (0, 1)]
+    kept = parts[0].stat().st_mtime_ns
+    parts[1].unlink()
+    sweeper = Sweeper(sweep, folder.parent, workers=0)
+    assert sweeper.plan.left == [1]
+    sweeper.run()
+    assert parts[0].stat().st_mtime_ns == kept
+    assert table.read_table(folder).equals(before)
+    assert Sweeper(sweep, folder.parent, workers=0).plan.left == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Sweep("small", BASE, AXES, seeds=3),
+        Sweep("small", BASE, {"num_layers": (3, 4)}, seeds=2),
+        Sweep("small", dataclasses.replace(BASE, batch_size=30), AXES, seeds=2),
+    ],
+)
+def test_another_sweep_of_the_name_is_refused(trained, other):
+    _, folder = trained
+    with pytest.raises(UsageError, match="holds one of other"):
+        Sweeper(other, folder.parent, workers=0)
+
+
+def test_what_makes_no_network_is_refused_before_anything_is_written(tmp_path):
+    sweep = Sweep("two", BASE, {"output": ("softmax", "sigmoid")})
+    with pytest.raises(UsageError, match="tells 2 classes apart, not 10"):
+        Sweeper(sweep, tmp_path, workers=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_overwritten_by_a_sweep(tmp_path):
+    train(dataclasses.replace(BASE, name="mine", iterations=1), tmp_path)
+    with pytest.raises(UsageError, match="holds a run"):
+        Sweeper(Sweep("mine", BASE, AXES), tmp_path, workers=0)
+
+
+def test_each_network_has_a_row_for_the_hparams_tab(tmp_path):
+    sweep = Sweep("rows", dataclasses.replace(BASE, optimizer="muon", iterations=2), {}, seeds=2)
+    folder = Sweeper(sweep, tmp_path, workers=0).run(1)
+    first, second = (folder / "runs" / scenario.name for scenario in sweep.scenarios)
+    assert Run.load(first) is not None
+    assert Run.load(second) is None
+    events = EventAccumulator(str(second)).Reload()
+    assert set(events.PluginTagToContent("hparams")) == {
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    }
+    last = table.last_records(table.read_table(folder)).set_index("name")
+    [value] = events.Tensors("accuracy/test")
+    assert value.step == 1
+    assert value.tensor_proto.float_val[0] == np.float32(
+        last.loc[sweep.scenarios[1].name, "test_accuracy"]
+    )
+
+
+def test_a_killed_sweep_goes_on_with_the_groups_that_are_left(tmp_path):
+    command = ["-m", "mnist_vg", "sweep", "killed", "--dataset", "digits", "--workers", "1"]
+    command += ["--vary", "num_layers=2,3,4", "--iterations", "40", "--log-every", "20"]
+    process = subprocess.Popen([sys.executable, *command, "--logdir", tmp_path])
+    folder = tmp_path / "killed"
+    deadline = time.monotonic() + 120
+    while not table.part_path(folder, 0).exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = [pid for pid in os.listdir("/proc") if _parent(pid) == process.pid]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    axes = {"num_layers": (2, 3, 4)}
+    base = Scenario(dataset="digits", iterations=40, log_every=20)
+    sweeper = Sweeper(Sweep("killed", base, axes), tmp_path, workers=0)
+    assert 0 not in sweeper.plan.left
+    assert sweeper.plan.left
+    sweeper.run()
+    assert len(table.read_table(folder)) == 9
+    assert workers
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its sweep"
+        time.sleep(0.05)
+
+
+def _parent(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--vary", "num_layers=x"], "whole number"),
+        (["--record", "some"], "not all, none, sick or a number"),
+        (["--scenario", "sigmoit"], "did you mean"),
+    ],
+)
+def test_the_command_refuses_in_a_line(arguments, words, tmp_path):
+    from click.testing import CliRunner
+
+    command = ["sweep", "bad", "--logdir", str(tmp_path), *arguments]
+    result = CliRunner().invoke(cli, command, standalone_mode=False)
+    assert words in str(result.exception) + result.output
+    assert not list(tmp_path.iterdir())
