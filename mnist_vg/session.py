@@ -102,6 +102,7 @@ class Session:
             last += 1
             tables, kernels = self.trainer.weights()
             self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
+            self.log.upload()
         results = self._results()
         diagnosis = diagnose(self.run.history, finished=True)
         pictures = figures.profile_picture(self.run)
