@@ -43,7 +43,8 @@ def train(
 
     Args:
         scenario: what to train, or the name of a known scenario.
-        logdir: the folder that TensorBoard is pointed at.
+        logdir: the folder that TensorBoard is pointed at, also a remote one (`gs://…`) of a
+            file system that TensorFlow knows.
         data_dir: where TFDS keeps prepared data sets; its own default with None.
         overwrite: remove the run that the folder holds, and train anew.
         checkpoint_seconds: time between two checkpoints.

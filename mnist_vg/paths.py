@@ -103,14 +103,15 @@ class RemotePath(PurePosixPath):
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """A pattern of names, not of paths."""
-        with contextlib.suppress(FileNotFoundError), self._files() as gfile:
-            for name in fnmatch.filter(gfile.listdir(str(self)), pattern):
-                yield self / name
+        with self._files() as gfile:
+            # To list a folder that cannot be reached is, for gfile, to find none.
+            names = gfile.listdir(str(self)) if gfile.exists(str(self)) else []
+            yield from map(self.joinpath, fnmatch.filter(names, pattern))
 
     def rglob(self, name: str) -> Iterator["RemotePath"]:
         """A name, not a pattern."""
         with self._files() as gfile:
-            for folder, _, names in gfile.walk(str(self)):
+            for folder, _, names in gfile.walk(str(self)) if gfile.exists(str(self)) else ():
                 if name in names:
                     yield RemotePath(folder) / name
 

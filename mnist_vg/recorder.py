@@ -41,7 +41,8 @@ class Recorder:
     context manager, or call `finish`, so that the run is marked as finished.
 
     Args:
-        folder: the run folder, made where missing.
+        folder: the run folder, made where missing, also a remote one (`gs://…`). There a record
+            is seen within half a minute, and what was recorded since is lost in a kill.
         model: names the layers; without one they are named by the variables' paths.
         every: steps between two records.
         layers: a regular expression; layers whose path contains it are recorded.

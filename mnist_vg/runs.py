@@ -73,7 +73,7 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise UsageError(f"logdir: {path} cannot be read ({error})") from error
+            raise UsageError(f"logdir: {path} cannot be read ({error.strerror})") from error
         except (ValueError, TypeError) as error:
             raise UsageError(
                 f"logdir: {path} is damaged ({error}); train this run anew with --overwrite, or "
@@ -118,9 +118,12 @@ def find_runs(logdir: str | os.PathLike) -> list[Run]:
     """Every run in a folder and below it, by name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the folder cannot be read.
     """
-    folders = sorted(path.parent for path in as_path(logdir).rglob(RUN_FILE))
+    try:
+        folders = sorted(path.parent for path in as_path(logdir).rglob(RUN_FILE))
+    except OSError as error:
+        raise UsageError(f"logdir: {logdir} cannot be read ({error.strerror})") from error
     if not folders:
         raise UsageError(f"logdir: {logdir} holds no run; train into it, or name another folder")
     return [Run.load(folder) for folder in folders]

@@ -8,7 +8,7 @@ import pytest
 from test_recorder import network
 from test_recorder import train as train_own
 from test_resume import assert_same_bits
-from test_runs import read
+from test_runs import points, read
 
 from mnist_vg import SCENARIOS, Recorder, Run, UsageError, events, figures, train
 from mnist_vg.cli import cli
@@ -17,6 +17,7 @@ from mnist_vg.paths import as_path
 from mnist_vg.report import diagnose_runs
 from mnist_vg.runs import find_runs, remove_run
 from mnist_vg.summaries import EventLog
+from mnist_vg.tags import GRADIENT_PROFILE
 
 SHORT = dataclasses.replace(
     SCENARIOS["circles-tanh"], num_layers=2, iterations=60, log_every=20, name="short"
@@ -93,8 +94,11 @@ def test_a_loop_that_goes_on_removes_what_is_beyond_its_step_also_after_a_kill_i
     for _ in range(2):  # The first file beside its copy is what a kill leaves.
         with Recorder(folder, model := network(), initial_step=3) as recorder:
             train_own(recorder, model, steps=range(3, 6))
-        steps = [point.step for point in read(folder).Tensors("loss/train")]
-        assert steps == Run.load(folder).history["step"].tolist() == [*range(6)]
+        run, reader = Run.load(folder), read(folder)
+        steps = [point.step for point in reader.Tensors("loss/train")]
+        assert steps == run.history["step"].tolist() == [*range(6)]
+        picture = points(reader, GRADIENT_PROFILE)[5][2]
+        assert picture == figures.profile_picture(run)[GRADIENT_PROFILE]
         for path in events.event_files(folder)[1:]:
             path.unlink()
         first.write_bytes(whole)
