@@ -30,7 +30,7 @@ class GradientLogger(keras.callbacks.Callback):
     optimizer has done steps; what the folder has from the step to come on is removed.
 
     Args:
-        folder: the run folder, made where missing.
+        folder: the run folder, made where missing, also a remote one; see `Recorder`.
         every: steps between two records, or "epoch": the first step of every epoch, so
             that the first record is of the untrained network.
         layers: a regular expression; layers whose path contains it are recorded.

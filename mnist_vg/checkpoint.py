@@ -32,7 +32,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, trainer: Trainer):
-        self._trainer = trainer
+        self._trainer, self._folder = trainer, folder
         self._notes = _Notes()
         checkpoint = tf.train.Checkpoint(
             model=trainer.model, optimizer=trainer.optimizer, notes=self._notes
@@ -55,7 +55,7 @@ class Checkpoint:
         # Files without a name in TensorFlow's list are of a first save that was cut short.
         if newest is None:
             return None
-        with _damage_reported(Path(self._manager.directory)):
+        with _damage_reported(self._folder):
             self._manager.checkpoint.restore(newest).assert_consumed()
             self._trainer.steps_done = self._notes.values["steps_done"]
         return self._notes.values
@@ -65,6 +65,8 @@ class Checkpoint:
 def _damage_reported(folder):
     try:
         yield
+    except (tf.errors.AbortedError, tf.errors.UnavailableError):
+        raise  # A remote folder is out of reach.
     except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise UsageError(

@@ -18,6 +18,7 @@ import click
 from mnist_vg import table
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.paths import as_path, is_remote
 from mnist_vg.scenarios import Scenario, setting_fields
 from mnist_vg.suites import SUITES, find_scenario, find_scenarios
 
@@ -63,8 +64,15 @@ def _setting_options(command, without=()):
     return command
 
 
+class _LogPath(click.Path):
+    """A path that may be remote."""
+
+    def convert(self, value, param, context):
+        return as_path(super().convert(value, param, context))
+
+
 _logdir_option = click.option(
-    "--logdir", type=click.Path(path_type=Path), default="logdir", help="One folder a run [logdir]"
+    "--logdir", type=_LogPath(), default="logdir", help="One folder a run [logdir]"
 )
 _data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where TFDS keeps data sets [TFDS's own]"
@@ -214,10 +222,8 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
 
 
 @cli.command()
-@click.argument("logdir", type=click.Path(path_type=Path), default="logdir")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the pictures [LOGDIR/figures]"
-)
+@click.argument("logdir", type=_LogPath(), default="logdir")
+@click.option("--out", type=_LogPath(), help="Folder of the pictures [LOGDIR/figures]")
 @click.option("--x", help="Of a sweep: the varied field along the columns [the first]")
 @click.option("--y", help="Of a sweep: the one along the rows [the next]")
 @click.option("--by", help="Of a sweep: the one with a panel a value [the next of few values]")
@@ -264,7 +270,7 @@ def _print_rankings(console, records, axes):
 
 
 @cli.command()
-@click.argument("logdir", type=click.Path(path_type=Path), default="logdir")
+@click.argument("logdir", type=_LogPath(), default="logdir")
 @click.argument("run", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="For a program, instead of the table.")
 @click.pass_context
@@ -317,14 +323,13 @@ def cure(scenario, seeds, logdir, data_dir):
 
 
 @cli.command()
-@click.option(
-    "--logdir", type=click.Path(path_type=Path), default="logdir", help="What to show [logdir]"
-)
+@click.option("--logdir", type=_LogPath(), default="logdir", help="What to show [logdir]")
 @click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port [6006]")
 def board(logdir, port):
     """Open TensorBoard on a logdir, also while runs train into it."""
-    # With this module TensorBoard does without TensorFlow, and starts in a second.
-    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+    if not is_remote(logdir):
+        # With this module TensorBoard does without TensorFlow, and starts in a second.
+        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
     from tensorboard import main as tensorboard
 
     free = next((candidate for candidate in range(port, 65536) if _is_free(candidate)), None)

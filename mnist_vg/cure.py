@@ -11,14 +11,15 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mnist_vg.diagnosis import diagnose, learned, root_causes
-from mnist_vg.driver import Watcher, import_tensorflow, train_all
+from mnist_vg.driver import Watcher, train_all
 from mnist_vg.errors import UsageError
+from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
+from mnist_vg.startup import import_tensorflow
 from mnist_vg.suites import find_scenario
 from mnist_vg.symptoms import STUCK
 
@@ -213,7 +214,7 @@ def find_sick(name: str, logdir: str | os.PathLike) -> Scenario:
     Raises:
         UsageError: there is neither, or the run was recorded from another program's model.
     """
-    run = Run.load(Path(logdir) / name)
+    run = Run.load(as_path(logdir) / name)
     if run is None:
         return find_scenario(name)
     if run.dataset is None:

@@ -3,17 +3,17 @@
 import contextlib
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_vg import datasets, runs
 from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
+from mnist_vg.startup import import_tensorflow
 from mnist_vg.suites import find_scenario
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def train(
 
     Args:
         scenario: what to train, or the name of a known scenario.
-        logdir: the folder that TensorBoard is pointed at.
+        logdir: the folder that TensorBoard is pointed at, also a remote one (`gs://…`) of a
+            file system that TensorFlow knows.
         data_dir: where TFDS keeps prepared data sets; its own default with None.
         overwrite: remove the run that the folder holds, and train anew.
         checkpoint_seconds: time between two checkpoints.
@@ -89,7 +90,7 @@ def train_all(
         raise UsageError("name: two different scenarios have one name, so one folder; rename one")
     if not checkpoint_seconds >= 0:
         raise UsageError(f"checkpoint_seconds: {checkpoint_seconds} must be 0 or more")
-    folders = {scenario: Path(logdir) / scenario.name for scenario in scenarios}
+    folders = {scenario: as_path(logdir) / scenario.name for scenario in scenarios}
     found = {s: runs.check(folder, s, overwrite) for s, folder in folders.items()}
     waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
     for scenario in waiting:
@@ -164,23 +165,6 @@ def makes_a_network(scenario: Scenario) -> Iterator[None]:
     ) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"scenario: {scenario.name!r} makes no network: {reason}") from error
-
-
-def import_tensorflow():
-    """Import TensorFlow, and Keras on it, without the chatter of its start-up."""
-    if "tensorflow" in sys.modules:
-        return
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Some lines come before any setting is read.
-    stderr = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch):

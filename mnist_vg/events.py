@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow: TensorBoard brings the messages that they are made of.
 """
 
+import io
 import operator
 import os
 import struct
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.errors import UsageError
+from mnist_vg.paths import is_remote
 from mnist_vg.tags import GRADIENT_MEAN_ABS, LAYER_GROUPS, UNITS_DEAD, UNITS_SATURATED, layer_tag
 
 RENAMED = {"activation_dead": UNITS_DEAD, "activation_saturated": UNITS_SATURATED}
@@ -45,7 +47,7 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
 
     for path in event_files(folder):
         data = path.read_bytes()
-        for start, end in _frames(path):
+        for start, end in _frames(io.BytesIO(data)):
             try:
                 event = Event.FromString(data[start : end - 4])
             except DecodeError:
@@ -146,28 +148,29 @@ def _present_tag(tag):
 
 def whole_records(path: Path, start: int) -> tuple[int, int]:
     """How many whole records an event file has from byte `start` on, and where they end."""
-    ends = [end for _, end in _frames(path, start)]
+    with path.open("rb") as file:
+        ends = [end for _, end in _frames(file, start)]
     return len(ends), ends[-1] if ends else start
 
 
-def _frames(path, start=0):
+def _frames(file, start=0):
     """Yield where the data of each whole record begin, and where the record ends."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        while start + 8 <= size:
-            file.seek(start)
-            [length] = struct.unpack("<Q", file.read(8))
-            # A record: its length and that one's checksum, the data and theirs.
-            end = start + 8 + 4 + length + 4
-            if end > size:
-                break
-            yield start + 12, end
-            start = end
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    while start + 8 <= size:
+        file.seek(start)
+        [length] = struct.unpack("<Q", file.read(8))
+        # A record: its length and that one's checksum, the data and theirs.
+        end = start + 8 + 4 + length + 4
+        if end > size:
+            break
+        yield start + 12, end
+        start = end
 
 
 def lengths_before(folder: Path, step: int) -> list[int]:
     """Bytes of each event file up to its first record of `step` or later."""
-    files = event_files(folder)
+    files = _remaining_files(folder)
     lengths = [path.stat().st_size for path in files]
     # Steps rise from file to file, so only the last ones need a look.
     for number in reversed(range(len(files))):
@@ -183,7 +186,7 @@ def _length_before(path, step):
 
     length, earlier = 0, False
     data = path.read_bytes()
-    for start, end in _frames(path):
+    for start, end in _frames(io.BytesIO(data)):
         event = Event.FromString(data[start : end - 4])
         if event.step >= step and not event.file_version:
             break
@@ -198,8 +201,10 @@ def cut_event_files(folder: Path, lengths: list[int]) -> None:
     removed. What stays is renamed to sort before every file of a clock's time,
     since TensorBoard reads in the order of names and a clock may go back. To
     be killed at any point in here does no harm: the order of names never changes.
+
+    What is in a bucket can be neither cut nor renamed: there a file's copy takes its place.
     """
-    files = event_files(folder)
+    files = _remaining_files(folder)
     sizes = [path.stat().st_size for path in files]
     if len(sizes) < len(lengths) or any(map(operator.lt, sizes, lengths)):
         raise UsageError(
@@ -209,5 +214,30 @@ def cut_event_files(folder: Path, lengths: list[int]) -> None:
     for path in files[len(lengths) :]:
         path.unlink()
     for part, (path, length) in enumerate(zip(files, lengths, strict=False)):
-        os.truncate(path, length)
-        path.rename(folder / f"events.out.tfevents.{part:010d}.resumed{EVENT_SUFFIX}")
+        resumed = f"events.out.tfevents.{part:010d}.resumed"
+        if is_remote(folder):
+            _copy_cut(path, length, resumed)
+        else:
+            os.truncate(path, length)
+            path.rename(folder / f"{resumed}{EVENT_SUFFIX}")
+
+
+def _copy_cut(path, length, resumed):
+    """Put a whole new file of the first bytes in a file's place, by a name that tells of both."""
+    copied = path.name.startswith(resumed)
+    if copied and path.stat().st_size == length:
+        return
+    copy = path if copied else path.with_name(f"{resumed}.{path.name}")
+    copy.write_bytes(path.read_bytes()[:length])
+    if not copied:
+        path.unlink()
+
+
+def _remaining_files(folder):
+    """The event files, after those whose copy stands already, where `_copy_cut` was killed."""
+    files = event_files(folder)
+    copied = {path.name.partition(".resumed.")[2] for path in files}
+    for path in files:
+        if path.name in copied:
+            path.unlink()
+    return [path for path in files if path.name not in copied]

@@ -5,6 +5,7 @@ a notebook shows each once. A run that lacks what a figure is made from is left 
 """
 
 import functools
+import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ from mnist_vg.panels import (
     spread,
     suite_of,
 )
+from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
 from mnist_vg.tags import (
     ACCURACY_TEST,
@@ -436,12 +438,15 @@ def save(figures: Mapping[str, "Figure"], folder: str | os.PathLike) -> list[Pat
 
     paths = []
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder = as_path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             for suffix, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
-                paths.append(Path(folder) / f"{name}.{suffix}")
+                buffer = io.BytesIO()
                 with rc_context({"svg.hashsalt": "mnist_vg"}):
-                    figure.savefig(paths[-1], dpi=150, **options)
+                    figure.savefig(buffer, format=suffix, dpi=150, **options)
+                paths.append(folder / f"{name}.{suffix}")
+                paths[-1].write_bytes(buffer.getvalue())
     except OSError as error:
         raise UsageError(f"folder: {folder} cannot be written ({error.strerror})") from error
     return paths

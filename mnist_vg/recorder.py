@@ -17,6 +17,7 @@ from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 from mnist_vg import events, figures, runs
 from mnist_vg.diagnosis import Monitor, diagnose
 from mnist_vg.errors import UsageError
+from mnist_vg.paths import as_path
 from mnist_vg.probe import Probe
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import MEASURES
@@ -40,7 +41,8 @@ class Recorder:
     context manager, or call `finish`, so that the run is marked as finished.
 
     Args:
-        folder: the run folder, made where missing.
+        folder: the run folder, made where missing, also a remote one (`gs://…`). There a record
+            is seen within half a minute, and what was recorded since is lost in a kill.
         model: names the layers; without one they are named by the variables' paths.
         every: steps between two records.
         layers: a regular expression; layers whose path contains it are recorded.
@@ -257,6 +259,7 @@ class Recorder:
         """
         if _open.get(self.folder.resolve()) is self:
             results = {key: float(value) for key, value in (results or {}).items()}
+            self._log.upload()
             # A copy, since what a run has read once it keeps.
             run = dataclasses.replace(self.run)
             diagnosis = diagnose(run.history, finished=True)
@@ -267,7 +270,7 @@ class Recorder:
         self.close()
 
     def close(self) -> None:
-        """Let the folder go. Everything recorded is on the disk already."""
+        """Let the folder go, with everything recorded in it."""
         self._claimed.close()
         if _open.get(self.folder.resolve()) is self:
             del _open[self.folder.resolve()]
@@ -281,9 +284,10 @@ def check_folder(folder) -> Path:
     """
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
         raise UsageError(f"folder: {folder!r} must be a path, such as 'logdir/my_run'")
-    if Path(folder).is_file():
+    folder = as_path(folder)
+    if folder.is_file():
         raise UsageError(f"folder: {folder} is a file; name a folder")
-    return Path(folder)
+    return folder
 
 
 def check_every(every, otherwise: str = "") -> int:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mnist_vg.diagnosis import Diagnosis, diagnose, learned
 from mnist_vg.errors import UsageError
+from mnist_vg.paths import as_path
 from mnist_vg.runs import Run, find_runs
 from mnist_vg.scenarios import Scenario, nearest
 
@@ -182,12 +183,13 @@ def _verdicts(runs):
     return "\n".join(f"{verdict} ({n} of {len(runs)})" for verdict, n in verdicts.most_common())
 
 
-def diagnose_runs(logdir: Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
+def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
     """Diagnoses of the runs in a folder, or of some, by their place in it; the worst first.
 
     Raises:
         UsageError: there is no run, or none of a name.
     """
+    logdir = as_path(logdir)
     found = {run.folder.relative_to(logdir).as_posix(): run for run in find_runs(logdir)}
     found = {name if name != "." else run.name: run for name, run in found.items()}
     for name in names:

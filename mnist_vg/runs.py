@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 
 from mnist_vg.errors import UsageError
 from mnist_vg.events import History, decode, event_files, read_events
+from mnist_vg.paths import UNFINISHED, as_path, is_remote, remove_tree
 from mnist_vg.scenarios import Scenario, setting_fields
 from mnist_vg.tags import DECISION_AXIS, DECISION_POINTS, DECISION_PROBABILITY
 
@@ -60,18 +60,21 @@ class Run:
         """The run in `folder`, None where there is none.
 
         Raises:
-            UsageError: its `run.json` cannot be read.
+            UsageError: its `run.json` cannot be read, or tells no run.
         """
-        path = Path(folder) / RUN_FILE
+        folder = as_path(folder)
+        path = folder / RUN_FILE
         try:
-            run = cls(folder=Path(folder), **json.loads(path.read_text()))
+            run = cls(folder=folder, **json.loads(path.read_text()))
             finished = run.status == "finished"
             if not isinstance(run.settings, dict) or finished != (run.results is not None):
                 raise ValueError("it does not tell a run")
             return run
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except OSError as error:
+            raise UsageError(f"logdir: {path} cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError) as error:
             raise UsageError(
                 f"logdir: {path} is damaged ({error}); train this run anew with --overwrite, or "
                 "elsewhere with --logdir"
@@ -115,9 +118,12 @@ def find_runs(logdir: str | os.PathLike) -> list[Run]:
     """Every run in a folder and below it, by name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the folder cannot be read.
     """
-    folders = sorted(path.parent for path in Path(logdir).rglob(RUN_FILE))
+    try:
+        folders = sorted(path.parent for path in as_path(logdir).rglob(RUN_FILE))
+    except OSError as error:
+        raise UsageError(f"logdir: {logdir} cannot be read ({error.strerror})") from error
     if not folders:
         raise UsageError(f"logdir: {logdir} holds no run; train into it, or name another folder")
     return [Run.load(folder) for folder in folders]
@@ -143,13 +149,14 @@ def remove_run(folder: Path, trained: bool = True) -> None:
     A checkpoint is this program's own only where its trainer has `trained` the run.
     """
     # The file that makes it a run goes first: killed in here, a folder is none.
-    for path in (folder / RUN_FILE, folder / f"{RUN_FILE}.new", *event_files(folder)):
+    names = (RUN_FILE, f"{RUN_FILE}.new", UNFINISHED)
+    for path in (*map(folder.joinpath, names), *event_files(folder)):
         path.unlink(missing_ok=True)
     if not trained:
         return
     checkpoint = folder / CHECKPOINT_FOLDER
     for path in [*checkpoint.glob("ckpt-*"), *checkpoint.glob("checkpoint*")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        remove_tree(path) if path.is_dir() else path.unlink()
     with contextlib.suppress(OSError):
         checkpoint.rmdir()  # Where others keep files there too, it stays.
 
@@ -165,6 +172,8 @@ def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | No
         _check_same_settings(run, scenario)
         if run.status == "finished":
             return run
+    if is_remote(folder):
+        return run
     try:
         places = [folder / CHECKPOINT_FOLDER, folder, *folder.absolute().parents]
         nearest = next(place for place in places if place.exists())
@@ -197,7 +206,8 @@ def _check_same_settings(run, scenario):
 def claim(folder: Path) -> Iterator[None]:
     """Hold a run folder, made where missing, against every other process.
 
-    The operating system lets go of the lock when its process ends, however it ends.
+    The operating system lets go of the lock when its process ends, however it ends. A
+    remote folder has no lock: that no other process writes there is the user's care.
 
     Raises:
         UsageError: another process holds it, or the folder cannot be made.
@@ -205,7 +215,8 @@ def claim(folder: Path) -> Iterator[None]:
     lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        if not is_remote(folder):
+            lock.acquire()
     except filelock.Timeout:
         raise UsageError(
             f"logdir: another process is writing {folder}; wait for it, or train elsewhere with "

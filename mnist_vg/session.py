@@ -99,6 +99,7 @@ class Session:
             last += 1
             tables, kernels = self.trainer.weights()
             self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
+            self.log.upload()
         flow = self.run.history[GRADIENT_FLOW]
         flow = flow[self.run.history["step"] < self.scenario.iterations]
         results = results_of(

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import math
 import struct
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ from tensorboard.util import tensor_util
 
 from mnist_vg import events
 from mnist_vg.diagnosis import Diagnosis
+from mnist_vg.paths import is_remote
 from mnist_vg.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
@@ -39,9 +42,17 @@ from mnist_vg.tags import (
     layer_tag,
 )
 
+REMOTE_SECONDS = 30
+"""Time between two uploads of a remote event file, each of which is one of the whole file.
+
+Cloud Storage allows one of an object a second (its page "Quotas and limits")."""
+
 
 class EventLog:
     """Writes one run's event file; a viewer sees each record at once.
+
+    What is in a bucket cannot be added to. So a remote run's file is written on this
+    machine, and uploaded as often as `REMOTE_SECONDS` says, and by `upload` and `lengths`.
 
     Args:
         folder: the run folder, in which no other writer may be at work.
@@ -51,10 +62,14 @@ class EventLog:
 
     def __init__(self, folder: Path):
         self._earlier = [path.stat().st_size for path in events.event_files(folder)]
+        self._here = tempfile.TemporaryDirectory() if is_remote(folder) else None
+        written = Path(self._here.name) if self._here else folder
         self._writer = tf.summary.create_file_writer(
-            str(folder), filename_suffix=events.EVENT_SUFFIX
+            str(written), filename_suffix=events.EVENT_SUFFIX
         )
-        self._path = events.event_files(folder)[-1]
+        self._path = events.event_files(written)[-1]
+        self._remote = folder / self._path.name if self._here else None
+        self._uploaded_length, self._uploaded_at = 0, -math.inf
         # The file's first record tells its version.
         self._unchecked, self._length = 1, 0
 
@@ -113,6 +128,8 @@ class EventLog:
             summary.value.append(_array_value(tag, array))
         self._write(step, summary)
         self._flush()
+        if time.monotonic() - self._uploaded_at >= REMOTE_SECONDS:
+            self.upload()
 
     def conclude(
         self, step: int, results: Mapping, diagnosis: Diagnosis, pictures: Mapping[str, bytes]
@@ -135,14 +152,25 @@ class EventLog:
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )
         self._flush()
+        self.upload()
+
+    def upload(self) -> None:
+        """Bring a remote run's file up to date; any other's is so after every record."""
+        if self._remote and self._length > self._uploaded_length:
+            self._remote.write_bytes(self._path.read_bytes())
+            self._uploaded_length, self._uploaded_at = self._length, time.monotonic()
 
     def lengths(self) -> list[int]:
         """Bytes of each event file up to the newest record, for `events.cut_event_files`."""
+        self.upload()
         return [*self._earlier, self._length]
 
     def close(self) -> None:
         """End the event file."""
         self._writer.close()
+        if self._here:
+            with self._here:
+                self.upload()
 
     @contextlib.contextmanager
     def _recording(self):

@@ -11,21 +11,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnist_vg import datasets, runs, table
 from mnist_vg.datasets import Dataset
-from mnist_vg.driver import import_tensorflow, makes_a_network
+from mnist_vg.driver import makes_a_network
 from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
+from mnist_vg.startup import import_tensorflow
 from mnist_vg.sweeps import Sweep, count_weights, spread_out, work
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mnist_vg.group import Outcome
+    from mnist_vg.paths import RemotePath
 
 PROGRAMS = 100
 """Groups that a process trains before another takes its place: one has room for some
@@ -83,7 +87,7 @@ class Sweeper:
         workers: int | None = None,
     ):
         self.sweep = sweep
-        self.folder = Path(logdir) / sweep.name
+        self.folder = as_path(logdir) / sweep.name
         self.workers = len(os.sched_getaffinity(0)) if workers is None else workers
         self._check_folder()
         names = {scenario.dataset for scenario in sweep.scenarios}
@@ -139,7 +143,7 @@ class Sweeper:
         record: str | int = "none",
         cluster: str | None = None,
         watch: Watcher = lambda number, outcome: None,
-    ) -> Path:
+    ) -> "Path | RemotePath":
         """Train what is left, group by group, and return the folder.
 
         Args:

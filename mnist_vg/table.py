@@ -7,12 +7,13 @@ The table has a row a network and record. A part counts once it has its name: it
 written under another one, and renamed. pandas and pyarrow are imported when they are needed.
 """
 
+import io
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_vg.errors import UsageError
+from mnist_vg.paths import as_path, is_remote
 from mnist_vg.scenarios import setting_fields
 from mnist_vg.tags import (
     GRADIENT_MEAN_ABS,
@@ -24,8 +25,12 @@ from mnist_vg.tags import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas
     import pyarrow
+
+    from mnist_vg.paths import RemotePath
 
 SWEEP_FILE = "sweep.json"
 RECORDS_FOLDER = "records"
@@ -74,13 +79,15 @@ def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") ->
     path = part_path(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    parquet.write_table(part, new)
+    written = io.BytesIO()
+    parquet.write_table(part, written)
+    new.write_bytes(written.getvalue())
     new.replace(path)
 
 
-def part_path(folder: str | os.PathLike, number: int) -> Path:
+def part_path(folder: str | os.PathLike, number: int) -> "Path | RemotePath":
     """Where the rows of a group are."""
-    return Path(folder) / RECORDS_FOLDER / f"group{number:05}.parquet"
+    return as_path(folder) / RECORDS_FOLDER / f"group{number:05}.parquet"
 
 
 def load_sweep(folder: str | os.PathLike) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def load_sweep(folder: str | os.PathLike) -> dict[str, Any]:
     Raises:
         UsageError: it is missing or cannot be read.
     """
-    path = Path(folder) / SWEEP_FILE
+    path = as_path(folder) / SWEEP_FILE
     try:
         sweep = json.loads(path.read_text())
         if not isinstance(sweep["axes"], dict) or not isinstance(sweep["base"], dict):
@@ -152,13 +159,16 @@ def read_sweep(folder: str | os.PathLike) -> tuple["pandas.DataFrame", dict[str,
 
 
 def _read(folder, read):
-    from pyarrow import ArrowException, dataset
+    from pyarrow import ArrowException, dataset, parquet
 
     # Not the folder itself: a part that is being written has another suffix.
-    parts = sorted((Path(folder) / RECORDS_FOLDER).glob("*.parquet"))
+    parts = sorted((as_path(folder) / RECORDS_FOLDER).glob("*.parquet"))
     if not parts:
         raise UsageError(f"sweep: {folder} has no records yet; wait for its first networks")
     try:
+        if is_remote(parts[0]):
+            whole = [parquet.read_table(io.BytesIO(part.read_bytes())) for part in parts]
+            return read(dataset.dataset(whole))
         return read(dataset.dataset(list(map(str, parts)), format="parquet"))
     except (ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]

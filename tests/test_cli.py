@@ -88,7 +88,8 @@ def test_the_list_names_every_scenario():
 
 
 NOT_GIVEN = (
-    *("output", "output_initializer", "shared_initializer", "momentum", "partial_batches"),
+    *("output", "output_initializer", "bias_initializer", "shared_initializer", "momentum"),
+    *("partial_batches", "data_seed"),
     "measures",
 )
 

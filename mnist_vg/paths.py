@@ -1,0 +1,171 @@
+"""Paths of run folders: on this machine, or where a file system of TensorFlow's reaches.
+
+TensorFlow is imported for a remote path, and for no other.
+"""
+
+# ruff: noqa: D102  # What the methods of RemotePath do, those of pathlib.Path do.
+
+import contextlib
+import errno
+import fnmatch
+import os
+import re
+import shutil
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from mnist_vg.errors import UsageError
+from mnist_vg.startup import import_tensorflow
+
+# Two letters at least, since one is a drive of Windows. `Path` leaves one slash of two.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+UNFINISHED = "mnist_vg.new"
+"""A remote file that is being written; by this name TensorBoard takes it for nothing of its own."""
+
+
+def as_path(path: str | os.PathLike) -> "Path | RemotePath":
+    """A local path as `pathlib.Path`; one with a scheme, `gs://bucket/logs`, as `RemotePath`.
+
+    Raises:
+        UsageError: no file system here knows the scheme.
+    """
+    if isinstance(path, RemotePath):
+        return path
+    text = re.sub("^file:/+", "/", os.fspath(path))
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return Path(text)
+    _check_scheme(scheme[1], text)
+    if not re.match("/?[^/]", text[scheme.end() :]):
+        raise UsageError(f"logdir: {text!r} names no bucket; give {scheme[1]}://BUCKET/FOLDER")
+    return RemotePath(text)
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether `as_path` made it of a path with a scheme."""
+    return isinstance(path, RemotePath)
+
+
+def remove_tree(folder: "Path | RemotePath") -> None:
+    """Remove a folder and what it holds."""
+    folder.rmtree() if is_remote(folder) else shutil.rmtree(folder)
+
+
+def _check_scheme(scheme, text):
+    import_tensorflow()
+    import tensorflow as tf
+
+    # A plugin adds its schemes when it is imported, and warns where it does not fit.
+    if scheme not in tf.io.gfile.get_registered_schemes():
+        with contextlib.suppress(ImportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tensorflow_io  # noqa: F401
+    if scheme not in tf.io.gfile.get_registered_schemes():
+        raise UsageError(
+            f"logdir: {text!r} is on a file system that TensorFlow {tf.__version__} lacks here; "
+            f"install a plugin for {scheme}:// that fits it (tensorflow-io has s3, az and hdfs for "
+            "some versions), or mount the bucket and name its folder"
+        )
+
+
+class RemotePath(PurePosixPath):
+    """What run folders need of `pathlib.Path`, for a path with a scheme.
+
+    `tf.io.gfile` reads and writes, so it reaches what TensorFlow's checkpoints reach.
+
+    The methods are those of `pathlib.Path`, and raise OSError as they do.
+    """
+
+    def __str__(self):
+        return super().__str__().replace(":/", "://", 1)
+
+    def resolve(self):
+        return self
+
+    def exists(self) -> bool:
+        with self._files() as gfile:
+            return gfile.exists(str(self))
+
+    def is_dir(self) -> bool:
+        with self._files() as gfile:
+            return gfile.isdir(str(self))
+
+    def is_file(self) -> bool:
+        return self.exists() and not self.is_dir()
+
+    def stat(self) -> types.SimpleNamespace:
+        """The size alone."""
+        with self._files() as gfile:
+            return types.SimpleNamespace(st_size=gfile.stat(str(self)).length)
+
+    def glob(self, pattern: str) -> Iterator["RemotePath"]:
+        """A pattern of names, not of paths."""
+        with self._files() as gfile:
+            # To list a folder that cannot be reached is, for gfile, to find none.
+            names = gfile.listdir(str(self)) if gfile.exists(str(self)) else []
+            yield from map(self.joinpath, fnmatch.filter(names, pattern))
+
+    def rglob(self, name: str) -> Iterator["RemotePath"]:
+        """A name, not a pattern."""
+        with self._files() as gfile:
+            for folder, _, names in gfile.walk(str(self)) if gfile.exists(str(self)) else ():
+                if name in names:
+                    yield RemotePath(folder) / name
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        with self._files() as gfile:
+            gfile.makedirs(str(self))
+
+    def replace(self, target: "RemotePath") -> None:
+        with self._files() as gfile:
+            gfile.rename(str(self), str(target), overwrite=True)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        with contextlib.suppress(FileNotFoundError if missing_ok else ()), self._files() as gfile:
+            gfile.remove(str(self))
+
+    def rmtree(self) -> None:
+        """Remove the folder and what it holds."""
+        with self._files() as gfile:
+            gfile.rmtree(str(self))
+
+    def rmdir(self) -> None:
+        if next(self.glob("*"), None) is not None:
+            raise OSError(errno.ENOTEMPTY, f"{self} is not empty")
+        self.rmtree()
+
+    @contextlib.contextmanager
+    def open(self, mode: str = "r"):
+        with self._files() as gfile, gfile.GFile(str(self), mode) as file:
+            yield file
+
+    def read_bytes(self) -> bytes:
+        with self.open("rb") as file:
+            return file.read()
+
+    def read_text(self) -> str:
+        return self.read_bytes().decode()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write the file, whole or not at all, whatever the file system does meanwhile."""
+        new = self.with_name(UNFINISHED)
+        with new.open("wb") as file:
+            file.write(data)
+        new.replace(self)
+
+    def write_text(self, text: str) -> None:
+        self.write_bytes(text.encode())
+
+    @contextlib.contextmanager
+    def _files(self):
+        import tensorflow as tf
+
+        try:
+            yield tf.io.gfile
+        except tf.errors.NotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "there is none", str(self)) from error
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message.partition("\n")[0][:200], str(self)) from error
