@@ -313,3 +313,13 @@ def test_the_command_refuses_in_a_line(arguments, words, tmp_path):
     result = CliRunner().invoke(cli, command, standalone_mode=False)
     assert words in str(result.exception) + result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_may_lie_on_a_remote_path(trained):
+    import pyarrow.parquet
+
+    _, folder = trained
+    for number in (0, 1):
+        part = pyarrow.parquet.read_table(table.part_path(folder, number))
+        table.write_part("ram://sweeps/small", number, part)
+    assert table.read_table("ram://sweeps/small").equals(table.read_table(folder))
