@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from mnist_vg.cluster import STRATEGIES, leads
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.scenarios import Scenario, setting_fields
@@ -97,6 +98,11 @@ def _interruptible():
     default=CHECKPOINT_SECONDS,
     help=f"Time between two checkpoints [{CHECKPOINT_SECONDS:g}]",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(STRATEGIES),
+    help="Share each batch among the devices of this machine, or of the workers in TF_CONFIG.",
+)
 def train(scenario, seeds, quick, logdir, **options):
     """Train SCENARIOs, each into its own folder, and compare them.
 
@@ -115,6 +121,8 @@ def train(scenario, seeds, quick, logdir, **options):
     console = report.make_console()
     with _interruptible(), report.Display(console, brief=len(scenarios) > MANY) as display:
         done = list(train_all(scenarios, logdir, watch=display.watch, **options))
+    if not leads(options["strategy"]):
+        return
     found = [run.name for run in done if run.name not in display.watched]
     for name in found if len(found) <= MANY else [f"{len(found)} of {len(done)} runs"]:
         console.print(f"{name}: nothing left to train (--overwrite trains it anew)")

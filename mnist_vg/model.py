@@ -1,6 +1,7 @@
 """The network under study: dense layers named `layer1` … `layerN`."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import keras
@@ -163,14 +164,14 @@ class Model(keras.Model):
         return [named.get(f"{layer.name}_activation", layer) for layer in self.dense_layers[:-1]]
 
     @contextlib.contextmanager
-    def tapped(self) -> Iterator[list[tuple[tf.Tensor, tf.Tensor]]]:
+    def tapped(self) -> Iterator["Taps"]:
         """Within the context, a call puts what goes into each activation, and comes out, here."""
-        taps: list[tuple[tf.Tensor, tf.Tensor]] = []
+        taps = Taps()
 
         def tap(apply):
             def tapping(values):
-                taps.append((values, apply(values)))
-                return taps[-1][1]
+                taps.pairs.append((values, apply(values)))
+                return taps.pairs[-1][1]
 
             return tapping
 
@@ -180,6 +181,16 @@ class Model(keras.Model):
                 part = "activation" if hasattr(layer, "activation") else "call"
                 stack.enter_context(replaced(layer, part, tap(getattr(layer, part))))
             yield taps
+
+
+class Taps(threading.local):
+    """What `Model.tapped` catches; `pairs` are those of the thread that asks.
+
+    A strategy traces its replicas in turn, each in a thread of its own.
+    """
+
+    def __init__(self):
+        self.pairs: list[tuple[tf.Tensor, tf.Tensor]] = []
 
 
 _NORMALIZATIONS = {
