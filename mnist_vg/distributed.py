@@ -52,7 +52,7 @@ class DistributedTrainer(Trainer):
         UsageError: a batch cannot be shared evenly.
     """
 
-    # Collectives do not run inside a function that XLA compiles for a CPU.
+    # What XLA compiles has one device, and on a CPU it knows no CollectiveGatherV2.
     jit_compile = False
 
     def __init__(self, model, optimizer, examples, batch_size, seed, **options):
