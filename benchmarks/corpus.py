@@ -100,12 +100,12 @@ def find_out(run, dataset) -> dict:
     with model.tapped() as taps, tf.GradientTape() as tape:
         logits = model(inputs)
         loss, _ = _loss_and_accuracy(logits, dataset.train.labels)
-    ends = tape.gradient(loss, [taps[0][0], logits])
+    ends = tape.gradient(loss, [taps.pairs[0][0], logits])
     first, last = (rms(tf.reshape(gradient, [1, -1]))[0] for gradient in ends)
     facts["reach_end"] = float(tf.math.log(first / last)) / math.log(10)
     facts["loss_over_chance"] = float(loss) / dataset.chance_loss
     ranges = [activation_range(layer) for layer in model.activation_layers]
-    shares = unit_shares([outputs for _, outputs in taps], ranges)
+    shares = unit_shares([outputs for _, outputs in taps.pairs], ranges)
     facts["dead"] = float(tf.reduce_max(shares["units_dead"]))
     facts["saturated"] = float(tf.reduce_max(shares["units_saturated"]))
     facts["finite"] = all(np.isfinite(weights).all() for weights in model.get_weights())

@@ -21,6 +21,7 @@ from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.paths import as_path, is_remote
 from mnist_vg.scenarios import Scenario, setting_fields
 from mnist_vg.suites import SUITES, find_scenario, find_scenarios
+from mnist_vg.tf_config import STRATEGIES, leads
 
 QUICK = {"iterations": 300, "log_every": 50}
 """What `--quick` trains at most: the whole way through, in seconds."""
@@ -120,6 +121,11 @@ def _interruptible():
     default=CHECKPOINT_SECONDS,
     help=f"Time between two checkpoints [{CHECKPOINT_SECONDS:g}]",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(STRATEGIES),
+    help="Share each batch among the devices of this machine, or of the workers in TF_CONFIG.",
+)
 def train(scenario, seeds, quick, logdir, **options):
     """Train SCENARIOs, each into its own folder, and compare them.
 
@@ -138,6 +144,8 @@ def train(scenario, seeds, quick, logdir, **options):
     console = report.make_console()
     with _interruptible(), report.Display(console, brief=len(scenarios) > MANY) as display:
         done = list(train_all(scenarios, logdir, watch=display.watch, **options))
+    if not leads(options["strategy"]):
+        return
     found = [run.name for run in done if run.name not in display.watched]
     for name in found if len(found) <= MANY else [f"{len(found)} of {len(done)} runs"]:
         console.print(f"{name}: nothing left to train (--overwrite trains it anew)")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mnist_vg import datasets, runs
+from mnist_vg import datasets, runs, tf_config
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
@@ -33,6 +33,7 @@ def train(
     data_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    strategy: str | None = None,
     watch: Watcher = lambda scenario, block: None,
 ) -> Run:
     """Train one scenario into its own folder, `logdir/<its name>`.
@@ -48,6 +49,10 @@ def train(
         data_dir: where TFDS keeps prepared data sets; its own default with None.
         overwrite: remove the run that the folder holds, and train anew.
         checkpoint_seconds: time between two checkpoints.
+        strategy: "mirrored" to share each batch among the devices of this machine,
+            "multiworker" among those of all workers that `TF_CONFIG` names, each of
+            which makes the same call; None for one device. The chief alone writes,
+            and calls `watch`; the folder must be one that all workers see.
         watch: called after each block of steps.
 
     Returns:
@@ -64,6 +69,7 @@ def train(
         data_dir=data_dir,
         overwrite=overwrite,
         checkpoint_seconds=checkpoint_seconds,
+        strategy=strategy,
         watch=watch,
     )
     return run
@@ -76,6 +82,7 @@ def train_all(
     data_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    strategy: str | None = None,
     watch: Watcher = lambda scenario, block: None,
 ) -> Iterator[Run]:
     """Train scenarios one after another, after a look at all of their folders.
@@ -90,62 +97,85 @@ def train_all(
         raise UsageError("name: two different scenarios have one name, so one folder; rename one")
     if not checkpoint_seconds >= 0:
         raise UsageError(f"checkpoint_seconds: {checkpoint_seconds} must be 0 or more")
+    leads = tf_config.leads(strategy)
     folders = {scenario: as_path(logdir) / scenario.name for scenario in scenarios}
     found = {s: runs.check(folder, s, overwrite) for s, folder in folders.items()}
     waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
     for scenario in waiting:
-        if (folders[scenario] / runs.LOCK_FILE).exists():
+        if leads and (folders[scenario] / runs.LOCK_FILE).exists():
             with runs.claim(folders[scenario]):
                 pass  # Refused now, if at all, and not after the seconds of compiling.
-    ahead = ThreadPoolExecutor(1)
     groups = [list(group) for _, group in itertools.groupby(waiting, key=Scenario.structure)]
     firsts = [group[0] for group in groups]
-    upcoming = iter(firsts)
-
-    # One ahead and no more: each holds its data set on the device.
-    def prepare_next():
-        scenario = next(upcoming, None)
-        return scenario and ahead.submit(_prepare, scenario, data_dir)
-
-    try:
-        prepared = prepare_next()
+    with closing(_prepared(firsts, data_dir, strategy)) as prepared:
         for scenario, run in found.items():
             if scenario in waiting:
                 if scenario in firsts:
-                    dataset, trainer = prepared.result()
-                    prepared = prepare_next()
+                    dataset, trainer = next(prepared)
                 else:
-                    _restart(trainer, scenario, dataset)
-                folder = folders[scenario]
-                run = _train(
-                    scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch
-                )
+                    _restart(trainer, scenario, dataset, strategy)
+                made = scenario, folders[scenario], dataset, trainer
+                with _break_told(scenario, trainer):
+                    if leads:
+                        run = _train(*made, overwrite, checkpoint_seconds, watch)
+                    else:
+                        run = _follow(*made)
             yield run
+
+
+def _prepared(scenarios, data_dir, strategy):
+    """Yield what `_prepare` makes of each; on one device, the next while one trains."""
+    if strategy:
+        # Workers agree on variables as they make them, and cannot while they train.
+        yield from (_prepare(scenario, data_dir, strategy) for scenario in scenarios)
+        return
+    ahead = ThreadPoolExecutor(1)
+    submitted = (ahead.submit(_prepare, scenario, data_dir) for scenario in scenarios)
+    try:
+        upcoming = next(submitted, None)
+        while upcoming:
+            made = upcoming.result()
+            # One ahead and no more: each holds its data set on the device.
+            upcoming = next(submitted, None)
+            yield made
     finally:
         # After Ctrl-C nobody waits for the compiler.
         ahead.shutdown(wait=False, cancel_futures=True)
 
 
-def _prepare(scenario, data_dir):
+def _prepare(scenario, data_dir, strategy=None):
     """The data set and the compiled trainer of a scenario."""
     import_tensorflow()
 
     from mnist_vg.making import make_trainer
 
+    kind, scope = _placed(strategy)
     dataset = datasets.load(scenario.dataset, data_dir)
     with makes_a_network(scenario):
-        trainer = make_trainer(scenario, dataset)
+        with scope:
+            trainer = make_trainer(scenario, dataset, kind)
         trainer.compile()
     return dataset, trainer
 
 
-def _restart(trainer, scenario, dataset):
+def _placed(strategy):
+    """The class of a strategy's trainers, and the scope in which their variables are made."""
+    if strategy is None:
+        from mnist_vg.training import Trainer
+
+        return Trainer, contextlib.nullcontext()
+    from mnist_vg.distributed import DistributedTrainer, make_strategy
+
+    return DistributedTrainer, make_strategy(strategy).scope()
+
+
+def _restart(trainer, scenario, dataset, strategy):
     from mnist_vg.making import make_model, make_optimizer
 
-    with makes_a_network(scenario):
-        trainer.restart(
-            make_model(scenario, dataset), make_optimizer(scenario), scenario.batch_seed
-        )
+    _, scope = _placed(strategy)
+    with makes_a_network(scenario), scope:
+        model = make_model(scenario, dataset)
+        trainer.restart(model, make_optimizer(scenario), scenario.batch_seed)
 
 
 @contextlib.contextmanager
@@ -155,6 +185,8 @@ def makes_a_network(scenario: Scenario) -> Iterator[None]:
 
     try:
         yield
+    except UsageError:
+        raise
     except (
         ValueError,
         TypeError,
@@ -168,29 +200,40 @@ def makes_a_network(scenario: Scenario) -> Iterator[None]:
 
 
 def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch):
-    import tensorflow as tf
-
     from mnist_vg.session import Session
 
     with runs.claim(folder):
-        try:
-            # Another process may have written here since the first look.
-            run = runs.check(folder, scenario, overwrite)
-            if run is None:
-                runs.remove_run(folder)
-            elif run.status == "finished":
-                return run
-            elif run.dataset != dataset.name:
-                raise UsageError(
-                    f"dataset: {folder} was begun with {run.dataset}, not {dataset.name}; give the "
-                    "same --data-dir, or replace that run with --overwrite"
-                )
-            with closing(Session(scenario, folder, dataset, trainer)) as session:
-                return session.train(checkpoint_seconds, watch)
-        except (OSError, tf.errors.OpError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise RunFailed(
-                f"run {scenario.name!r} broke at step {trainer.steps_done} of "
-                f"{scenario.iterations}: {reason}; what was written is kept, and the same command "
-                "(without --overwrite) goes on from its last checkpoint"
-            ) from error
+        # Another process may have written here since the first look.
+        run = runs.check(folder, scenario, overwrite)
+        if run is None:
+            runs.remove_run(folder)
+        elif run.status == "finished":
+            return run
+        elif run.dataset != dataset.name:
+            raise UsageError(
+                f"dataset: {folder} was begun with {run.dataset}, not {dataset.name}; give the "
+                "same --data-dir, or replace that run with --overwrite"
+            )
+        with closing(Session(scenario, folder, dataset, trainer)) as session, trainer.together():
+            return session.train(checkpoint_seconds, watch)
+
+
+def _follow(*made):
+    from mnist_vg.distributed import follow
+
+    return follow(*made)
+
+
+@contextlib.contextmanager
+def _break_told(scenario, trainer):
+    import tensorflow as tf
+
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise RunFailed(
+            f"run {scenario.name!r} broke at step {trainer.steps_done} of "
+            f"{scenario.iterations}: {reason}; what was written is kept, and the same command "
+            "(without --overwrite) goes on from its last checkpoint"
+        ) from error

@@ -44,13 +44,13 @@ def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
     )
 
 
-def make_trainer(scenario: Scenario, dataset: Dataset) -> Trainer:
-    """The scenario's trainer, at its beginning, not compiled yet.
+def make_trainer(scenario: Scenario, dataset: Dataset, kind: type[Trainer] = Trainer) -> Trainer:
+    """The scenario's trainer, of this kind, at its beginning, not compiled yet.
 
     Raises:
         ValueError: scenario and data set do not fit each other.
     """
-    return Trainer(
+    return kind(
         make_model(scenario, dataset),
         make_optimizer(scenario),
         dataset.train,

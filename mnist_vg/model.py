@@ -1,6 +1,7 @@
 """The network under study: dense layers named `layer1` … `layerN`."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import keras
@@ -181,14 +182,14 @@ class Model(keras.Model):
         return [named.get(f"{layer.name}_activation", layer) for layer in self.dense_layers[:-1]]
 
     @contextlib.contextmanager
-    def tapped(self) -> Iterator[list[tuple[tf.Tensor, tf.Tensor]]]:
+    def tapped(self) -> Iterator["Taps"]:
         """Within the context, a call puts what goes into each activation, and comes out, here."""
-        taps: list[tuple[tf.Tensor, tf.Tensor]] = []
+        taps = Taps()
 
         def tap(apply):
             def tapping(values):
-                taps.append((values, apply(values)))
-                return taps[-1][1]
+                taps.pairs.append((values, apply(values)))
+                return taps.pairs[-1][1]
 
             return tapping
 
@@ -228,6 +229,16 @@ def layer_draws(
         bias_seed = int(np.random.SeedSequence(layer_seed).generate_state(1)[0])
         draws.append((_own_draw(of_kernel, kernel_seed), _own_draw(bias_initializer, bias_seed)))
     return draws
+
+
+class Taps(threading.local):
+    """What `Model.tapped` catches; `pairs` are those of the thread that asks.
+
+    A strategy traces its replicas in turn, each in a thread of its own.
+    """
+
+    def __init__(self):
+        self.pairs: list[tuple[tf.Tensor, tf.Tensor]] = []
 
 
 _NORMALIZATIONS = {

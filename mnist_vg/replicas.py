@@ -318,9 +318,10 @@ class GroupTrainer(Trainer):
 
     # Two programs: in a branch of one, the measures would keep a copy of all gradients
     # and values at every step.
-    def _trace_block(self):
+    @functools.cached_property
+    def _compiled_blocks(self):
         blocks = {r: functools.partial(self._block, record=r) for r in (False, True)}
-        self._compiled_blocks = {r: self._traced_block(block) for r, block in blocks.items()}
+        return {r: self._traced_block(block) for r, block in blocks.items()}
 
     def _call_block(self, record, *arguments):
         return self._compiled_blocks[record](*arguments)

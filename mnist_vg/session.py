@@ -67,7 +67,7 @@ class Session:
     def train(self, checkpoint_seconds: float, watch: Callable[[Scenario, Block], None]) -> Run:
         """Train to the end, or up to the block in which Ctrl-C came."""
         saved = time.monotonic()
-        with _interrupt_at_exit() as interrupted:
+        with interrupt_at_exit() as interrupted:
             for block in run_blocks(
                 self.trainer, self.scenario.iterations, self.scenario.log_every
             ):
@@ -202,7 +202,7 @@ def _kernel_arrays(kernels):
 
 
 @contextlib.contextmanager
-def _interrupt_at_exit():
+def interrupt_at_exit():
     """Put Ctrl-C off to the end of the block, where the state of a run is whole.
 
     Yields a function that tells whether Ctrl-C came; if so, KeyboardInterrupt is

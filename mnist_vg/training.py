@@ -1,6 +1,7 @@
 """The compiled block of steps, and the loop over blocks."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -91,6 +92,8 @@ class Trainer:
     _networks: tuple[int, ...] = ()
     """Shape of what is one number a network."""
     _evaluation_batch = EVALUATION_BATCH
+    jit_compile = True
+    """Whether XLA compiles the block."""
 
     def __init__(
         self,
@@ -155,15 +158,16 @@ class Trainer:
         if self._partial and left:
             self._batch_sizes.append(left)
         self._measures = {size: self._traced_measures(size) for size in self._batch_sizes}
-        self._trace_block()
         score = tf.function(self._score, autograph=False)
         self._traced_score = score.get_concrete_function(some(self._inputs), some(self._labels))
 
-    def _trace_block(self):
-        self._compiled_block = self._traced_block(self._block, tf.TensorSpec([], tf.bool))
+    @functools.cached_property
+    def _compiled_block(self):
+        return self._traced_block(self._block, tf.TensorSpec([], tf.bool))
 
     def _traced_block(self, block, *record):
-        return tf.function(block, jit_compile=True, autograph=False).get_concrete_function(
+        traced = tf.function(block, jit_compile=self.jit_compile, autograph=False)
+        return traced.get_concrete_function(
             tf.TensorSpec.from_tensor(self._inputs),
             tf.TensorSpec.from_tensor(self._labels),
             tf.TensorSpec([BLOCK_STEPS, self._batch_size], tf.int32),
@@ -171,6 +175,11 @@ class Trainer:
             tf.TensorSpec([], tf.int32),
             *record,
         )
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the context all processes that train this model are at work on it."""
+        yield
 
     def compile(self) -> None:
         """Compile the block, by running it for no step."""
@@ -300,29 +309,36 @@ class Trainer:
 
     def _step(self, values, inputs, labels, due, measured):
         """Gradients, loss and accuracy of a batch; what was measured, anew where it is due."""
-        with contextlib.ExitStack() as stack:
-            tape = stack.enter_context(
-                tf.GradientTape(persistent=self._full, watch_accessed_variables=False)
+        with self.model.tapped() as taps:
+            gradients, loss, accuracy, state, signals = self._backpropagate(
+                values, inputs, labels, taps
             )
-            taps = stack.enter_context(self.model.tapped())
+        for variable, value in zip(self.model.non_trainable_variables, state, strict=True):
+            variable.assign(value)
+        measured = _where(
+            due,
+            lambda: self._measures[inputs.shape[0]](values, gradients, self._whole(signals)),
+            lambda: measured,
+        )
+        return gradients, loss, accuracy, measured
+
+    def _backpropagate(self, values, inputs, labels, taps):
+        """Of a batch: gradients, loss, accuracy, the values of untrained variables, signals."""
+        with tf.GradientTape(persistent=self._full, watch_accessed_variables=False) as tape:
             tape.watch(values)
-            logits, updates = self.model.stateless_call(
+            logits, state = self.model.stateless_call(
                 self._packing.model_values(values),
                 self.model.non_trainable_variables,
                 inputs,
                 training=True,
             )
             loss, accuracy = self._judge(logits, labels)
-        for variable, update in zip(self.model.non_trainable_variables, updates, strict=True):
-            variable.assign(update)
         gradients = tape.gradient(loss, values)
-        signals = self._signals(tape, loss, logits, taps)
-        measured = _where(
-            due,
-            lambda: self._measures[inputs.shape[0]](values, gradients, signals),
-            lambda: measured,
-        )
-        return gradients, loss, accuracy, measured
+        return gradients, loss, accuracy, state, self._signals(tape, loss, logits, taps.pairs)
+
+    def _whole(self, signals):
+        """The signals of the whole batch, where `_backpropagate` has them in parts."""
+        return signals
 
     def _signals(self, tape, loss, logits, taps):
         """Of each activation: output; in full also input, slope, the loss' gradient to both."""

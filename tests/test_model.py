@@ -284,8 +284,8 @@ def test_a_tap_yields_what_goes_into_each_activation_and_comes_out(kind):
     untapped = model(IMAGES).numpy()
     with model.tapped() as taps:
         np.testing.assert_array_equal(model(IMAGES), untapped)
-    assert len(taps) == len(model.activation_layers) == 3
-    for layer, (values, outputs) in zip(model.activation_layers, taps, strict=True):
+    assert len(taps.pairs) == len(model.activation_layers) == 3
+    for layer, (values, outputs) in zip(model.activation_layers, taps.pairs, strict=True):
         # By Keras' own graph, of which a part is a model of its own.
         inner = keras.Model(model.input, [layer.input, layer.output])
         before, after = inner(IMAGES)
@@ -294,7 +294,7 @@ def test_a_tap_yields_what_goes_into_each_activation_and_comes_out(kind):
         np.testing.assert_allclose(values, before, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(outputs, after)
     functions = {"tanh": np.tanh, "parametric_relu": lambda z: np.where(z > 0, z, np.nan)}
-    values, outputs = (part.numpy() for part in taps[0])
+    values, outputs = (part.numpy() for part in taps.pairs[0])
     expected = functions[KINDS[kind].get("activation", "tanh")](values)
     positive = values > 0
     np.testing.assert_allclose(outputs[positive], expected[positive], rtol=1e-5)
@@ -317,6 +317,6 @@ def test_a_tap_leaves_the_model_as_it_was(kind):
         raise RuntimeError("within")
     assert state() == before
     model(IMAGES)
-    assert len(taps) == 3  # Nothing is added after the end.
+    assert len(taps.pairs) == 3  # Nothing is added after the end.
     assert model.get_config() == config
     np.testing.assert_array_equal(model(IMAGES), untapped)

@@ -64,7 +64,7 @@ def one_folder(logdir, tmp_path_factory):
     return folder
 
 
-LEFT_OUT = ("fashion_mnist", "cure")
+LEFT_OUT = ("fashion_mnist", "cure", "mirrored")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,8 @@ def test_the_commands_run_one_after_another(one_folder, arguments):
     """With fewer iterations.
 
     The data set that wants a network is left out, and so is `cure`: it takes half a minute,
-    and test_cure.py does it on digits. `diagnose` tells of the sick one by its exit code.
+    and test_cure.py does it on digits. test_distributed.py has the strategies. `diagnose`
+    tells of the sick one by its exit code.
     """
     few = ["--iterations", "20"] if arguments[0] == "train" and "--help" not in arguments else []
     done = run_command(*arguments, *few, cwd=one_folder)

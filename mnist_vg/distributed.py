@@ -1,0 +1,195 @@
+"""Training on several devices: each replica takes an equal share of every batch."""
+
+import contextlib
+import functools
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from mnist_vg import runs
+from mnist_vg.checkpoint import Checkpoint
+from mnist_vg.datasets import Dataset
+from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.runs import Run
+from mnist_vg.scenarios import Scenario
+from mnist_vg.session import interrupt_at_exit
+from mnist_vg.training import Block, Trainer
+
+
+@functools.cache
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """The strategy of a name in `tf_config.STRATEGIES`; one a process, since TensorFlow has one.
+
+    Raises:
+        UsageError: the workers do not find each other.
+    """
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"strategy: multiworker does not come about: {reason}") from error
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow has taken this signal, and does nothing about it.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
+
+
+class DistributedTrainer(Trainer):
+    """A trainer that runs on the replicas of the strategy in whose scope it is made.
+
+    What it tells of a step is what a `Trainer` tells, up to rounding: gradient, loss and
+    accuracy are means over the whole batch, and measures of signals are taken of the
+    outputs of all replicas. Batch normalization is over the whole batch, too.
+
+    Raises:
+        UsageError: a batch cannot be shared evenly.
+    """
+
+    # What XLA compiles has one device, and on a CPU it knows no CollectiveGatherV2.
+    jit_compile = False
+
+    def __init__(self, model, optimizer, examples, batch_size, seed, **options):
+        self._strategy = tf.distribute.get_strategy()
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+        super().__init__(model, optimizer, examples, batch_size, seed, **options)
+        replicas = self._strategy.num_replicas_in_sync
+        for size in self._batch_sizes:
+            if size % replicas:
+                but = "" if size == batch_size else ", without partial_batches"
+                raise UsageError(
+                    f"batch_size: {batch_size} makes a batch of {size} examples, which {replicas} "
+                    f"replicas cannot share evenly; give a multiple of {replicas}{but}"
+                )
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the context the other workers follow this one, the chief."""
+        self._told(self.steps_done)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ConnectionError):
+                self._told()
+
+    def advance(self, steps: int, record: bool) -> Block:
+        """As the chief: train `steps` more, and have the other workers do so."""
+        # All run the same loop, since collectives are matched by its iterations.
+        self._told(steps, record)
+        with _connected():
+            return super().advance(steps, record)
+
+    def called(self) -> int:
+        """As another worker: wait for the chief, and tell where it begins."""
+        return self._told()[0]
+
+    def follow(self) -> None:
+        """As another worker: train whenever the chief does, until it ends."""
+        steps, record = self._told()
+        while steps:
+            with _connected():
+                super().advance(steps, bool(record))
+            steps, record = self._told()
+
+    def _told(self, steps=0, record=False):
+        """What the chief says, once all workers are here."""
+        with _connected():
+            said = self._shared(tf.constant([steps, record], tf.int64))
+        return self._local(said).numpy().tolist()
+
+    @functools.cached_property
+    def _shared(self):
+        def share(numbers):
+            replica = tf.distribute.get_replica_context()
+            of_chief = numbers * int(_number(replica) == 0)
+            return replica.all_reduce(tf.distribute.ReduceOp.SUM, of_chief)
+
+        traced = tf.function(lambda numbers: self._strategy.run(share, [numbers]), autograph=False)
+        return traced.get_concrete_function(tf.TensorSpec([2], tf.int64))
+
+    def _backpropagate(self, values, inputs, labels, taps):
+        replicas = self._strategy.num_replicas_in_sync
+        backpropagate = super()._backpropagate
+
+        def share():
+            replica = tf.distribute.get_replica_context()
+            gradients, loss, accuracy, state, signals = backpropagate(
+                self._packing.unpack(),  # As they are on this device.
+                tf.split(inputs, replicas)[_number(replica)],
+                tf.split(labels, replicas)[_number(replica)],
+                taps,
+            )
+            means = replica.all_reduce(tf.distribute.ReduceOp.MEAN, [*gradients, loss, accuracy])
+            return means, state, signals
+
+        means, state, signals = self._strategy.run(share)
+        *gradients, loss, accuracy = self._local(means)
+        return gradients, loss, accuracy, self._local(state), signals
+
+    def _whole(self, signals):
+        def gather(parts):
+            return tf.distribute.get_replica_context().all_gather(parts, axis=0)
+
+        return self._local(self._strategy.run(gather, [signals]))
+
+    def _local(self, values):
+        """What all replicas have alike, as the first one of this process has it."""
+        return tf.nest.map_structure(
+            lambda value: self._strategy.experimental_local_results(value)[0], values
+        )
+
+
+@contextlib.contextmanager
+def _connected():
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        raise ConnectionError("another worker has gone") from error
+
+
+def _number(replica):
+    return tf.get_static_value(replica.replica_id_in_sync_group)
+
+
+def follow(scenario: Scenario, folder: Path, dataset: Dataset, trainer: DistributedTrainer) -> Run:
+    """Train as a worker that is not the chief: from where the chief stands, writing nothing.
+
+    Args:
+        scenario: the one that the chief trains.
+        folder: the run's, which the chief writes and all workers see.
+        dataset: the scenario's.
+        trainer: compiled, and at its beginning.
+
+    Returns:
+        The run as the chief has written it.
+
+    Raises:
+        UsageError: what the folder holds is not what the chief trains.
+    """
+    with interrupt_at_exit():
+        begin = trainer.called()
+        if 0 < begin < scenario.iterations:
+            Checkpoint(folder / runs.CHECKPOINT_FOLDER, trainer).restore()
+        else:
+            trainer.steps_done = begin
+        run = runs.check(folder, scenario)
+        if run is None or trainer.steps_done != begin or run.dataset != dataset.name:
+            raise UsageError(
+                f"logdir: {folder} does not hold what the chief trains ({dataset.name}, {begin} "
+                "steps done); give all workers one folder that they share, and the same data"
+            )
+        trainer.follow()
+    if trainer.steps_done < scenario.iterations:
+        raise RunFailed(
+            f"run {scenario.name!r}: the chief stopped at step {trainer.steps_done} of "
+            f"{scenario.iterations}; the same command, given to all workers, goes on"
+        )
+    return Run.load(folder)
