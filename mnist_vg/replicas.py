@@ -186,7 +186,7 @@ class StackedModel(Model):
             stacked = keras.models.clone_model(
                 make_model(scenario, dataset), clone_function=lambda each: _stacked(each, replicas)
             )
-            inputs, outputs = stacked.inputs, stacked.outputs
+            inputs, outputs = stacked.input, stacked.output
         # Past `Model`, which builds the layers of one network.
         super(Model, self).__init__(inputs, outputs, name="replicas")
 
@@ -279,6 +279,7 @@ class GroupTrainer(Trainer):
     def __init__(self, scenarios: Sequence[Scenario], dataset: Dataset, histograms: bool = False):
         first, replicas = scenarios[0], len(scenarios)
         self._networks = (replicas,)
+        self._clips = _clip(scenarios)
         self._histograms = histograms
         self._evaluation_batch = max(1, EVALUATION_VALUES // (replicas * first.hidden_size))
         self._rates, self._clipnorms = (tf.Variable(tf.zeros([replicas, 1])) for _ in range(2))
@@ -295,7 +296,13 @@ class GroupTrainer(Trainer):
         self.begin(scenarios)
 
     def begin(self, scenarios: Sequence[Scenario]) -> None:
-        """Take on as many scenarios of the same group, without compiling anything."""
+        """Take on as many scenarios of the same group, without compiling anything.
+
+        Raises:
+            ValueError: one of them clips gradients, and none of those before did.
+        """
+        if _clip(scenarios) and not self._clips:
+            raise ValueError("global_clipnorm: the compiled program clips nothing")
         self.model.set_weights(self._fresh)
         self.model.set_draws([draws(scenario) for scenario in scenarios])
         self._rates.assign([[learning_rate(scenario)] for scenario in scenarios])
@@ -306,7 +313,6 @@ class GroupTrainer(Trainer):
         own = dataclasses.replace(scenario, learning_rate=None, global_clipnorm=None)
         optimizer = make_optimizer(own)
         optimizer.learning_rate = lambda: self._rates
-        self._clips = scenario.global_clipnorm is not None
         return optimizer
 
     def _pack(self, variables, first_kernel):
@@ -334,8 +340,10 @@ class GroupTrainer(Trainer):
     def _apply(self, gradients):
         if self._clips:
             squares = tf.add_n([_sum_by_replica(tf.square(gradient)) for gradient in gradients])
-            norms = tf.sqrt(squares)
-            factor = self._clipnorms / tf.maximum(norms, self._clipnorms)
+            norms, most = tf.sqrt(squares), tf.convert_to_tensor(self._clipnorms)
+            # NaN for a norm that is not finite, as in Keras.
+            factor = tf.minimum(1.0, most / norms) + (norms - norms)
+            factor = tf.where(tf.math.is_inf(most), 1.0, factor)
             gradients = [factor * gradient for gradient in gradients]
         super()._apply(gradients)
 
@@ -370,6 +378,10 @@ class GroupTrainer(Trainer):
 
         tables, _ = super()._tables(measured)
         return [(names, tf.nest.map_structure(apart, table)) for names, table in tables], {}
+
+
+def _clip(scenarios):
+    return any(scenario.global_clipnorm is not None for scenario in scenarios)
 
 
 def _sum_by_replica(values):
