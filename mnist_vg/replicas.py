@@ -25,8 +25,8 @@ DEEP = 32
 """Layers from which on those of one width are a loop: a quarter slower at a step, and
 compiled in seconds however many (`benchmarks/replicas.py`)."""
 
-EVALUATION_VALUES = 2**22
-"""Values of a hidden layer that are scored at once: 16 MiB."""
+EVALUATION_VALUES = 2**19
+"""Values of a hidden layer that are scored at once: 2 MiB, which a core's cache may hold."""
 
 
 class StackedDense(keras.layers.Layer):
@@ -328,6 +328,11 @@ class GroupTrainer(Trainer):
         blocks = {r: functools.partial(self._block, record=r) for r in (False, True)}
         self._compiled_blocks = {r: self._traced_block(block) for r, block in blocks.items()}
 
+    def compile(self) -> None:
+        """Compile both."""
+        for record in self._compiled_blocks:
+            self._run(0, -1, record)
+
     def _call_block(self, record, *arguments):
         return self._compiled_blocks[record](*arguments)
 
@@ -341,7 +346,7 @@ class GroupTrainer(Trainer):
         if self._clips:
             squares = tf.add_n([_sum_by_replica(tf.square(gradient)) for gradient in gradients])
             norms, most = tf.sqrt(squares), tf.convert_to_tensor(self._clipnorms)
-            # NaN for a norm that is not finite, as in Keras.
+            # NaN for a norm that is not finite, as in Keras, but where nothing is clipped.
             factor = tf.minimum(1.0, most / norms) + (norms - norms)
             factor = tf.where(tf.math.is_inf(most), 1.0, factor)
             gradients = [factor * gradient for gradient in gradients]

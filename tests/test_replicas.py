@@ -325,6 +325,21 @@ def test_an_optimizer_of_stacked_values_moves_each_as_one_of_its_own(name, shape
         assert np.abs(alone.numpy() - values[..., number, :]).max() > 1e-5
 
 
+def test_a_norm_that_overflows_is_clipped_as_in_keras():
+    group, scenarios = compiled("one layer, clipped"), variants("one layer, clipped")
+    group.begin(scenarios)
+    values = [variable.numpy() for variable in group.model.trainable_variables]
+    gradients = [np.full_like(value, 1e25) for value in values]
+    group._apply([tf.constant(gradient) for gradient in gradients])
+    stacked = [variable.numpy() for variable in group._packing.variables]
+    for number, scenario in enumerate(scenarios):
+        alone, own = [keras.Variable(each[number]) for each in values], make_optimizer(scenario)
+        own.apply([tf.constant(each[number]) for each in gradients], alone)
+        for ours, theirs in zip(stacked, alone, strict=True):
+            np.testing.assert_allclose(ours[number], theirs, rtol=1e-6)
+        assert np.isnan(alone[0].numpy()).all() == (scenario.global_clipnorm is not None)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "leaky_relu", "softmax"])
 def test_a_loop_of_layers_is_those_layers(activation, monkeypatch):
     scenario = dataclasses.replace(DIGITS, num_layers=7, activation=activation)
