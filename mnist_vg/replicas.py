@@ -25,8 +25,8 @@ DEEP = 32
 """Layers from which on those of one width are a loop: a quarter slower at a step, and
 compiled in seconds however many (`benchmarks/replicas.py`)."""
 
-EVALUATION_VALUES = 2**22
-"""Values of a hidden layer that are scored at once: 16 MiB."""
+EVALUATION_VALUES = 2**19
+"""Values of a hidden layer that are scored at once: 2 MiB, which a core's cache may hold."""
 
 
 class StackedDense(keras.layers.Layer):
@@ -186,7 +186,7 @@ class StackedModel(Model):
             stacked = keras.models.clone_model(
                 make_model(scenario, dataset), clone_function=lambda each: _stacked(each, replicas)
             )
-            inputs, outputs = stacked.inputs, stacked.outputs
+            inputs, outputs = stacked.input, stacked.output
         # Past `Model`, which builds the layers of one network.
         super(Model, self).__init__(inputs, outputs, name="replicas")
 
@@ -279,6 +279,7 @@ class GroupTrainer(Trainer):
     def __init__(self, scenarios: Sequence[Scenario], dataset: Dataset, histograms: bool = False):
         first, replicas = scenarios[0], len(scenarios)
         self._networks = (replicas,)
+        self._clips = _clip(scenarios)
         self._histograms = histograms
         self._evaluation_batch = max(1, EVALUATION_VALUES // (replicas * first.hidden_size))
         self._rates, self._clipnorms = (tf.Variable(tf.zeros([replicas, 1])) for _ in range(2))
@@ -295,7 +296,13 @@ class GroupTrainer(Trainer):
         self.begin(scenarios)
 
     def begin(self, scenarios: Sequence[Scenario]) -> None:
-        """Take on as many scenarios of the same group, without compiling anything."""
+        """Take on as many scenarios of the same group, without compiling anything.
+
+        Raises:
+            ValueError: one of them clips gradients, and none of those before did.
+        """
+        if _clip(scenarios) and not self._clips:
+            raise ValueError("global_clipnorm: the compiled program clips nothing")
         self.model.set_weights(self._fresh)
         self.model.set_draws([draws(scenario) for scenario in scenarios])
         self._rates.assign([[learning_rate(scenario)] for scenario in scenarios])
@@ -306,7 +313,6 @@ class GroupTrainer(Trainer):
         own = dataclasses.replace(scenario, learning_rate=None, global_clipnorm=None)
         optimizer = make_optimizer(own)
         optimizer.learning_rate = lambda: self._rates
-        self._clips = scenario.global_clipnorm is not None
         return optimizer
 
     def _pack(self, variables, first_kernel):
@@ -323,6 +329,11 @@ class GroupTrainer(Trainer):
         blocks = {r: functools.partial(self._block, record=r) for r in (False, True)}
         return {r: self._traced_block(block) for r, block in blocks.items()}
 
+    def compile(self) -> None:
+        """Compile both."""
+        for record in self._compiled_blocks:
+            self._run(0, -1, record)
+
     def _call_block(self, record, *arguments):
         return self._compiled_blocks[record](*arguments)
 
@@ -335,8 +346,10 @@ class GroupTrainer(Trainer):
     def _apply(self, gradients):
         if self._clips:
             squares = tf.add_n([_sum_by_replica(tf.square(gradient)) for gradient in gradients])
-            norms = tf.sqrt(squares)
-            factor = self._clipnorms / tf.maximum(norms, self._clipnorms)
+            norms, most = tf.sqrt(squares), tf.convert_to_tensor(self._clipnorms)
+            # NaN for a norm that is not finite, as in Keras, but where nothing is clipped.
+            factor = tf.minimum(1.0, most / norms) + (norms - norms)
+            factor = tf.where(tf.math.is_inf(most), 1.0, factor)
             gradients = [factor * gradient for gradient in gradients]
         super()._apply(gradients)
 
@@ -371,6 +384,10 @@ class GroupTrainer(Trainer):
 
         tables, _ = super()._tables(measured)
         return [(names, tf.nest.map_structure(apart, table)) for names, table in tables], {}
+
+
+def _clip(scenarios):
+    return any(scenario.global_clipnorm is not None for scenario in scenarios)
 
 
 def _sum_by_replica(values):

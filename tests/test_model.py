@@ -57,6 +57,22 @@ def test_the_seed_decides_the_kernels():
     assert not np.array_equal(kernels(Model(seed=5))[1], kernels(Model(seed=6))[1])
 
 
+def biases(model):
+    return [layer.bias.numpy() for layer in model.dense_layers]
+
+
+def test_drawn_biases_differ_by_layer_and_seed_and_leave_the_kernels_as_they_are():
+    one, same, other = (
+        Model(bias_initializer="random_normal(stddev=0.5)", seed=seed) for seed in (5, 5, 6)
+    )
+    assert all(map(np.array_equal, biases(one), biases(same)))
+    drawn = np.concatenate([*biases(one), *biases(other)])
+    assert len(np.unique(drawn)) == drawn.size == 2 * 60
+    # Within four standard errors of a standard deviation, s / sqrt(2 n).
+    assert abs(drawn.std() - 0.5) < 4 * 0.5 / np.sqrt(2 * drawn.size)
+    assert all(map(np.array_equal, kernels(one), kernels(Model(seed=5))))
+
+
 def test_leaky_relu_has_the_tutorials_slope():
     activation = Model(activation="leaky_relu").dense_layers[0].activation
     assert float(activation(np.float32([-1.0]))[0]) == pytest.approx(-0.2)

@@ -23,6 +23,7 @@ def test_the_defaults_are_the_tutorials_experiment():
         "output": "softmax",
         "kernel_initializer": "glorot_uniform",
         "output_initializer": None,
+        "bias_initializer": "zeros",
         "shared_initializer": False,
         "normalization": "none",
         "skip_connections": False,
@@ -36,6 +37,7 @@ def test_the_defaults_are_the_tutorials_experiment():
         "log_every": 200,
         "measures": "default",
         "seed": 0,
+        "data_seed": None,
     }
     assert [s.name for s in SUITES["tutorial"]] == ["sigmoid", "relu", "leaky_relu"]
     for scenario in SUITES["tutorial"]:
@@ -243,17 +245,26 @@ def test_with_another_seed_a_scenario_is_the_same_but_for_seed_and_name():
         base.with_seed(-1)
 
 
+def test_networks_of_one_data_seed_see_the_same_batches():
+    assert [Scenario(seed=seed).batch_seed for seed in (0, 1)] == [0, 1]
+    assert {Scenario(seed=seed, data_seed=3).batch_seed for seed in (0, 1)} == {3}
+    with pytest.raises(UsageError, match=r"^data_seed: -1 must be a whole number of 0 or more"):
+        Scenario(data_seed=-1)
+
+
 def test_what_trains_in_one_program_differs_in_values_alone():
     base = Scenario(optimizer="sgd", momentum=0.5)
     values_only = {
         "name": "other",
         "kernel_initializer": "he_normal",
         "output_initializer": "zeros",
+        "bias_initializer": "ones",
         "shared_initializer": True,
         "learning_rate": 0.5,
         "iterations": 7,
         "log_every": 3,
         "seed": 1,
+        "data_seed": 2,
     }
     structural = {
         "dataset": "digits",
