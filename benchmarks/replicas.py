@@ -19,7 +19,7 @@ import _common_tf
 import tensorflow as tf
 from _common import in_turn, ratios, spread
 
-from mnist_vg import datasets, replicas
+from mnist_vg import datasets, stacked
 from mnist_vg.replicas import GroupTrainer
 from mnist_vg.scenarios import Scenario
 from mnist_vg.training import Trainer, run_blocks
@@ -96,7 +96,7 @@ def compare_groups(rounds: int) -> None:
 
 def made(way: str) -> tuple[GroupTrainer, float]:
     """A deep group, and the seconds until both its programs were traced and compiled."""
-    with mock.patch.object(replicas, "DEEP", DEEP_WAYS[way]):
+    with mock.patch.object(stacked, "DEEP", DEEP_WAYS[way]):
         start = time.perf_counter()
         trainer = group_trainer(DEEP, DEEP_REPLICAS)
         trainer.compile()

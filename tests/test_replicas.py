@@ -10,11 +10,12 @@ import tensorflow as tf
 import twins
 from keras.src.optimizers import ALL_OBJECTS_DICT
 
-from mnist_vg import datasets, replicas
+from mnist_vg import datasets, stacked
 from mnist_vg.batches import batch_indices
 from mnist_vg.making import make_model, make_optimizer
-from mnist_vg.replicas import GroupTrainer, StackedDeep, StackedModel, draws
+from mnist_vg.replicas import GroupTrainer, draws
 from mnist_vg.scenarios import OPTIMIZERS, Scenario
+from mnist_vg.stacked import StackedDeep, StackedModel
 
 DIGITS = Scenario(
     dataset="digits",
@@ -76,7 +77,7 @@ def compiled(case):
 
 @pytest.fixture(autouse=True)
 def deep_from_seven_layers_on(monkeypatch):
-    monkeypatch.setattr(replicas, "DEEP", 7)
+    monkeypatch.setattr(stacked, "DEEP", 7)
 
 
 class Twin:
@@ -345,7 +346,7 @@ def test_a_loop_of_layers_is_those_layers(activation, monkeypatch):
     scenario = dataclasses.replace(DIGITS, num_layers=7, activation=activation)
     dataset, outcomes = datasets.load("digits"), []
     for deep in (7, 8):
-        monkeypatch.setattr(replicas, "DEEP", deep)
+        monkeypatch.setattr(stacked, "DEEP", deep)
         model = StackedModel(scenario, dataset, 3)
         assert (model.deep is None) == (deep == 8)
         model.set_draws([draws(each) for each in variants("a loop, partial batches")])

@@ -1,0 +1,249 @@
+"""Networks of one structure side by side, as one Keras model."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnist_vg.datasets import Dataset
+from mnist_vg.making import make_model
+from mnist_vg.model import Model
+from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
+
+DEEP = 32
+"""Layers from which on those of one width are a loop: a quarter slower at a step, and
+compiled in seconds however many (`benchmarks/replicas.py`)."""
+
+
+class StackedDense(keras.layers.Layer):
+    """Dense layers of one size side by side, `[batch, replicas, units]`.
+
+    Examples `[batch, values]` are seen by all; of `[batch, replicas, units]` each
+    replica sees its own.
+
+    Args:
+        replicas: how many.
+        units: of each.
+        activation: of all.
+    """
+
+    def __init__(self, replicas, units, activation, name):
+        super().__init__(name=name)
+        self.units = units
+        self.activation = activation
+        self._replicas = replicas
+
+    def build(self, input_shape):
+        """Make kernel and bias, `[replicas, values]`."""
+        self._inputs, self._shared = input_shape[-1], len(input_shape) == 2
+        self.kernel = self.add_weight(shape=(self._replicas, self._inputs * self.units))
+        self.bias = self.add_weight(shape=(self._replicas, self.units))
+
+    def call(self, inputs):
+        """The activations of every replica."""
+        if self._shared:
+            # A row a unit, so that the products of all replicas are one.
+            kernels = tf.reshape(self.kernel, [-1, self._inputs])
+            sums = tf.matmul(inputs, kernels, transpose_b=True)
+            sums = tf.reshape(sums, [-1, self._replicas, self.units])
+        else:
+            kernels = tf.reshape(self.kernel, [self._replicas, self._inputs, self.units])
+            sums = tf.einsum("bri,rio->bro", inputs, kernels)
+        return self.activation(sums + self.bias)
+
+    def compute_output_shape(self, input_shape):
+        """`[batch, replicas, units]`."""
+        return input_shape[0], self._replicas, self.units
+
+    def draw(self, draws) -> None:
+        """Draw anew: of each replica what draws its kernel, and its bias."""
+        kernels = [np.asarray(of_kernel((self._inputs, self.units))) for of_kernel, _ in draws]
+        self.kernel.assign([(k.T if self._shared else k).ravel() for k in kernels])
+        self.bias.assign([of_bias((self.units,)) for _, of_bias in draws])
+
+
+class StackedDeep(keras.layers.Layer):
+    """Dense layers of one width after each other, in a loop: `[batch, replicas, units]`.
+
+    The compiled program is as long for a hundred layers as for one. Goes from the sums
+    of the layer before to those of the last one here, each after the activation of those
+    before it.
+
+    Args:
+        replicas: how many networks.
+        depth: how many layers.
+        units: of each layer.
+        activation: elementwise, of all.
+    """
+
+    def __init__(self, replicas, depth, units, activation, name):
+        super().__init__(name=name)
+        self.units = units
+        self.depth = depth
+        self.activation = activation
+        self._replicas = replicas
+
+    def build(self, input_shape):
+        """Make kernel and bias, `[depth, replicas, values]`."""
+        self.kernel = self.add_weight(shape=(self.depth, self._replicas, self.units**2))
+        self.bias = self.add_weight(shape=(self.depth, self._replicas, self.units))
+
+    def call(self, sums):
+        """The sums of the last layer."""
+        size = [self.depth, self._replicas, self.units, self.units]
+        kernels = tf.reshape(self.kernel, size)
+        biases = tf.convert_to_tensor(self.bias)[:, :, tf.newaxis]
+        # By replica, so that a layer of all is one product of matrices.
+        sums, self._before = self._loop(tf.transpose(sums, [1, 0, 2]), kernels, biases)
+        return tf.transpose(sums, [1, 0, 2])
+
+    def outputs_before(self):
+        """What the activations in the loop gave, `[batch, depth * replicas, units]`."""
+        _, _, batch, units = self._before.shape
+        return tf.transpose(
+            tf.reshape(self.activation(self._before), [-1, batch, units]), [1, 0, 2]
+        )
+
+    @property
+    def _loop(self):
+        @tf.custom_gradient
+        def loop(sums, kernels, biases):
+            def layer(at, sums, before):
+                before = before.write(at, sums)
+                return at + 1, tf.matmul(self.activation(sums), kernels[at]) + biases[at], before
+
+            _, last, before = self._repeat(layer, sums, self._array(sums))
+            before = before.stack()
+            return (last, before), lambda of_last, _: self._back(of_last, before, kernels)
+
+        return loop
+
+    def _back(self, of_last, before, kernels):
+        """Gradients of the first sums, kernels and biases, from that of the last sums."""
+
+        def layer(done, of_sums, of_kernels, of_biases):
+            at = self.depth - 1 - done
+            with tf.GradientTape() as tape:
+                tape.watch(sums := before[at])
+                outputs = self.activation(sums)
+            of_kernels = of_kernels.write(at, tf.matmul(outputs, of_sums, transpose_a=True))
+            of_biases = of_biases.write(at, tf.reduce_sum(of_sums, axis=1, keepdims=True))
+            of_outputs = tf.matmul(of_sums, kernels[at], transpose_b=True)
+            return done + 1, tape.gradient(outputs, sums, of_outputs), of_kernels, of_biases
+
+        arrays = self._array(kernels[0]), self._array(of_last[:, :1])
+        _, of_first, *of_weights = self._repeat(layer, of_last, *arrays)
+        return of_first, *(array.stack() for array in of_weights)
+
+    def _repeat(self, layer, *state):
+        return tf.while_loop(lambda at, *_: at < self.depth, layer, (0, *state))
+
+    def _array(self, like):
+        return tf.TensorArray(like.dtype, self.depth, element_shape=like.shape)
+
+    def compute_output_shape(self, input_shape):
+        """`[batch, replicas, units]`."""
+        return input_shape
+
+    def draw(self, draws) -> None:
+        """Draw anew: of each layer, and of each replica, what draws its kernel, and its bias."""
+        size = (self.units, self.units)
+        kernels = [[np.ravel(of_kernel(size)) for of_kernel, _ in layer] for layer in draws]
+        self.kernel.assign(kernels)
+        self.bias.assign([[of_bias((self.units,)) for _, of_bias in layer] for layer in draws])
+
+
+class StackedModel(Model):
+    """A network's structure so many times side by side: `[batch, replicas, logits]`.
+
+    No replica's numbers reach another's.
+
+    Args:
+        scenario: gives the structure; initial values are `set_draws`' to give.
+        dataset: gives the sizes of examples and logits.
+        replicas: how many.
+    """
+
+    def __init__(self, scenario: Scenario, dataset: Dataset, replicas: int):
+        self._names = [f"layer{number + 1}" for number in range(scenario.num_layers)]
+        if _loops(scenario):
+            inputs, outputs = _deep(scenario, dataset, replicas)
+        else:
+            stacked = keras.models.clone_model(
+                make_model(scenario, dataset), clone_function=lambda each: _stacked(each, replicas)
+            )
+            inputs, outputs = stacked.input, stacked.output
+        # Past `Model`, which builds the layers of one network.
+        super(Model, self).__init__(inputs, outputs, name="replicas")
+
+    @property
+    def dense_layers(self) -> list[keras.layers.Layer]:
+        """What holds kernels, the one nearest the input first."""
+        return [layer for layer in self.layers if isinstance(layer, (StackedDense, StackedDeep))]
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers of each network."""
+        return self._names
+
+    @property
+    def activation_layers(self) -> list[keras.layers.Layer]:
+        """What applies activations outside of a loop."""
+        return [self.get_layer("activation")] if self.deep else super().activation_layers
+
+    @property
+    def deep(self) -> StackedDeep | None:
+        """The layers that are a loop."""
+        return next((layer for layer in self.layers if isinstance(layer, StackedDeep)), None)
+
+    def set_draws(self, draws: Sequence[Sequence[tuple]]) -> None:
+        """Draw kernels and biases anew.
+
+        Args:
+            draws: of each replica, what `layer_draws` returns.
+        """
+        by_layer = list(zip(*draws, strict=True))
+        for layer in self.dense_layers:
+            if isinstance(layer, StackedDeep):
+                layer.draw([by_layer.pop(0) for _ in range(layer.depth)])
+            else:
+                layer.draw(by_layer.pop(0))
+
+
+def _stacked(layer, replicas):
+    """A layer of stacked networks in the place of a network's."""
+    if isinstance(layer, keras.layers.Dense):
+        return StackedDense(replicas, layer.units, layer.activation, layer.name)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        # By unit, so units of all replicas may stand in one row.
+        return _in_one_row(type(layer).from_config(layer.get_config()), layer, replicas)
+    if isinstance(layer, keras.layers.LayerNormalization):
+        by_group = keras.layers.GroupNormalization(replicas, epsilon=layer.epsilon)
+        return _in_one_row(by_group, layer, replicas)
+    return type(layer).from_config(layer.get_config())
+
+
+def _in_one_row(normalization, layer, replicas):
+    units = layer.output.shape[-1]
+    row, apart = keras.layers.Flatten(), keras.layers.Reshape((replicas, units))
+    return keras.Sequential([row, normalization, apart], name=layer.name)
+
+
+def _loops(scenario):
+    """Whether a network is deep, and of nothing but dense layers of one width."""
+    plain = scenario.normalization == "none" and not scenario.skip_connections
+    plain = plain and scenario.activation != PARAMETRIC_RELU and scenario.output != "sigmoid_twice"
+    return plain and scenario.num_layers >= DEEP
+
+
+def _deep(scenario, dataset, replicas):
+    # Three layers have the sizes of all.
+    first, _, last = make_model(dataclasses.replace(scenario, num_layers=3), dataset).dense_layers
+    inputs = keras.Input((dataset.input_size,), name="input")
+    sums = StackedDense(replicas, first.units, keras.activations.linear, "first")(inputs)
+    depth = scenario.num_layers - 2
+    sums = StackedDeep(replicas, depth, first.units, first.activation, "deep")(sums)
+    outputs = keras.layers.Activation(first.activation, name="activation")(sums)
+    return inputs, _stacked(last, replicas)(outputs)
