@@ -55,7 +55,7 @@ def write(folder, accuracies, **settings):
 
 @pytest.fixture(scope="module")
 def accuracies():
-    return np.random.default_rng(0).uniform(0.1, 0.5, (len(LAYERS), len(VARIANCES), SEEDS))
+    return np.random.default_rng(0).uniform(0.1, 0.4, (len(LAYERS), len(VARIANCES), SEEDS))
 
 
 @pytest.fixture(scope="module")
