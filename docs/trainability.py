@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.patheffects import withStroke
+from pages import markdown_table
 
 from mnist_vg import Scenario, UsageError, heatmaps
 from mnist_vg.driver import import_tensorflow
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 LAYERS, WEIGHTS = "num_layers", "kernel_initializer"
 
-SLIGHT_KAPPA = 0.2
-"""Up to where agreement beyond chance is slight at most: Landis and Koch 1977, p. 165."""
+SLIGHT_KAPPA, FAIR_KAPPA = 0.2, 0.4
+"""Up to where agreement beyond chance is slight, and fair: Landis and Koch 1977, p. 165."""
 
 PAGE = """# Where networks train
 
@@ -56,12 +57,12 @@ each with {scales} variances of its initial weights, of {seeds} seeds. Common to
 Colours are accuracies on the test digits after the last update. σ_w² is the variance of an
 initial weight times the number of its inputs; the variance of a bias is {bias:.2g}. In wide
 networks the correlation of two inputs comes e-fold closer to a fixed value over ξ layers, and in
-the paper networks trained up to about 6ξ: that is the line. Its peak, at σ_w² = {edge:.2f}, is the
+the paper networks trained up to about 6ξ: that is the line. Its peak, at σ_w² ≈ {edge:.1f}, is the
 edge of chaos. With smaller weights the layers make all inputs alike, and gradients vanish; with
 larger ones they make like inputs unlike, and gradients explode.
 
 Dots are where all seeds train: where κ, the share of what chance gets wrong that is right, is above
-{threshold} (up to there agreement beyond chance is slight: Landis and Koch 1977, p. 165).
+{slight} (up to there agreement beyond chance is slight: Landis and Koch 1977, p. 165).
 
 {reached}
 ## How well the theory agrees
@@ -70,9 +71,11 @@ Dots are where all seeds train: where κ, the share of what chance gets wrong th
 Depth is the number of hidden layers, `num_layers` - 1: that often a signal goes through an
 activation and on through the next weights. The last three rules know how these networks ended,
 and are there to compare with; the theory knows neither that nor the data. Yet its test is not a
-blind one. Of four learning rates in a coarse trial this is the one that agreed best: with larger
-ones deep networks diverge also within the line, with a smaller one fewer get anywhere in so few
-updates. What does not train here may do so in more, or where it is wider.
+blind one: of four learning rates in a coarse trial this is the one that agreed best. With larger
+ones the deepest networks within the line fail too; with a smaller one, networks on either side
+of it. And κ above {slight} is little: where training is to take κ above {fair}, more than fair
+agreement, the theory is right for {stricter.right:.1%}, and the best multiple of ξ is
+{stricter.multiple:.1f}. What does not train here may do so in more updates, or where it is wider.
 """
 
 
@@ -80,7 +83,7 @@ class Map(NamedTuple):
     """A sweep over layers and weight variances.
 
     `networks` has the last record of each network, with `depth` (its hidden layers), ξ as `xi`, the
-    depth that the theory allows as `reach`, and `trains`. `base` are the settings of all.
+    depth that the theory allows as `reach`, and `kappa`. `base` are the settings of all.
     """
 
     networks: "pandas.DataFrame"
@@ -101,7 +104,7 @@ class Map(NamedTuple):
     def trains(self) -> np.ndarray:
         """Where the networks of every seed train, `[rows, columns]`."""
         axes = [self.rows, self.columns]
-        return on_grid(cells(self.networks, axes, "trains").min(), axes) == 1
+        return on_grid(cells(self.networks, axes, "kappa").min(), axes) > SLIGHT_KAPPA
 
 
 def read(folder: Path) -> Map:
@@ -112,10 +115,13 @@ def read(folder: Path) -> Map:
     """
     sweep = load_sweep(folder)
     records, axes = read_sweep(folder)
-    if set(axes) != {LAYERS, WEIGHTS} or min(map(len, axes.values())) < 2:
+    varied = {field: Axis.of(field, values) for field, values in axes.items()}
+    if varied.keys() != {LAYERS, WEIGHTS} or not all(
+        axis.numeric and len(axis.values) > 1 for axis in varied.values()
+    ):
         raise UsageError(
-            f"sweep: {folder} varies {', '.join(axes)}; vary {LAYERS} and {WEIGHTS}, and nothing "
-            "else, over two values or more"
+            f"sweep: {folder} varies {', '.join(axes)}; vary {LAYERS} and the scale of {WEIGHTS}, "
+            "and nothing else, over two values or more"
         )
     last = last_records(records)
     count = math.prod(map(len, axes.values())) * sweep["seeds"]
@@ -124,16 +130,15 @@ def read(folder: Path) -> Map:
             f"sweep: {folder} has {len(last)} of {count} networks; give its command again, and it "
             "goes on"
         )
-    rows, columns = (Axis.of(field, axes[field]) for field in (LAYERS, WEIGHTS))
-    swept = Map(last, rows, columns, sweep["base"])
-    column = columns.positions(last[WEIGHTS])
+    swept = Map(last, varied[LAYERS], varied[WEIGHTS], sweep["base"])
+    column = swept.columns.positions(last[WEIGHTS])
     theory = swept.theory(swept.variances)
     return swept._replace(
         networks=last.assign(
             depth=last[LAYERS] - 1,
             xi=fixed_point(*theory).correlation_depth[column],
             reach=trainable_depth(*theory)[column],
-            trains=kappa(last[TEST_ACCURACY], last["chance"]) > SLIGHT_KAPPA,
+            kappa=kappa(last[TEST_ACCURACY], last["chance"]),
         )
     )
 
@@ -224,9 +229,12 @@ class Agreement(NamedTuple):
     right_at_depth: float
 
 
-def agree(networks: "pandas.DataFrame") -> Agreement:
-    """How well the rule that networks train just up to 6ξ does, beside others."""
-    depth, trains = networks["depth"], networks["trains"]
+def agree(networks: "pandas.DataFrame", threshold: float = SLIGHT_KAPPA) -> Agreement:
+    """How well the rule that networks train just up to 6ξ does, beside others.
+
+    A network trains where its κ is above the threshold.
+    """
+    depth, trains = networks["depth"], networks["kappa"] > threshold
     within = depth <= networks["reach"]
     return Agreement(
         (within == trains).mean(),
@@ -273,7 +281,9 @@ def _text(swept, picture):
         picture=picture,
         bias=bias_variance(swept.base["bias_initializer"]),
         edge=fine[layers.argmax()],
-        threshold=SLIGHT_KAPPA,
+        slight=SLIGHT_KAPPA,
+        fair=FAIR_KAPPA,
+        stricter=agree(networks, FAIR_KAPPA),
         reached=_reached(swept),
         rules=_rules(networks),
     )
@@ -284,11 +294,10 @@ def _reached(swept):
     deepest = (np.array(swept.rows.values)[:, np.newaxis] * swept.trains()).max(axis=0)
     layers = trainable_depth(*swept.theory(swept.variances)) + 1
     rows = [
-        ["σ_w²", *(f"{variance:g}" for variance in swept.variances)],
-        ["Layers of the deepest that train", *deepest],
+        ["layers of the deepest that train", *deepest],
         ["6ξ + 1 layers", *(f"{layer:.0f}" for layer in layers)],
     ]
-    return _table(*rows)
+    return markdown_table(["σ_w²", *(f"{variance:g}" for variance in swept.variances)], rows)
 
 
 def _rules(networks):
@@ -302,12 +311,7 @@ def _rules(networks):
         [f"the best limit to depth alone, {found.depth:.0f}", f"{found.right_at_depth:.1%}"],
         [f"the best multiple of ξ, {found.multiple:.1f}", f"{found.right_at_multiple:.1%}"],
     ]
-    return _table(["Rule", "Right"], *rows)
-
-
-def _table(headings, *rows):
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+    return markdown_table(["Rule", "Right"], rows)
 
 
 if __name__ == "__main__":

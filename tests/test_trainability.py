@@ -55,7 +55,7 @@ def write(folder, accuracies, **settings):
 
 @pytest.fixture(scope="module")
 def accuracies():
-    return np.random.default_rng(0).uniform(0.1, 0.4, (len(LAYERS), len(VARIANCES), SEEDS))
+    return np.random.default_rng(1).uniform(0.1, 0.4, (len(LAYERS), len(VARIANCES), SEEDS))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,8 @@ def test_agreement_is_that_of_a_count_by_hand(swept, accuracies):
     limits = np.linspace(0, 30, 3001)
     at_limits = [np.mean((depth <= limit * far / 6) == trains) for limit in limits]
     assert found.right_at_multiple == max(at_limits)
-    assert found.multiple == pytest.approx(limits[np.argmax(at_limits)], abs=0.011)
+    at_found = (depth <= (found.multiple + 0.01) * far / 6) == trains
+    assert np.mean(at_found) == found.right_at_multiple
     of_depth = {limit: np.mean((depth <= limit) == trains) for limit in depth}
     assert found.right_at_depth == max(of_depth.values()) == of_depth[found.depth]
 
@@ -130,6 +131,7 @@ def test_where_the_theory_is_right_it_is_told_so(tmp_path):
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
     deepest = [max(np.array(LAYERS)[right[:, column, 0]]) for column in (1, 2, 0)]
     assert "| σ_w² | 1 | 1.5 | 2.5 |" in text
+    assert f"right for {1 - right.mean():.1%}," in text  # None is better than fair.
     assert f"train | {' | '.join(map(str, deepest))} |" in text
 
 
@@ -169,6 +171,10 @@ def test_the_theory_is_that_of_the_sweeps_activation_and_biases(tmp_path, accura
     ("change", "words"),
     [
         ({"axes": {"num_layers": LAYERS, "activation": ["tanh", "relu"]}}, "varies num_layers, ac"),
+        (
+            {"axes": {"num_layers": [10], "kernel_initializer": list(map(initializer, VARIANCES))}},
+            "over two values",
+        ),
         ({"seeds": SEEDS + 1}, "has 36 of 48 networks"),
     ],
 )
