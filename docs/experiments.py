@@ -16,6 +16,7 @@ from pathlib import Path
 import claims_circles  # noqa: F401 - it registers its claims
 import claims_digits  # noqa: F401 - and so does it
 from claims import CLAIMS, Suite
+from pages import markdown_table
 
 from mnist_vg import SUITES, UsageError, figures
 from mnist_vg.report import result_row
@@ -128,7 +129,7 @@ def _summary(findings):
         [f"[{name}](#{name})", *(verdicts[name][word] for word in WORDS.values())]
         for name in verdicts
     ]
-    return _table(["Suite", *WORDS.values()], rows)
+    return markdown_table(["Suite", *WORDS.values()], rows)
 
 
 def _section(name, suite, findings, page):
@@ -145,7 +146,7 @@ def _section(name, suite, findings, page):
     return "\n".join(
         [
             f"## {name}\n\n{INTRODUCTIONS[name]}\n\nSource: {source}.\n",
-            _table(["Claim", "Published", "Ours", "Verdict"], rows),
+            markdown_table(["Claim", "Published", "Ours", "Verdict"], rows),
             *(f"{number}. {remark}" for number, remark in enumerate(remarks, 1)),
             "",
             _results(name, suite),
@@ -162,7 +163,7 @@ def _results(name, suite):
         del row["Train accuracy"]
         seconds = statistics.mean(run.seconds for run in runs)
         rows.append({"Scenario": scenario.name, **row, "Seconds": f"{seconds:.1f}"})
-    table = _table(list(rows[0]), [row.values() for row in rows])
+    table = markdown_table(list(rows[0]), [row.values() for row in rows])
     return f"<details><summary>Every scenario</summary>\n\n{table}\n</details>\n"
 
 
@@ -188,12 +189,6 @@ def _pictures(name, suite, page):
 def _median(runs):
     """The run whose test accuracy is in the middle."""
     return [sorted(runs, key=lambda run: run.results["test_accuracy"])[len(runs) // 2]]
-
-
-def _table(headings, rows):
-    lines = [headings, ["---"] * len(headings), *rows]
-    escaped = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from pages import markdown_table
 from picture import take_picture
 from symptom_texts import TEXTS
 
@@ -55,7 +56,7 @@ def main(logdir: Path, folder: Path) -> None:
     rows = [
         [_link(symptom.name), TEXTS[symptom.name].measure, _limit(symptom)] for symptom in SYMPTOMS
     ]
-    table = _table(["Symptom", "What is measured", "Symptom where it is"], rows)
+    table = markdown_table(["Symptom", "What is measured", "Symptom where it is"], rows)
     (folder / "README.md").write_text(INDEX.format(table=table), encoding="utf-8")
 
 
@@ -138,7 +139,7 @@ def _rule(symptom):
             _link(other.name) for other in SYMPTOMS if symptom.name in other.causes
         ),
     }
-    return _table(["", ""], [[key, value] for key, value in words.items() if value])
+    return markdown_table(["", ""], [[key, value] for key, value in words.items() if value])
 
 
 def _limit(symptom):
@@ -161,7 +162,7 @@ def _cure(found):
         for row, line in zip(table.rows, cells, strict=True)
     ]
     said, *commands = cure_lines(found)
-    lines = [_table([column.header for column in columns], rows), said, ""]
+    lines = [markdown_table([column.header for column in columns], rows), said, ""]
     lines += [f"```sh\n{command.removeprefix('Train it: ')}\n```\n" for command in commands]
     return "\n".join(lines)
 
@@ -172,12 +173,6 @@ def _page(name):
 
 def _link(name):
     return f"[{name}]({_page(name)})"
-
-
-def _table(headings, rows):
-    lines = [headings, ["---"] * len(headings), *rows]
-    escaped = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in r] for r in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
 if __name__ == "__main__":
