@@ -187,7 +187,7 @@ def _changed(scenario, settings, quick):
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Seeds of each network [1]")
 @click.option("--scenario", help="The scenario to start from [the defaults]")
-@functools.partial(_setting_options, without=("name",))
+@functools.partial(_setting_options, without=("name", "measures"))
 @click.option(
     "--record",
     type=_Recorded(),
@@ -216,16 +216,17 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
     given = {key: value for key, value in options.items() if value is not None}
     grid = Sweep(name, dataclasses.replace(base, **given), parse_axes(vary), seeds)
     console = make_console()
-    sweeper = Sweeper(grid, logdir, data_dir=data_dir, workers=workers)
-    for line in plan_lines(sweeper.plan, sweeper.workers):
+    sweeper = Sweeper(grid, logdir, data_dir=data_dir, workers=workers, record=record)
+    for line in plan_lines(sweeper.plan, None if cluster else sweeper.workers):
         console.print(line, soft_wrap=True)
     with _interruptible(), SweepDisplay(console, sweeper.plan) as display:
-        folder = sweeper.run(record, cluster, display.watch)
+        folder = sweeper.run(cluster, display.watch)
     records, axes = table.read_sweep(folder)
     console.print(verdict_table(records))
-    if report:
+    if report and axes:
         _print_rankings(console, records, axes)
-    click.echo(f"mnist-vg plot {shlex.quote(str(folder))}")
+    if axes:
+        click.echo(f"mnist-vg plot {shlex.quote(str(folder))}")
     click.echo(tensorboard_line(folder))
 
 
@@ -243,7 +244,7 @@ def plot(logdir, out, **places):
     """
     from mnist_vg import figures, runs
 
-    if (logdir / table.SWEEP_FILE).exists():
+    if (logdir / runs.SWEEP_FILE).exists():
         drawn = _draw_sweep(logdir, places)
     elif any(places.values()):
         raise UsageError(
@@ -362,9 +363,9 @@ def _is_free(port):
 
 
 INTERRUPTED = (
-    "interrupted; everything is written, and the same command (without --overwrite) goes on"
+    "interrupted; what is done is kept, and the same command (without --overwrite) goes on"
 )
-CUT_OFF = "interrupted; the same command (without --overwrite) goes on from the last checkpoint"
+CUT_OFF = "interrupted; the same command (without --overwrite) goes on from what was saved"
 
 INTERRUPT_SECONDS = 0.9
 """How long Ctrl-C may take before the process ends as it stands."""

@@ -44,9 +44,10 @@ class Axis:
 
     def positions(self, column: "pandas.Series") -> np.ndarray:
         """Where on the axis each value of a column is, -1 where it is not."""
-        import pandas
-
-        return pandas.Index(self.values).get_indexer(column.astype(object))
+        places = {value: place for place, value in enumerate(self.values)}
+        # pandas has NaN for None, or not, by its version and the kind of the column.
+        given = zip(column, column.isna(), strict=True)
+        return np.array([places.get(None if missing else v, -1) for v, missing in given], int)
 
 
 def _is_number(value):

@@ -14,6 +14,7 @@ from mnist_vg import events, runs
 from mnist_vg.datasets import Dataset
 from mnist_vg.diagnosis import diagnose
 from mnist_vg.driver import makes_a_network
+from mnist_vg.errors import RunFailed
 from mnist_vg.making import make_model, make_optimizer, make_trainer
 from mnist_vg.replicas import GroupTrainer
 from mnist_vg.runs import Run
@@ -21,6 +22,7 @@ from mnist_vg.scenarios import Scenario
 from mnist_vg.session import chance, conclude, describe, results_of, scalars_of
 from mnist_vg.signs import histogram_norm
 from mnist_vg.summaries import EventLog, hparams_events
+from mnist_vg.sweeping import RUNS_FOLDER
 from mnist_vg.sweeps import group_key, stackable
 from mnist_vg.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema
 from mnist_vg.tags import (
@@ -31,16 +33,11 @@ from mnist_vg.tags import (
     LOSS_TEST,
     LOSS_TRAIN,
     SYMPTOM_COUNT,
-    UNITS_DEAD,
-    UNITS_SATURATED,
 )
 from mnist_vg.training import run_blocks
 
 if TYPE_CHECKING:
     import pyarrow
-
-SICK, ALL = "sick", "all"
-"""Beside names, which networks get a run folder."""
 
 COLUMNS = {
     "train_loss": LOSS_TRAIN,
@@ -53,9 +50,6 @@ COLUMNS = {
 
 NORMS = {"gradient_norm": "gradients", "weight_norm": "weights"}
 """Measures that no default record of a single network has, and the histograms that tell them."""
-
-RUNS_FOLDER = "runs"
-"""Where a sweep's folder has those of its networks, for TensorBoard."""
 
 EVENT_FILE = f"events.out.tfevents.0000000000.sweep{events.EVENT_SUFFIX}"
 
@@ -77,13 +71,14 @@ class Records(NamedTuple):
     """What the networks of a group have recorded.
 
     `measured` has arrays by tag or group of tags, `[records, networks]` or, of a group of
-    tags, `[records, layers, networks]`, and dicts of such for histograms; `layers` are the
-    names of all layers, and of those with an activation.
+    tags, `[records, layers, networks]`, and dicts of such for histograms; `tables` are names
+    of layers with the groups that a default record has of them: of all layers, and, where there
+    are any, of those with an activation.
     """
 
     steps: np.ndarray
     measured: dict
-    layers: tuple[list[str], list[str]]
+    tables: list[tuple[list[str], list[str]]]
 
     def of(self, network: int) -> dict:
         """One network's part of `measured`."""
@@ -98,7 +93,8 @@ def train_group(
     scenarios: Sequence[Scenario],
     dataset: Dataset,
     varied: Collection[str] = (),
-    record: str | Collection[str] = (),
+    recorded: Collection[str] = (),
+    sick: bool = False,
 ) -> Outcome:
     """Train scenarios of one group, from the beginning to the end.
 
@@ -106,32 +102,47 @@ def train_group(
         scenarios: of one `group_key`, and more than one only where `stackable`.
         dataset: theirs.
         varied: settings that the HParams tab is told.
-        record: names of those that get a run folder; or "sick", or "all".
+        recorded: names of networks that get a run folder.
+        sick: whether those that are not healthy get one, too.
 
     Raises:
         UsageError: they make no network for the data set.
+        RunFailed: there is not enough memory, or no room for files in the making.
     """
+    try:
+        return _train_group(scenarios, dataset, varied, recorded, sick)
+    except (OSError, MemoryError, tf.errors.OpError) as error:
+        reason = str(error).strip().partition("\n")[0] or "out of memory"
+        raise RunFailed(
+            f"the group of {scenarios[0].name!r} broke: {reason}; groups that are done are kept, "
+            "and the same command goes on"
+        ) from None
+
+
+def _train_group(scenarios, dataset, varied, recorded, sick):
     start = time.monotonic()
+    histograms = sick or any(scenario.name in recorded for scenario in scenarios)
     with makes_a_network(scenarios[0]):
-        trainer = _trainer(scenarios, dataset, histograms=bool(record))
+        trainer = _trainer(scenarios, dataset, histograms)
     records = _train(trainer, scenarios[0], dataset)
     seconds = time.monotonic() - start
     diagnoses = [_diagnose(records, number, dataset) for number in range(len(scenarios))]
     rows = _rows(scenarios, records, diagnoses, dataset.chance)
-    recorded = [
+    chosen = [
         number
         for number, (scenario, diagnosis) in enumerate(zip(scenarios, diagnoses, strict=True))
-        if record == ALL or (record == SICK and not diagnosis.healthy) or scenario.name in record
+        if scenario.name in recorded or (sick and not diagnosis.healthy)
     ]
     files = {}
     for number, scenario in enumerate(scenarios):
-        if number not in recorded:
+        if number not in chosen:
             settings = {field: getattr(scenario, field) for field in (*varied, "seed")}
             metrics = _metrics(records, number, diagnoses[number])
             event = hparams_events(settings, metrics, int(records.steps[-1]))
             files[f"{RUNS_FOLDER}/{scenario.name}/{EVENT_FILE}"] = event
-    if recorded:
-        files |= _run_folders(recorded, scenarios, records, trainer, dataset, seconds)
+    if chosen:
+        chosen = [(n, scenarios[n], diagnoses[n]) for n in chosen]
+        files |= _run_folders(chosen, records, trainer, dataset, seconds / len(scenarios))
     return Outcome(rows, files, seconds, time.monotonic() - start - seconds)
 
 
@@ -142,7 +153,8 @@ _newest: dict = {}
 def _trainer(scenarios, dataset, histograms):
     """A trainer of the scenarios at their beginning: the one before, or a new one."""
     first = scenarios[0]
-    kind = group_key(first), dataset.name, len(scenarios), histograms
+    clips = any(scenario.global_clipnorm for scenario in scenarios)
+    kind = group_key(first), dataset.name, len(scenarios), histograms, clips
     stacks = stackable(first)
     if kind not in _newest:
         _newest.clear()
@@ -171,7 +183,8 @@ def _train(trainer, scenario, dataset):
             row |= tf.nest.map_structure(lambda a: a[:, np.newaxis] if alone else a, dict(table))
         steps.append(block.step)
         rows.append(row)
-        names = [names for names, _ in block.tables]
+        tables = block.tables
+    tables = [(names, [group for group in t if group not in NORMS]) for names, t in tables]
     measured = tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
     for group, histogram in NORMS.items():
         if group not in measured:
@@ -179,13 +192,13 @@ def _train(trainer, scenario, dataset):
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_abs = measured[GRADIENT_MEAN_ABS]
         measured[GRADIENT_FLOW] = np.log10(mean_abs[:, 0] / mean_abs[:, -1])
-    return Records(np.array(steps), measured, (names[0], names[1] if names[1:] else []))
+    return Records(np.array(steps), measured, tables)
 
 
 def _diagnose(records, network, dataset):
     known = {tag: np.full(len(records.steps), value) for tag, value in chance(dataset).items()}
-    layers, hidden = records.layers
-    names = {"step": records.steps, "layers": layers, "activation_layers": hidden}
+    layers = zip(("layers", "activation_layers"), records.tables, strict=False)
+    names = {"step": records.steps} | {key: names for key, (names, _) in layers}
     return diagnose(names | known | records.of(network), finished=True)
 
 
@@ -224,26 +237,26 @@ def _metrics(records, network, diagnosis):
     return scalars | {SYMPTOM_COUNT: len(diagnosis.evidence)}
 
 
-def _run_folders(recorded, scenarios, records, trainer, dataset, seconds):
+def _run_folders(chosen, records, trainer, dataset, seconds):
     """Files of run folders, as the networks would have written them alone."""
     files = {}
     splits = (dataset.train, dataset.test)
     # Of each split: loss and accuracy, of each network.
     train, test = (np.reshape(trainer.evaluate(split), (2, -1)) for split in splits)
-    graph = make_model(scenarios[0], dataset).forward_graph()
+    graph = make_model(chosen[0][1], dataset).forward_graph()
     versions = runs.versions()
     with tempfile.TemporaryDirectory() as place:
-        for number in recorded:
-            scenario = scenarios[number]
+        for number, scenario, diagnosis in chosen:
             folder = Path(place) / scenario.name
             folder.mkdir()
             run = Run(folder, "running", scenario.settings(), dataset.name, versions)
+            scores = (*train[:, number],), (*test[:, number],)
             flow = records.measured[GRADIENT_FLOW][:, number]
-            results = results_of(flow, (*train[:, number],), (*test[:, number],), dataset.chance)
+            results = results_of(flow, *scores, dataset.chance)
             with closing(EventLog(folder)) as log:
                 describe(log, scenario, dataset, graph)
                 _write_records(log, records, number)
-                conclude(run, log, records.steps[-1], results, seconds / len(scenarios))
+                conclude(run, log, records.steps[-1], results, diagnosis, seconds)
             for path in folder.iterdir():
                 files[f"{RUNS_FOLDER}/{scenario.name}/{path.name}"] = path.read_bytes()
     return files
@@ -252,14 +265,8 @@ def _run_folders(recorded, scenarios, records, trainer, dataset, seconds):
 def _write_records(log, records, network):
     """A network's records, with what a default record has."""
     measured = records.of(network)
-    flat = {tag for tag, part in measured.items() if not isinstance(part, dict) and part.ndim == 1}
-    hidden = {UNITS_DEAD, UNITS_SATURATED}
-    layers = measured.keys() - flat - hidden - NORMS.keys()
-    tables = [(records.layers[0], sorted(layers))]
-    if records.layers[1]:
-        tables.append((records.layers[1], sorted(hidden)))
     for at, step in enumerate(records.steps):
         row = tf.nest.map_structure(lambda part, at=at: part[at], measured)
         scalars = {tag: row[tag] for tag in (LOSS_TRAIN, ACCURACY_TRAIN, LOSS_TEST, ACCURACY_TEST)}
-        parts = [(names, {group: row[group] for group in groups}) for names, groups in tables]
-        log.record(int(step), scalars, parts)
+        tables = [(names, {group: row[group] for group in gs}) for names, gs in records.tables]
+        log.record(int(step), scalars, tables)

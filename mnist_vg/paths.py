@@ -22,7 +22,7 @@ from mnist_vg.startup import import_tensorflow
 # Two letters at least, since one is a drive of Windows. `Path` leaves one slash of two.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
-UNFINISHED = "mnist_vg.new"
+UNFINISHED = "_mnist_vg.new"
 """A remote file that is being written; by this name TensorBoard takes it for nothing of its own."""
 
 

@@ -21,6 +21,7 @@ from mnist_vg.scenarios import Scenario, setting_fields
 from mnist_vg.tags import DECISION_AXIS, DECISION_POINTS, DECISION_PROBABILITY
 
 RUN_FILE = "run.json"
+SWEEP_FILE = "sweep.json"
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK_FILE = "run.lock"
 
@@ -165,15 +166,27 @@ def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | No
     """The run of `scenario` that `folder` holds already, None where there is none.
 
     Raises:
-        UsageError: the folder holds a run of other settings, or cannot hold one.
+        UsageError: the folder holds a run of other settings or a sweep, or cannot hold one.
     """
+    if (folder / SWEEP_FILE).exists():
+        raise UsageError(f"logdir: {folder} holds a sweep; train elsewhere with --logdir or --name")
     run = None if overwrite else Run.load(folder)
     if run is not None:
         _check_same_settings(run, scenario)
         if run.status == "finished":
             return run
+    check_writable(folder)
+    return run
+
+
+def check_writable(folder: Path) -> None:
+    """See that a folder can be written, or made.
+
+    Raises:
+        UsageError: it cannot.
+    """
     if is_remote(folder):
-        return run
+        return
     try:
         places = [folder / CHECKPOINT_FOLDER, folder, *folder.absolute().parents]
         nearest = next(place for place in places if place.exists())
@@ -183,7 +196,6 @@ def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | No
         raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"logdir: {nearest} cannot be written; name another with --logdir")
-    return run
 
 
 def _check_same_settings(run, scenario):

@@ -14,7 +14,7 @@ import numpy as np
 from mnist_vg import events, figures, runs
 from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
-from mnist_vg.diagnosis import Monitor, diagnose
+from mnist_vg.diagnosis import Diagnosis, Monitor, diagnose
 from mnist_vg.report import result_row
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
@@ -108,7 +108,8 @@ class Session:
             self.trainer.evaluate(self.dataset.test),
             self.dataset.chance,
         )
-        self.run = conclude(self.run, self.log, last, results, seconds)
+        diagnosis = diagnose(self.run.history, finished=True)
+        self.run = conclude(self.run, self.log, last, results, diagnosis, seconds)
 
     def _decision(self):
         """What a network of two inputs and two classes says of the plane around its examples."""
@@ -187,9 +188,10 @@ def results_of(
     return {key: value if math.isfinite(value) else None for key, value in results.items()}
 
 
-def conclude(run: Run, log: EventLog, step: int, results: dict, seconds: float) -> Run:
+def conclude(
+    run: Run, log: EventLog, step: int, results: dict, diagnosis: Diagnosis, seconds: float
+) -> Run:
     """Write the end of a run's log, of newest record `step`, and of its `run.json`."""
-    diagnosis = diagnose(run.history, finished=True)
     log.conclude(step, result_row([results]), diagnosis, figures.profile_picture(run))
     ended = {"status": "finished", "results": results, "verdict": diagnosis.verdict}
     run = dataclasses.replace(run, **ended, seconds=seconds)

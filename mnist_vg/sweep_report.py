@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mnist_vg.sweeping import Plan
 
 
-def plan_lines(plan: "Plan", workers: int) -> list[str]:
-    """What a sweep is about to do, in words."""
+def plan_lines(plan: "Plan", workers: int | None) -> list[str]:
+    """What a sweep is about to do, in words; without `workers` not how long that takes."""
     sizes = Counter(map(len, plan.groups))
     networks = sum(map(len, plan.groups))
     of = ", ".join(f"{count} of {size}" for size, count in sorted(sizes.items(), reverse=True))
@@ -26,7 +26,7 @@ def plan_lines(plan: "Plan", workers: int) -> list[str]:
     if plan.done:
         found = sum(len(plan.groups[number]) for number in plan.done)
         lines.append(f"{found:,} of them are done already.")
-    if plan.left:
+    if plan.left and workers is not None:
         lines.append(f"About {_duration(plan.seconds)} with {workers or 1} at a time.")
     return lines
 

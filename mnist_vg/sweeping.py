@@ -1,5 +1,6 @@
 """Runs a sweep: its groups on this machine's cores or on a cluster, their rows into its table."""
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -10,10 +11,13 @@ import timeit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import joblib
 import numpy as np
+import threadpoolctl
 
 from mnist_vg import datasets, runs, table
 from mnist_vg.datasets import Dataset
@@ -23,13 +27,16 @@ from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
 from mnist_vg.startup import import_tensorflow
-from mnist_vg.sweeps import Sweep, count_weights, spread_out, work
+from mnist_vg.sweeps import Sweep, count_weights, recorded, work
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mnist_vg.group import Outcome
     from mnist_vg.paths import RemotePath
+
+RUNS_FOLDER = "runs"
+"""Where a sweep's folder has those of its networks, for TensorBoard."""
 
 PROGRAMS = 100
 """Groups that a process trains before another takes its place: one has room for some
@@ -72,6 +79,8 @@ class Sweeper:
         logdir: the folder that TensorBoard is pointed at.
         data_dir: where TFDS keeps prepared data sets; its own default with None.
         workers: processes on this machine; None for one a core, 0 for none but this one.
+        record: which networks get a run folder for TensorBoard: "all", "none", "sick" or so
+            many, evenly spread.
 
     Raises:
         UsageError: the sweep cannot be trained, or the folder holds another; nothing was
@@ -85,33 +94,46 @@ class Sweeper:
         *,
         data_dir: str | os.PathLike | None = None,
         workers: int | None = None,
+        record: str | int = "none",
     ):
         self.sweep = sweep
         self.folder = as_path(logdir) / sweep.name
-        self.workers = len(os.sched_getaffinity(0)) if workers is None else workers
-        self._check_folder()
+        self.workers = joblib.cpu_count() if workers is None else workers
+        self._sick = record == "sick"
+        self._recorded = recorded(sweep.scenarios, record)
         names = {scenario.dataset for scenario in sweep.scenarios}
         self._datasets = {name: datasets.load(name, data_dir) for name in sorted(names)}
-        self.plan = self._make_plan()
+        sizes = {name: (d.input_size, d.label_size) for name, d in self._datasets.items()}
+        groups = sweep.groups(sizes)
+        # The table has parts by number, so all that numbers depend on has to be the same.
+        self._facts = sweep.facts() | {
+            "record": record,
+            "datasets": {name: dataset.name for name, dataset in self._datasets.items()},
+            "groups": [len(group) for group in groups],
+        }
+        self._check_folder()
+        self.plan = self._make_plan(groups, sizes)
         self._check_networks()
 
     def _check_folder(self):
         if Run.load(self.folder) is not None:
             raise UsageError(f"sweep: {self.folder} holds a run; give another name, or --logdir")
-        runs.check(self.folder, self.sweep.base)  # Refused where it cannot be written.
-        if (self.folder / table.SWEEP_FILE).exists():
-            there, facts = table.load_sweep(self.folder), self.sweep.facts()
-            differing = [key for key in facts if there.get(key) != facts[key]]
+        runs.check_writable(self.folder)
+        if (self.folder / runs.SWEEP_FILE).exists():
+            there = table.load_sweep(self.folder)
+            # As text, since the order of the axes tells, too.
+            differing = [
+                key
+                for key, fact in self._facts.items()
+                if json.dumps(there.get(key)) != json.dumps(fact)
+            ]
             if differing:
                 raise UsageError(
                     f"sweep: {self.folder} holds one of other {' and '.join(differing)}; give the "
                     "same command, or another name"
                 )
 
-    def _make_plan(self):
-        sizes = {name: (d.input_size, d.label_size) for name, d in self._datasets.items()}
-        groups = self.sweep.groups(sizes)
-
+    def _make_plan(self, groups, sizes):
         def of_group(group):
             first = group[0]
             weights = count_weights(first, *sizes[first.dataset])
@@ -119,38 +141,43 @@ class Sweeper:
             return len(group) * work(first, weights, examples)
 
         of_groups = [of_group(group) for group in groups]
-        done = frozenset(n for n in range(len(groups)) if table.part_path(self.folder, n).exists())
+        done = self._done()
         left = [of_groups[n] for n in range(len(groups)) if n not in done]
-        speed = EFFICIENCY * _products_a_second()
-        seconds = sum(left) / speed + COMPILE_SECONDS * len(left)
+        seconds = sum(left) / (EFFICIENCY * _products_a_second()) + COMPILE_SECONDS * len(left)
         # No more workers at a time than groups.
         return Plan(groups, of_groups, done, seconds / max(1, min(self.workers, len(left))))
 
+    def _done(self):
+        return table.parts_of(self.folder)
+
     def _check_networks(self):
-        """Make a network of each kind, small, so that what cannot be is refused now."""
+        """Make a small network of each kind, so that what cannot be is refused now."""
         import_tensorflow()
 
-        from mnist_vg.making import make_model
+        from mnist_vg.making import make_model, make_optimizer
+        from mnist_vg.replicas import draws
 
-        kinds = {group[0].structure(): group[0] for group in self.plan.groups}
-        small = {_small(scenario) for scenario in kinds.values()}
-        for scenario in small:
+        kinds = {scenario.structure(): scenario for scenario in map(_small, self.sweep.scenarios)}
+        for scenario in kinds.values():
             with makes_a_network(scenario):
                 make_model(scenario, self._datasets[scenario.dataset])
+                make_optimizer(scenario)
+        drawn = {_initializers(scenario): _small(scenario) for scenario in self.sweep.scenarios}
+        for scenario in drawn.values():
+            with makes_a_network(scenario):
+                for of_kernel, of_bias in draws(scenario):
+                    of_kernel((2, 2)), of_bias((2,))
 
     def run(
         self,
-        record: str | int = "none",
         cluster: str | None = None,
         watch: Watcher = lambda number, outcome: None,
     ) -> "Path | RemotePath":
         """Train what is left, group by group, and return the folder.
 
         Args:
-            record: which networks get a run folder for TensorBoard: "all", "none", "sick" or
-                so many, evenly spread.
-            cluster: a Ray cluster to train on: "local" starts one, "auto" or
-                "ray://HOST:PORT" joins one. None is this machine alone.
+            cluster: a Ray cluster to train on: "local" starts one of `workers` processes,
+                "auto" or "ray://HOST:PORT" joins one. None is this machine alone.
             watch: called after each group, with its number in the plan.
 
         Raises:
@@ -158,32 +185,37 @@ class Sweeper:
             RunFailed: a worker died; the same call goes on with the groups that are left.
             KeyboardInterrupt: groups that are done are kept, and the same call goes on.
         """
-        recorded = record
-        if record not in ("all", "sick"):
-            count = 0 if record == "none" else int(record)
-            recorded = spread_out(self.sweep.scenarios, count)
         with runs.claim(self.folder):
+            # Another process may have written here since the first look.
+            self._check_folder()
+            done = self._done()
             self._write_facts()
-            for number, outcome in self._train(recorded, cluster):
-                self._keep(number, outcome)
-                watch(number, outcome)
+            left = {n: g for n, g in enumerate(self.plan.groups) if n not in done}
+            # A cluster that is not there is refused before anything is written.
+            with self._train(left, cluster) as outcomes:
+                for number, outcome in outcomes:
+                    self._keep(number, outcome)
+                    watch(number, outcome)
         return self.folder
 
-    def _train(self, recorded, cluster):
-        groups = {number: self.plan.groups[number] for number in self.plan.left}
-        options = {"varied": tuple(self.sweep.axes), "record": recorded}
+    def _train(self, groups, cluster):
+        jobs = {number: self._job(group) for number, group in groups.items()}
         if cluster is not None:
             from mnist_vg.cluster import on_ray
 
-            return on_ray(groups, self._datasets, options, cluster)
+            return on_ray(jobs, self._datasets, cluster, self.workers)
         if self.workers == 0:
-            return _here(groups, self._datasets, options)
-        return _in_processes(groups, self._datasets, options, self.workers)
+            return closing(_here(jobs, self._datasets))
+        return closing(_in_processes(jobs, self._datasets, self.workers))
+
+    def _job(self, group):
+        names = self._recorded.intersection(scenario.name for scenario in group)
+        return Job(group, tuple(self.sweep.axes), names, self._sick)
 
     def _write_facts(self):
-        path = self.folder / table.SWEEP_FILE
+        path = self.folder / runs.SWEEP_FILE
         if not path.exists():
-            facts = self.sweep.facts() | {"versions": runs.versions()}
+            facts = self._facts | {"versions": runs.versions()}
             new = path.with_suffix(".new")
             new.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
             new.replace(path)
@@ -191,6 +223,11 @@ class Sweeper:
     def _keep(self, number, outcome):
         """Write what came of a group: its rows last, as they tell that it is done."""
         try:
+            # Of a group that was being kept when its sweep was killed.
+            for scenario in self.plan.groups[number]:
+                folder = self.folder / RUNS_FOLDER / scenario.name
+                if folder.exists():
+                    runs.remove_run(folder, trained=False)
             for name, content in outcome.files.items():
                 path = self.folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,44 +242,69 @@ class Sweeper:
 
 def _small(scenario):
     sizes = {"num_layers": min(scenario.num_layers, 3), "hidden_size": 2}
-    # Of those that differ in nothing else one is enough.
     return dataclasses.replace(scenario, name="network", seed=0, **sizes)
+
+
+def _initializers(scenario):
+    return scenario.kernel_initializer, scenario.output_initializer, scenario.bias_initializer
 
 
 def _products_a_second():
     """Multiplications and additions a second of a plain product on one core, as of now."""
     size = 512
     matrix = np.ones((size, size), np.float32)
-    seconds = min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=10))
-    return 2 * size**3 / seconds / len(os.sched_getaffinity(0))
+    with threadpoolctl.threadpool_limits(1):
+        seconds = min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=20))
+    return 2 * size**3 / seconds
 
 
-Groups = Mapping[int, Sequence[Scenario]]
+class Job(NamedTuple):
+    """What `train_group` is to do, but for the data set."""
+
+    scenarios: Sequence[Scenario]
+    varied: tuple[str, ...]
+    recorded: frozenset[str]
+    sick: bool
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        return self.scenarios[0].dataset
+
+    def train(self, dataset: Dataset) -> "Outcome":
+        """Do it."""
+        from mnist_vg.group import train_group
+
+        scenarios, *options = self
+        return train_group(scenarios, dataset, *options)
+
+
+Jobs = Mapping[int, Job]
 Datasets = Mapping[str, Dataset]
 Outcomes = Iterator[tuple[int, "Outcome"]]
 
 
-def _here(groups: Groups, datasets: Datasets, options: dict) -> Outcomes:
+def _here(jobs: Jobs, datasets: Datasets) -> Outcomes:
     """Train the groups in this process, one after the other."""
-    from mnist_vg.group import train_group
-
-    for number, scenarios in groups.items():
-        yield number, train_group(scenarios, datasets[scenarios[0].dataset], **options)
+    for number, job in jobs.items():
+        yield number, job.train(datasets[job.dataset])
 
 
-def _in_processes(groups: Groups, datasets: Datasets, options: dict, workers: int) -> Outcomes:
+def _in_processes(jobs: Jobs, datasets: Datasets, workers: int) -> Outcomes:
     """Train the groups in processes of one thread each, and yield them as they are done."""
     spawning = multiprocessing.get_context("spawn")
-    numbers = list(groups)
+    numbers = list(jobs)
     for start in range(0, len(numbers), workers * PROGRAMS):
         some = numbers[start : start + workers * PROGRAMS]
         executor = ProcessPoolExecutor(
             min(workers, len(some)), spawning, initializer=_begin_worker, initargs=(datasets,)
         )
         try:
-            waiting = {executor.submit(_work, groups[number], options): number for number in some}
+            with _interrupts_put_off():
+                waiting = {executor.submit(_work, jobs[number]): number for number in some}
             for future in as_completed(waiting):
-                yield waiting[future], future.result()
+                # And forgotten: with run folders an outcome may be large.
+                yield waiting.pop(future), future.result()
             executor.shutdown()
         except BrokenProcessPool:
             raise RunFailed(
@@ -254,13 +316,24 @@ def _in_processes(groups: Groups, datasets: Datasets, options: dict, workers: in
             executor.shutdown(wait=False, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _interrupts_put_off():
+    """Start processes that never see Ctrl-C, which reaches all of a terminal's.
+
+    It is the parent's to handle, and workers end with that.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 _datasets: dict[str, Dataset] = {}
 """Of a worker, the data sets that it was given when it began."""
 
 
 def _begin_worker(datasets):
-    # Ctrl-C reaches all processes of a terminal, and is the parent's to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def end_with_parent():
@@ -272,10 +345,8 @@ def _begin_worker(datasets):
     single_threaded()
 
 
-def _work(scenarios, options):
-    from mnist_vg.group import train_group
-
-    return train_group(scenarios, _datasets[scenarios[0].dataset], **options)
+def _work(job):
+    return job.train(_datasets[job.dataset])
 
 
 def single_threaded() -> None:

@@ -1,5 +1,6 @@
 """A sweep: which networks its grid has, and which of them train together."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -8,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from mnist_vg.errors import UsageError
 from mnist_vg.scenarios import MIXING_OPTIMIZERS, Scenario, nearest, setting_fields
@@ -21,6 +24,9 @@ GROUP_WEIGHTS = 2**25
 
 NETWORKS = 100_000
 """Networks of a sweep, at most: days of work, and more are most likely a slip."""
+
+VALUES = 1_000
+"""Numbers of a range, at most."""
 
 GROUP_VALUES = ("iterations", "log_every")
 """Settings that are no part of the structure, and yet one for all of a group."""
@@ -54,21 +60,42 @@ def parse_axis(text: str) -> tuple[str, tuple]:
     """
     name, equals, listed = text.partition("=")
     name = name.strip().replace("-", "_")
-    fields = {f.name: f for f in setting_fields() if f.name not in ("name", "seed", "data_seed")}
-    if name not in fields or not equals:
-        if name == "seed":
-            raise UsageError("vary: seeds are not varied by hand; give how many with --seeds")
-        raise UsageError(f"vary: {text!r} is not field=values; {nearest(name, fields)}")
-    values = []
-    for item in _split(listed):
-        for word in _expanded(name, item):
-            try:
-                values.append(fields[name].metadata["check"](_value(fields[name], word)))
-            except ValueError as error:
-                raise UsageError(f"vary: {name}: {word} {error}") from None
-    if len(set(values)) < len(values):
-        raise UsageError(f"vary: {name} has a value twice in {listed!r}; give each once")
-    return name, tuple(values)
+    field = _field(name)
+    if not equals:
+        raise UsageError(f"vary: {text!r} is not field=values, such as num_layers=2:50:4")
+    words = [word for item in _split(listed) for word in _expanded(name, item)]
+    return name, _checked(field, [_value(field, word) for word in words])
+
+
+def _field(name):
+    """A field that may be varied."""
+    fields = {field.name: field for field in setting_fields() if field.name not in _NOT_VARIED}
+    if name in fields:
+        return fields[name]
+    if name in _NOT_VARIED:
+        raise UsageError(f"vary: {name} is not varied; {_NOT_VARIED[name]}")
+    raise UsageError(f"vary: {name!r} is no setting; {nearest(name, fields)}")
+
+
+_NOT_VARIED = {
+    "name": "networks are named after what is varied",
+    "seed": "give how many seeds with --seeds",
+    "data_seed": "all networks of a sweep see the same batches",
+    "measures": "a sweep's table has the same columns for all",
+}
+
+
+def _checked(field, values):
+    """Values of an axis, as the field has them."""
+    checked = []
+    for value in values:
+        try:
+            checked.append(field.metadata["check"](value))
+        except ValueError as error:
+            raise UsageError(f"vary: {field.name}: {value} {error}") from None
+    if not checked or len(set(checked)) < len(checked):
+        raise UsageError(f"vary: {field.name} has none, or a value twice; give each once")
+    return tuple(checked)
 
 
 def _split(listed):
@@ -82,11 +109,16 @@ def _expanded(name, item):
     if found is None:
         return [item]
     first, last, step = map(Decimal, found.groups())
-    if step == 0 or (last - first) / step < 0 or (last - first) / step >= NETWORKS:
+    try:
+        steps = (last - first) / step
+    except ArithmeticError:  # No step, or more than Decimal can hold.
+        steps = -1
+    if not 0 <= steps < VALUES:
         raise UsageError(
-            f"vary: {name} {found.group()!r} is no range; give first:last:step, such as 2:50:4"
+            f"vary: {name} {found.group()!r} is no range of 1 to {VALUES:,} numbers; give "
+            "first:last:step, such as 2:50:4"
         )
-    count = int((last - first) / step) + 1
+    count = int(steps) + 1
     numbers = [format((first + n * step).normalize(), "f") for n in range(count)]
     before, after = item[: found.start()], item[found.end() :]
     return [word for n in numbers for word in _expanded(name, f"{before}{n}{after}")]
@@ -101,10 +133,8 @@ def _value(field, word):
         return {"true": True, "false": False}.get(word.lower(), word)
     for kind in (int, float):
         if str(kind.__name__) in str(field.type):
-            try:
+            with contextlib.suppress(ValueError):
                 return kind(word)
-            except ValueError:
-                return word
     return word
 
 
@@ -115,12 +145,13 @@ class Sweep:
     Args:
         name: of the sweep and its folder.
         base: the settings that are not varied. Its seed is the first one; the batches of all
-            networks are those of its `batch_seed`.
+            networks are those of its `batch_seed`; records are default ones.
         axes: field to values, the ones varied.
         seeds: under how many each point of the grid is trained.
 
     Raises:
-        UsageError: a combination is not allowed, or there are too many.
+        UsageError: a field cannot be varied, a value or a combination is not allowed, or
+            there are too many.
     """
 
     name: str
@@ -130,11 +161,15 @@ class Sweep:
     scenarios: tuple[Scenario, ...] = dataclasses.field(init=False)
 
     def __post_init__(self):
-        count = math.prod(map(len, self.axes.values())) * self.seeds
+        if not isinstance(self.seeds, int) or self.seeds < 1:
+            raise UsageError(f"seeds: {self.seeds!r} must be a whole number, 1 or more")
+        axes = {name: _checked(_field(name), values) for name, values in self.axes.items()}
+        count = math.prod(map(len, axes.values())) * self.seeds
         if count > NETWORKS:
             raise UsageError(f"vary: {count:,} networks are more than {NETWORKS:,}; vary less")
-        # Checks the name as that of a run, and so does `scenarios` all of its combinations.
-        object.__setattr__(self, "base", dataclasses.replace(self.base, name=self.name))
+        base = dataclasses.replace(self.base, name=self.name, measures="default")
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "base", base)
         object.__setattr__(self, "scenarios", tuple(self._scenarios(count)))
 
     def _scenarios(self, count):
@@ -181,16 +216,15 @@ def _word(field, value):
 def stackable(scenario: Scenario) -> bool:
     """Whether the network can be one of a group.
 
-    An optimizer that mixes elements would mix networks, and full records are of one network.
+    An optimizer that mixes elements would mix networks.
     """
-    return scenario.optimizer not in MIXING_OPTIMIZERS and scenario.measures == "default"
+    return scenario.optimizer not in MIXING_OPTIMIZERS
 
 
 def group_key(scenario: Scenario) -> tuple:
     """What networks that train together have in common, beside their batches."""
-    clips = scenario.global_clipnorm is not None
     structure = dataclasses.replace(scenario, global_clipnorm=None).structure()
-    return *structure, clips, *(getattr(scenario, field) for field in GROUP_VALUES)
+    return *structure, *(getattr(scenario, field) for field in GROUP_VALUES)
 
 
 def count_weights(scenario: Scenario, input_size: int, label_size: int) -> int:
@@ -209,7 +243,18 @@ def work(scenario: Scenario, weights: int, test_examples: int) -> float:
     return weights * (trained + 2 * records * test_examples)
 
 
-def spread_out(scenarios: Sequence[Scenario], count: int) -> Iterable[str]:
-    """Names of so many networks, evenly spread over all."""
-    places = {round(n * (len(scenarios) - 1) / max(1, count - 1)) for n in range(count)}
-    return frozenset(scenarios[place].name for place in places if place < len(scenarios))
+def recorded(scenarios: Sequence[Scenario], record: str | int) -> frozenset[str]:
+    """Names of the networks that get a run folder, of "none", "all", or so many, spread evenly.
+
+    For "sick" too it is none: who they are is known in the end.
+
+    Raises:
+        UsageError: `record` is none of these.
+    """
+    if record in ("all", "none", "sick"):
+        return frozenset(s.name for s in scenarios if record == "all")
+    if not isinstance(record, int) or record < 0:
+        raise UsageError(f"record: {record!r} is not all, none, sick or a number of networks")
+    count = min(record, len(scenarios))
+    places = np.linspace(0, len(scenarios) - 1, count).round().astype(int)
+    return frozenset(scenarios[place].name for place in places)

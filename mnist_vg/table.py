@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_vg.errors import UsageError
 from mnist_vg.paths import as_path, is_remote
+from mnist_vg.runs import SWEEP_FILE
 from mnist_vg.scenarios import setting_fields
 from mnist_vg.tags import (
     GRADIENT_MEAN_ABS,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from mnist_vg.paths import RemotePath
 
-SWEEP_FILE = "sweep.json"
 RECORDS_FOLDER = "records"
 
 TEST_ACCURACY = "test_accuracy"
@@ -78,11 +78,17 @@ def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") ->
 
     path = part_path(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
+    new = path.with_name(f".{path.name}.new")  # Readers of a folder pass over such a name.
     written = io.BytesIO()
     parquet.write_table(part, written)
     new.write_bytes(written.getvalue())
     new.replace(path)
+
+
+def parts_of(folder: str | os.PathLike) -> frozenset[int]:
+    """Numbers of the groups whose rows are there."""
+    parts = (as_path(folder) / RECORDS_FOLDER).glob("group*.parquet")
+    return frozenset(int(part.stem.removeprefix("group")) for part in parts)
 
 
 def part_path(folder: str | os.PathLike, number: int) -> "Path | RemotePath":

@@ -186,3 +186,10 @@ def test_the_table_has_a_row_a_field_and_tells_what_is_left_out():
     assert (best["num_layers"], best["seed"]) == ("4", "")
     assert "num_layers 6" in drawn.caption
     assert "48 networks" in drawn.caption
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_a_setting_that_is_none_has_its_place_on_the_axis(missing):
+    axis = Axis.of("output_initializer", (None, "he_normal"))
+    column = pandas.Series([missing, "he_normal", missing, "zeros"], dtype=object)
+    assert axis.positions(column).tolist() == [0, 1, 0, -1]

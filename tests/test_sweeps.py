@@ -16,6 +16,7 @@ from mnist_vg import table
 from mnist_vg.cli import cli
 from mnist_vg.driver import train
 from mnist_vg.errors import UsageError
+from mnist_vg.events import event_files
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
 from mnist_vg.sweeping import Sweeper
@@ -120,11 +121,10 @@ def test_groups_part_the_grid_into_what_may_train_together():
     ]
     for group in groups:
         assert len({group_key(scenario) for scenario in group}) == 1
-        assert len({scenario.global_clipnorm is None for scenario in group}) == 1
         assert len(group) <= (REPLICAS if stackable(group[0]) else 1)
-    # Two depths, with and without clipping, two lengths.
+    # Two depths and two lengths, each of 108 networks.
     stacked = [group for group in groups if stackable(group[0])]
-    assert sorted(map(len, stacked)) == [36, 36, 36, 36, 72, 72, 72, 72]
+    assert list(map(len, stacked)) == [54] * 8
     assert all(group[0].optimizer == "muon" for group in groups if group not in stacked)
 
 
@@ -156,8 +156,8 @@ def trained(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("sweep")
     sweep = Sweep("small", BASE, AXES, seeds=2)
     seen = []
-    sweeper = Sweeper(sweep, logdir, workers=0)
-    folder = sweeper.run("all", watch=lambda number, outcome: seen.append(number))
+    sweeper = Sweeper(sweep, logdir, workers=0, record="all")
+    folder = sweeper.run(watch=lambda number, outcome: seen.append(number))
     assert seen == [0, 1]
     return sweep, folder
 
@@ -209,18 +209,21 @@ def test_a_missing_part_is_trained_again_and_the_others_are_left_alone(trained):
     parts = [table.part_path(folder, number) for number in (0, 1)]
     kept = parts[0].stat().st_mtime_ns
     parts[1].unlink()
-    sweeper = Sweeper(sweep, folder.parent, workers=0)
+    sweeper = Sweeper(sweep, folder.parent, workers=0, record="all")
     assert sweeper.plan.left == [1]
     sweeper.run()
     assert parts[0].stat().st_mtime_ns == kept
     assert table.read_table(folder).equals(before)
-    assert Sweeper(sweep, folder.parent, workers=0).plan.left == []
+    assert Sweeper(sweep, folder.parent, workers=0, record="all").plan.left == []
+    for scenario in sweep.scenarios:  # And no network's records are there twice.
+        assert len(event_files(folder / "runs" / scenario.name)) == 1
 
 
 @pytest.mark.parametrize(
     "other",
     [
         Sweep("small", BASE, AXES, seeds=3),
+        Sweep("small", BASE, dict(reversed(AXES.items())), seeds=2),
         Sweep("small", BASE, {"num_layers": (3, 4)}, seeds=2),
         Sweep("small", dataclasses.replace(BASE, batch_size=30), AXES, seeds=2),
     ],
@@ -228,14 +231,39 @@ def test_a_missing_part_is_trained_again_and_the_others_are_left_alone(trained):
 def test_another_sweep_of_the_name_is_refused(trained, other):
     _, folder = trained
     with pytest.raises(UsageError, match="holds one of other"):
-        Sweeper(other, folder.parent, workers=0)
+        Sweeper(other, folder.parent, workers=0, record="all")
 
 
-def test_what_makes_no_network_is_refused_before_anything_is_written(tmp_path):
-    sweep = Sweep("two", BASE, {"output": ("softmax", "sigmoid")})
-    with pytest.raises(UsageError, match="tells 2 classes apart, not 10"):
-        Sweeper(sweep, tmp_path, workers=0)
+def test_other_run_folders_are_another_sweep(trained):
+    sweep, folder = trained
+    with pytest.raises(UsageError, match="holds one of other record"):
+        Sweeper(sweep, folder.parent, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({"output": ("softmax", "sigmoid")}, "tells 2 classes apart, not 10"),
+        ({"bias_initializer": ("zeros", "orthogonal")}, "makes no network"),
+        ({"kernel_initializer": ("ones", "variance_scaling(scale=-1)")}, "makes no network"),
+    ],
+)
+def test_what_makes_no_network_is_refused_before_anything_is_written(axes, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        Sweeper(Sweep("two", BASE, axes), tmp_path, workers=0)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("axes", [{"seed": (1, 2)}, {"what": (1,)}, {"num_layers": ()}])
+def test_a_sweep_made_in_python_is_checked_too(axes):
+    with pytest.raises(UsageError, match=r"^vary: "):
+        Sweep("wrong", BASE, axes)
+
+
+def test_values_are_spelled_as_in_the_table():
+    sweep = Sweep("spelled", BASE, {"kernel_initializer": ("RandomNormal(stddev=1)",)})
+    assert sweep.axes == {"kernel_initializer": ("random_normal(stddev=1.0)",)}
+    assert sweep.scenarios[0].kernel_initializer == "random_normal(stddev=1.0)"
 
 
 def test_a_run_is_not_overwritten_by_a_sweep(tmp_path):
@@ -244,9 +272,15 @@ def test_a_run_is_not_overwritten_by_a_sweep(tmp_path):
         Sweeper(Sweep("mine", BASE, AXES), tmp_path, workers=0)
 
 
+def test_a_sweep_is_not_overwritten_by_a_run(trained):
+    _, folder = trained
+    with pytest.raises(UsageError, match="holds a sweep"):
+        train(dataclasses.replace(BASE, name="small"), folder.parent)
+
+
 def test_each_network_has_a_row_for_the_hparams_tab(tmp_path):
     sweep = Sweep("rows", dataclasses.replace(BASE, optimizer="muon", iterations=2), {}, seeds=2)
-    folder = Sweeper(sweep, tmp_path, workers=0).run(1)
+    folder = Sweeper(sweep, tmp_path, workers=0, record=1).run()
     first, second = (folder / "runs" / scenario.name for scenario in sweep.scenarios)
     assert Run.load(first) is not None
     assert Run.load(second) is None
