@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from mnist_vg import UsageError
-from mnist_vg.grid import RATIO_LIMIT
+from mnist_vg.grid import RATIO_LIMIT, Axis
 from mnist_vg.ranking import rank, sobol_indices
 from mnist_vg.sweep_report import ranking_table
 from mnist_vg.table import GRADIENT_RATIO
