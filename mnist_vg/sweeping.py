@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,8 +146,8 @@ class Sweeper:
         Args:
             record: which networks get a run folder for TensorBoard: "all", "none", "sick" or
                 so many, evenly spread.
-            cluster: a Ray cluster to train on: "local" starts one, "auto" or
-                "ray://HOST:PORT" joins one. None is this machine alone.
+            cluster: a Ray cluster to train on: "local" starts one of `workers` processes,
+                "auto" or "ray://HOST:PORT" joins one. None is this machine alone.
             watch: called after each group, with its number in the plan.
 
         Raises:
@@ -158,9 +159,10 @@ class Sweeper:
         if record not in ("all", "sick"):
             count = 0 if record == "none" else int(record)
             recorded = spread_out(self.sweep.scenarios, count)
-        with runs.claim(self.folder):
+        # A cluster that is not there is refused before anything is written.
+        with self._train(recorded, cluster) as outcomes, runs.claim(self.folder):
             self._write_facts()
-            for number, outcome in self._train(recorded, cluster):
+            for number, outcome in outcomes:
                 self._keep(number, outcome)
                 watch(number, outcome)
         return self.folder
@@ -171,10 +173,10 @@ class Sweeper:
         if cluster is not None:
             from mnist_vg.cluster import on_ray
 
-            return on_ray(groups, self._datasets, options, cluster)
+            return on_ray(groups, self._datasets, options, cluster, self.workers)
         if self.workers == 0:
-            return _here(groups, self._datasets, options)
-        return _in_processes(groups, self._datasets, options, self.workers)
+            return closing(_here(groups, self._datasets, options))
+        return closing(_in_processes(groups, self._datasets, options, self.workers))
 
     def _write_facts(self):
         path = self.folder / table.SWEEP_FILE
