@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -185,28 +186,28 @@ class Sweeper:
             RunFailed: a worker died; the same call goes on with the groups that are left.
             KeyboardInterrupt: groups that are done are kept, and the same call goes on.
         """
-        with runs.claim(self.folder):
+        # A cluster that is not there is refused before anything is written.
+        with self._trainers(cluster) as train, runs.claim(self.folder):
             # Another process may have written here since the first look.
             self._check_folder()
-            done = self._done()
             self._write_facts()
-            left = {n: g for n, g in enumerate(self.plan.groups) if n not in done}
-            # A cluster that is not there is refused before anything is written.
-            with self._train(left, cluster) as outcomes:
+            done = self._done()
+            left = {n: self._job(g) for n, g in enumerate(self.plan.groups) if n not in done}
+            with closing(train(left, self._datasets)) as outcomes:
                 for number, outcome in outcomes:
                     self._keep(number, outcome)
                     watch(number, outcome)
         return self.folder
 
-    def _train(self, groups, cluster):
-        jobs = {number: self._job(group) for number, group in groups.items()}
+    def _trainers(self, cluster):
+        """A context of what turns jobs and data sets into outcomes."""
         if cluster is not None:
             from mnist_vg.cluster import on_ray
 
-            return on_ray(jobs, self._datasets, cluster, self.workers)
+            return on_ray(cluster, self.workers)
         if self.workers == 0:
-            return closing(_here(jobs, self._datasets))
-        return closing(_in_processes(jobs, self._datasets, self.workers))
+            return contextlib.nullcontext(_here)
+        return contextlib.nullcontext(functools.partial(_in_processes, workers=self.workers))
 
     def _job(self, group):
         names = self._recorded.intersection(scenario.name for scenario in group)

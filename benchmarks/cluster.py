@@ -1,0 +1,71 @@
+"""Two workers of a Ray on this machine over one; beside it, two of a sweep's own processes.
+
+A sweep of some widths of the tutorial's network, in turn. What is timed begins when each worker
+has had a group, so that the start of Ray and of TensorFlow is left out, and every group's tracing
+and compilation is in. All tables must be the same, row for row.
+"""
+
+import argparse
+import functools
+import importlib.util
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pandas
+from _common import in_turn, ratios, spread
+
+from mnist_vg import table
+from mnist_vg.driver import import_tensorflow
+from mnist_vg.scenarios import Scenario
+from mnist_vg.sweeping import Sweeper
+from mnist_vg.sweeps import Sweep
+
+SWEEP = Sweep("widths", Scenario(iterations=500), {"hidden_size": (8, 9, 10, 11, 12, 13)}, seeds=10)
+"""Six groups of the same work, each with a program of its own."""
+
+WAYS = {"Ray": "local", "processes": None}
+
+tables: list[pandas.DataFrame] = []
+
+
+def groups_a_minute(cluster: str | None, workers: int) -> float:
+    """The pace of a sweep in a new folder, once all workers train."""
+    done = []
+    with tempfile.TemporaryDirectory() as folder:
+        sweeper = Sweeper(SWEEP, Path(folder), workers=workers)
+        sweeper.run(cluster=cluster, watch=lambda *_: done.append(time.perf_counter()))
+        tables.append(table.read_table(sweeper.folder))
+    return 60 * (len(done) - workers) / (done[-1] - done[workers - 1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    if importlib.util.find_spec("ray") is None:
+        print("skipped: Ray is not installed (pip install 'mnist_vg[cluster]')")
+        return
+    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    print(f"{rounds} rounds in turn: median (min–max); load before {loads}\n")
+    import_tensorflow()
+    ways = {
+        (way, workers): functools.partial(groups_a_minute, cluster, workers)
+        for way, cluster in WAYS.items()
+        for workers in (1, 2)
+    }
+    paces = in_turn(ways, rounds)
+    print(f"{'groups a minute':16}{'one worker':>20}{'two workers':>20}{'two over one':>20}")
+    for way in WAYS:
+        one, two = paces[way, 1], paces[way, 2]
+        columns = [spread(one, ".1f"), spread(two, ".1f"), spread(ratios(two, one), ".2f")]
+        print(f"{way:16}" + "".join(f"{column:>20}" for column in columns))
+    for other in tables[1:]:
+        pandas.testing.assert_frame_equal(tables[0], other, check_exact=True)
+    print("\nAll tables are the same, bit for bit.")
+
+
+if __name__ == "__main__":
+    main()
