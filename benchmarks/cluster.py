@@ -1,8 +1,8 @@
 """Two workers of a Ray on this machine over one; beside it, two of a sweep's own processes.
 
-A sweep of some widths of the tutorial's network, in turn. What is timed begins when each worker
-has had a group, so that the start of Ray and of TensorFlow is left out, and every group's tracing
-and compilation is in. All tables must be the same, row for row.
+A sweep of some widths of the tutorial's network, with four of its layers, in turn. What is timed
+begins when each worker has had a group: so the start of Ray and of TensorFlow is left out, and
+the tracing and compilation of each group is in. All tables must be the same, row for row.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from mnist_vg.scenarios import Scenario
 from mnist_vg.sweeping import Sweeper
 from mnist_vg.sweeps import Sweep
 
-SWEEP = Sweep("widths", Scenario(iterations=500), {"hidden_size": (8, 9, 10, 11, 12, 13)}, seeds=10)
+BASE = Scenario(num_layers=4, iterations=500)
+SWEEP = Sweep("widths", BASE, {"hidden_size": (8, 9, 10, 11, 12, 13)}, seeds=10)
 """Six groups of the same work, each with a program of its own."""
 
 WAYS = {"Ray": "local", "processes": None}

@@ -24,7 +24,7 @@ from mnist_vg.replicas import GroupTrainer
 from mnist_vg.scenarios import Scenario
 from mnist_vg.training import Trainer, run_blocks
 
-GROUPS = (1, 10, 100, 1000)
+GROUPS = (1, 10, 100, 300, 1000)
 
 SWEEP = 100
 """Replicas of each process of a sweep, and of the evaluation."""

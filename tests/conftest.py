@@ -36,6 +36,10 @@ SLOWEST = (
     "test_resume.py",
     "test_training.py",
     "test_cure.py",
+    "test_distributed.py",
+    "test_replicas.py",
+    "test_sweeps.py",
+    "test_cluster.py",
 )
 
 
