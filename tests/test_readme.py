@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 import shlex
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import run_command
 
-from mnist_vg import Run
+from mnist_vg import Run, Scenario
+from mnist_vg.sweeps import Sweep, parse_axes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -64,7 +66,15 @@ def one_folder(logdir, tmp_path_factory):
     return folder
 
 
-LEFT_OUT = ("fashion_mnist", "cure", "mirrored")
+LEFT_OUT = ("fashion_mnist", "cure", "mirrored", "depth_and_scale", "logdir/depth_and_scale")
+
+
+def test_the_sweep_is_of_as_many_networks_as_it_says():
+    [command] = [arguments for arguments in COMMANDS if arguments[0] == "sweep"]
+    given = dict(zip(command, command[1:], strict=False))
+    vary = [value for flag, value in itertools.pairwise(command) if flag == "--vary"]
+    sweep = Sweep(command[1], Scenario(), parse_axes(vary), int(given["--seeds"]))
+    assert f"These are {len(sweep.scenarios)} networks." in README
 
 
 @pytest.mark.parametrize(
