@@ -71,7 +71,7 @@ LEFT_OUT = ("fashion_mnist", "cure", "mirrored", "depth_and_scale", "logdir/dept
 
 def test_the_sweep_is_of_as_many_networks_as_it_says():
     [command] = [arguments for arguments in COMMANDS if arguments[0] == "sweep"]
-    given = dict(zip(command, command[1:], strict=False))
+    given = dict(itertools.pairwise(command))
     vary = [value for flag, value in itertools.pairwise(command) if flag == "--vary"]
     sweep = Sweep(command[1], Scenario(), parse_axes(vary), int(given["--seeds"]))
     assert f"These are {len(sweep.scenarios)} networks." in README
