@@ -13,7 +13,7 @@ from mnist_vg.model import Model
 from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
 
 DEEP = 32
-"""Layers from which on those of one width are a loop: a quarter slower at a step, and
+"""Layers from which on those of one width are a loop: somewhat slower at a step, and
 compiled in seconds however many (`benchmarks/replicas.py`)."""
 
 
@@ -75,7 +75,7 @@ class StackedDeep(keras.layers.Layer):
         replicas: how many networks.
         depth: how many layers.
         units: of each layer.
-        activation: elementwise, of all.
+        activation: of all.
     """
 
     def __init__(self, replicas, depth, units, activation, name):
