@@ -7,7 +7,6 @@ reads the runs in FOLDER/SUITE/, as `make experiments` trains them, and draws th
 beside the page.
 """
 
-import argparse
 import inspect
 import statistics
 from collections import Counter
@@ -16,7 +15,7 @@ from pathlib import Path
 import claims_circles  # noqa: F401 - it registers its claims
 import claims_digits  # noqa: F401 - and so does it
 from claims import CLAIMS, Suite
-from pages import markdown_table
+from pages import markdown_table, run
 
 from mnist_vg import SUITES, UsageError, figures
 from mnist_vg.report import result_row
@@ -192,11 +191,4 @@ def _median(runs):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("page", type=Path)
-    arguments = parser.parse_args()
-    try:
-        main(arguments.folder, arguments.page)
-    except UsageError as error:
-        parser.error(str(error))
+    run(main, __doc__, "folder", "page")

@@ -1,6 +1,10 @@
-"""Tables of the pages that are written from results."""
+"""What the pages that are written from results have in common."""
 
-from collections.abc import Iterable, Sequence
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mnist_vg import UsageError
 
 
 def markdown_table(headings: Sequence, rows: Iterable[Iterable]) -> str:
@@ -8,3 +12,14 @@ def markdown_table(headings: Sequence, rows: Iterable[Iterable]) -> str:
     lines = [headings, ["---"] * len(headings), *rows]
     escaped = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in r] for r in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
+
+
+def run(main: Callable[..., None], description: str, *names: str) -> None:
+    """Call `main` with the paths of these names, from the command line; a refusal is a line."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    for name in names:
+        parser.add_argument(name, type=Path)
+    try:
+        main(*vars(parser.parse_args()).values())
+    except UsageError as error:
+        parser.error(str(error))

@@ -7,11 +7,10 @@ trains the examples and the remedies that fit into LOGDIR, as `mnist-vg cure` do
 the pages from these runs. Needs what docs/picture.py needs.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from pages import markdown_table
+from pages import markdown_table, run
 from picture import take_picture
 from symptom_texts import TEXTS
 
@@ -176,11 +175,4 @@ def _link(name):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("logdir", type=Path)
-    parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    try:
-        main(arguments.logdir, arguments.folder)
-    except UsageError as error:
-        parser.error(str(error))
+    run(main, __doc__, "logdir", "folder")

@@ -7,14 +7,13 @@ reads the sweep in FOLDER, over layers and the scale of the initial weights, and
 picture beside the page.
 """
 
-import argparse
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.patheffects import withStroke
-from pages import markdown_table
+from pages import markdown_table, run
 
 from mnist_vg import Scenario, UsageError, heatmaps
 from mnist_vg.driver import import_tensorflow
@@ -315,11 +314,4 @@ def _rules(networks):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("page", type=Path)
-    arguments = parser.parse_args()
-    try:
-        main(arguments.folder, arguments.page)
-    except UsageError as error:
-        parser.error(str(error))
+    run(main, __doc__, "folder", "page")

@@ -58,13 +58,12 @@ class Outcome(NamedTuple):
     """What comes of a group.
 
     `rows` are of the sweep's table; `files` are what TensorBoard reads, path in the sweep's
-    folder to bytes; `seconds` are those of training, `overhead` those of rows and files.
+    folder to bytes; `seconds` are those of training.
     """
 
     rows: "pyarrow.Table"
     files: dict[str, bytes]
     seconds: float
-    overhead: float
 
 
 class Records(NamedTuple):
@@ -143,7 +142,7 @@ def _train_group(scenarios, dataset, varied, recorded, sick):
     if chosen:
         chosen = [(n, scenarios[n], diagnoses[n]) for n in chosen]
         files |= _run_folders(chosen, records, trainer, dataset, seconds / len(scenarios))
-    return Outcome(rows, files, seconds, time.monotonic() - start - seconds)
+    return Outcome(rows, files, seconds)
 
 
 _newest: dict = {}

@@ -32,7 +32,7 @@ class GroupTrainer(Trainer):
     are clipped are each network's own.
 
     Args:
-        scenarios: of one `group`.
+        scenarios: of one `sweeps.group_key`.
         dataset: theirs.
         histograms: whether a record has them.
 

@@ -142,14 +142,11 @@ class Sweeper:
             return len(group) * work(first, weights, examples)
 
         of_groups = [of_group(group) for group in groups]
-        done = self._done()
+        done = table.parts_of(self.folder)
         left = [of_groups[n] for n in range(len(groups)) if n not in done]
         seconds = sum(left) / (EFFICIENCY * _products_a_second()) + COMPILE_SECONDS * len(left)
         # No more workers at a time than groups.
         return Plan(groups, of_groups, done, seconds / max(1, min(self.workers, len(left))))
-
-    def _done(self):
-        return table.parts_of(self.folder)
 
     def _check_networks(self):
         """Make a small network of each kind, so that what cannot be is refused now."""
@@ -190,12 +187,14 @@ class Sweeper:
         with self._trainers(cluster) as train, runs.claim(self.folder):
             # Another process may have written here since the first look.
             self._check_folder()
-            self._write_facts()
-            done = self._done()
+            with self._written():
+                self._write_facts()
+            done = table.parts_of(self.folder)
             left = {n: self._job(g) for n, g in enumerate(self.plan.groups) if n not in done}
             with closing(train(left, self._datasets)) as outcomes:
                 for number, outcome in outcomes:
-                    self._keep(number, outcome)
+                    with self._written():
+                        self._keep(number, outcome)
                     watch(number, outcome)
         return self.folder
 
@@ -223,17 +222,21 @@ class Sweeper:
 
     def _keep(self, number, outcome):
         """Write what came of a group: its rows last, as they tell that it is done."""
+        # Of a group that was being kept when its sweep was killed.
+        for scenario in self.plan.groups[number]:
+            folder = self.folder / RUNS_FOLDER / scenario.name
+            if folder.exists():
+                runs.remove_run(folder, trained=False)
+        for name, content in outcome.files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        table.write_part(self.folder, number, outcome.rows)
+
+    @contextlib.contextmanager
+    def _written(self):
         try:
-            # Of a group that was being kept when its sweep was killed.
-            for scenario in self.plan.groups[number]:
-                folder = self.folder / RUNS_FOLDER / scenario.name
-                if folder.exists():
-                    runs.remove_run(folder, trained=False)
-            for name, content in outcome.files.items():
-                path = self.folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            table.write_part(self.folder, number, outcome.rows)
+            yield
         except OSError as error:
             raise RunFailed(
                 f"sweep {self.sweep.name!r} could not be written: {error}; what is there is kept, "

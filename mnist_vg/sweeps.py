@@ -132,7 +132,7 @@ def _value(field, word):
     if field.type is bool:
         return {"true": True, "false": False}.get(word.lower(), word)
     for kind in (int, float):
-        if str(kind.__name__) in str(field.type):
+        if kind.__name__ in str(field.type):
             with contextlib.suppress(ValueError):
                 return kind(word)
     return word
