@@ -19,9 +19,9 @@ from mnist_vg.errors import UsageError
 from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
-from mnist_vg.startup import import_tensorflow
 from mnist_vg.suites import find_scenario
 from mnist_vg.symptoms import STUCK
+from mnist_vg.tensorflow_import import import_tensorflow
 
 ROUNDS = 3
 """How often remedies are looked for: against the disease, and twice against what is left."""

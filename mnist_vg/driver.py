@@ -13,8 +13,8 @@ from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.paths import as_path
 from mnist_vg.runs import Run
 from mnist_vg.scenarios import Scenario
-from mnist_vg.startup import import_tensorflow
 from mnist_vg.suites import find_scenario
+from mnist_vg.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from mnist_vg.training import Block

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mnist_vg.errors import UsageError
-from mnist_vg.startup import import_tensorflow
+from mnist_vg.tensorflow_import import import_tensorflow
 
 # Two letters at least, since one is a drive of Windows. `Path` leaves one slash of two.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
