@@ -15,7 +15,7 @@ import tensorflow as tf
 from mnist_vg.datasets import Split
 from mnist_vg.making import make_optimizer
 from mnist_vg.model import Model
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training import Trainer
 
 # Each trainer traces its own block, and from the fifth on TensorFlow warns of it.

@@ -13,7 +13,7 @@ from _common import in_turn, ratios, spread
 
 from mnist_vg import datasets, packing
 from mnist_vg.datasets import Split
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training import BLOCK_STEPS, Trainer
 
 NETS = {

@@ -18,7 +18,7 @@ from _common import in_turn, ratios, spread
 
 from mnist_vg import table
 from mnist_vg.driver import import_tensorflow
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeping import Sweeper
 from mnist_vg.sweeps import Sweep
 

@@ -22,7 +22,7 @@ import numpy as np
 from mnist_vg import Scenario, datasets
 from mnist_vg.diagnosis import LEARNED_KAPPA
 from mnist_vg.driver import import_tensorflow, train_all
-from mnist_vg.runs import Run
+from mnist_vg.runs.run import Run
 
 FILE = Path(__file__).with_name("corpus.json")
 COMMON = {"iterations": 1000, "log_every": 40, "measures": "full"}

@@ -18,10 +18,10 @@ import corpus
 import numpy as np
 from rich.table import Table
 
-from mnist_vg import tags
 from mnist_vg.diagnosis import find_evidence
 from mnist_vg.report import make_console
-from mnist_vg.runs import Run
+from mnist_vg.runs import tags
+from mnist_vg.runs.run import Run
 from mnist_vg.signs import Signs, signs_of
 from mnist_vg.symptoms import SYMPTOMS
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from _common import in_turn, ratios, spread
 
 from mnist_vg import datasets
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.summaries import EventLog
 
 TARGET = 30

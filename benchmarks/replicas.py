@@ -21,7 +21,7 @@ from _common import in_turn, ratios, spread
 
 from mnist_vg import datasets, stacked
 from mnist_vg.replicas import GroupTrainer
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training import Trainer, run_blocks
 
 GROUPS = (1, 10, 100, 300, 1000)

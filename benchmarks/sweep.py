@@ -14,7 +14,7 @@ from _common import in_turn, ratios, spread
 
 from mnist_vg import datasets
 from mnist_vg.driver import train_all
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeping import Sweeper
 from mnist_vg.sweeps import Sweep
 

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from mnist_vg import figures, heatmaps
 from mnist_vg.ranking import rank
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.table import (
     LAYERS,
     RECORDS_FOLDER,

@@ -22,7 +22,7 @@ from _common import in_turn, ratios, spread
 from mnist_vg import datasets
 from mnist_vg.datasets import Split
 from mnist_vg.model import Model
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.summaries import EventLog
 from mnist_vg.training import run_blocks
 

@@ -3,7 +3,7 @@
 import numpy as np
 from claims import Finding, claim, ranked, spread, within
 
-from mnist_vg.suites import (
+from mnist_vg.scenarios.suites import (
     CAUSES,
     CIRCLES,
     OWN,

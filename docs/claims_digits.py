@@ -4,7 +4,7 @@ import numpy as np
 from claims import Finding, claim, separate, spread
 from scipy.stats import mannwhitneyu
 
-from mnist_vg.suites import (
+from mnist_vg.scenarios.suites import (
     DEPTHS,
     GLOROT,
     HE,

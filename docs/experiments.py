@@ -19,7 +19,7 @@ from pages import markdown_table, run
 
 from mnist_vg import SUITES, UsageError, figures
 from mnist_vg.report import result_row
-from mnist_vg.runs import find_runs
+from mnist_vg.runs.run import find_runs
 
 INTRODUCTIONS = {
     "circles": "Two circles of points, the inner one half as wide, told apart by networks of a few "

@@ -19,7 +19,7 @@ from mnist_vg import Scenario, UsageError, heatmaps
 from mnist_vg.driver import import_tensorflow
 from mnist_vg.grid import Axis, cells, on_grid
 from mnist_vg.panels import SMALL, legend, png
-from mnist_vg.scenarios import parse_initializer
+from mnist_vg.scenarios.scenario import parse_initializer
 from mnist_vg.signs import kappa
 from mnist_vg.table import TEST_ACCURACY, last_records, load_sweep, read_sweep
 

@@ -4,9 +4,9 @@ from importlib import import_module
 
 from mnist_vg.driver import train
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario
-from mnist_vg.suites import SCENARIOS, SUITES
+from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.scenarios.suites import SCENARIOS, SUITES
 
 __all__ = [
     "SCENARIOS",

@@ -8,7 +8,7 @@ import numpy as np
 from mnist_vg.capture import Capture
 from mnist_vg.errors import UsageError
 from mnist_vg.recorder import Recorder, check_every
-from mnist_vg.tags import LOSS_TRAIN, SKIPPED_STEPS
+from mnist_vg.runs.tags import LOSS_TRAIN, SKIPPED_STEPS
 
 
 class GradientLogger(keras.callbacks.Callback):

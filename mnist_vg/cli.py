@@ -18,9 +18,9 @@ import click
 from mnist_vg import table
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.paths import as_path, is_remote
-from mnist_vg.scenarios import Scenario, setting_fields
-from mnist_vg.suites import SUITES, find_scenario, find_scenarios
+from mnist_vg.runs.paths import as_path, is_remote
+from mnist_vg.scenarios.scenario import Scenario, setting_fields
+from mnist_vg.scenarios.suites import SUITES, find_scenario, find_scenarios
 from mnist_vg.tf_config import STRATEGIES, leads
 
 QUICK = {"iterations": 300, "log_every": 50}
@@ -242,7 +242,8 @@ def plot(logdir, out, **places):
     What each figure needs is in the event files; a figure is drawn of the runs that have it.
     Of a sweep, finished or not: heatmaps over the fields that were varied, and which matter.
     """
-    from mnist_vg import figures, runs
+    from mnist_vg import figures
+    from mnist_vg.runs import run as runs
 
     if (logdir / runs.SWEEP_FILE).exists():
         drawn = _draw_sweep(logdir, places)

@@ -16,10 +16,10 @@ from typing import Any
 from mnist_vg.diagnosis import diagnose, learned, root_causes
 from mnist_vg.driver import Watcher, train_all
 from mnist_vg.errors import UsageError
-from mnist_vg.paths import as_path
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario
-from mnist_vg.suites import find_scenario
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario
+from mnist_vg.scenarios.suites import find_scenario
 from mnist_vg.symptoms import STUCK
 from mnist_vg.tensorflow_import import import_tensorflow
 

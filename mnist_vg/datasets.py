@@ -11,7 +11,7 @@ import numpy as np
 import platformdirs
 
 from mnist_vg.errors import UsageError
-from mnist_vg.scenarios import nearest
+from mnist_vg.scenarios.scenario import nearest
 
 MNIST_DIR = Path(__file__).parent / "data" / "mnist" / "3.0.1"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnist_vg.events import buckets
+from mnist_vg.runs.events import buckets
 from mnist_vg.signs import Signs, kappa, kappas, share_learned, signs_of
 from mnist_vg.symptoms import NEEDS, STUCK, SYMPTOMS, Evidence
 

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mnist_vg import datasets, runs, tf_config
+from mnist_vg import datasets, tf_config
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.paths import as_path
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario
-from mnist_vg.suites import find_scenario
+from mnist_vg.runs import run as runs
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.scenarios.suites import find_scenario
 from mnist_vg.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:

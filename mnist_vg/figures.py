@@ -34,9 +34,9 @@ from mnist_vg.panels import (
     spread,
     suite_of,
 )
-from mnist_vg.paths import as_path
-from mnist_vg.runs import Run
-from mnist_vg.tags import (
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.run import Run
+from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACTIVATION_INPUTS,
     BACKPROPAGATED,

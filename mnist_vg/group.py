@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg import events, runs
 from mnist_vg.datasets import Dataset
 from mnist_vg.diagnosis import diagnose
 from mnist_vg.driver import makes_a_network
 from mnist_vg.errors import RunFailed
 from mnist_vg.making import make_model, make_optimizer, make_trainer
 from mnist_vg.replicas import GroupTrainer
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario
-from mnist_vg.session import chance, conclude, describe, results_of, scalars_of
-from mnist_vg.signs import histogram_norm
-from mnist_vg.summaries import EventLog, hparams_events
-from mnist_vg.sweeping import RUNS_FOLDER
-from mnist_vg.sweeps import group_key, stackable
-from mnist_vg.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema
-from mnist_vg.tags import (
+from mnist_vg.runs import events
+from mnist_vg.runs import run as runs
+from mnist_vg.runs.run import Run
+from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
     GRADIENT_FLOW,
@@ -34,6 +28,13 @@ from mnist_vg.tags import (
     LOSS_TRAIN,
     SYMPTOM_COUNT,
 )
+from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.session import chance, conclude, describe, results_of, scalars_of
+from mnist_vg.signs import histogram_norm
+from mnist_vg.summaries import EventLog, hparams_events
+from mnist_vg.sweeping import RUNS_FOLDER
+from mnist_vg.sweeps import group_key, stackable
+from mnist_vg.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema
 from mnist_vg.training import run_blocks
 
 if TYPE_CHECKING:

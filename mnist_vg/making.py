@@ -4,7 +4,7 @@ import keras
 
 from mnist_vg.datasets import Dataset
 from mnist_vg.model import Model
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training import Trainer
 
 

@@ -9,7 +9,7 @@ them through, so that an explosion shows.
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.tags import (
+from mnist_vg.runs.tags import (
     ACTIVATION_GRADIENT,
     ACTIVATION_INPUTS,
     ACTIVATION_SLOPE,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.layers import replaced
-from mnist_vg.scenarios import NORMALIZATIONS, OUTPUTS, PARAMETRIC_RELU, parse_initializer
+from mnist_vg.scenarios.scenario import NORMALIZATIONS, OUTPUTS, PARAMETRIC_RELU, parse_initializer
 
 PARAMETRIC_RELU_SLOPE = 0.25
 """A parametric ReLU's slope below zero before training: He et al. 2015, section 2.1."""

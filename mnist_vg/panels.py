@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_vg.suites import SUITES
+from mnist_vg.scenarios.suites import SUITES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ import tensorflow as tf
 from mnist_vg.errors import UsageError
 from mnist_vg.layers import group_weights
 from mnist_vg.measures import activation_measures, layer_measures
-from mnist_vg.tags import UPDATE_RATIO
+from mnist_vg.runs.tags import UPDATE_RATIO
 
 
 class Probe:

@@ -14,15 +14,17 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from mnist_vg import events, figures, runs
+from mnist_vg import figures
 from mnist_vg.diagnosis import Monitor, diagnose
 from mnist_vg.errors import UsageError
-from mnist_vg.paths import as_path
 from mnist_vg.probe import Probe
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import MEASURES
+from mnist_vg.runs import events
+from mnist_vg.runs import run as runs
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.run import Run
+from mnist_vg.runs.tags import LOSS_TRAIN
+from mnist_vg.scenarios.scenario import MEASURES
 from mnist_vg.summaries import EventLog
-from mnist_vg.tags import LOSS_TRAIN
 
 _open: weakref.WeakValueDictionary[Path, "Recorder"] = weakref.WeakValueDictionary()
 

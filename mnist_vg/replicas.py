@@ -13,9 +13,9 @@ from mnist_vg.making import make_optimizer
 from mnist_vg.measures import layer_measures, shares_of_units
 from mnist_vg.model import layer_draws
 from mnist_vg.packing import Packing
-from mnist_vg.scenarios import Scenario
+from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, HISTOGRAMS, NONFINITE
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.stacked import StackedModel
-from mnist_vg.tags import GRADIENT_MEAN_ABS, HISTOGRAMS, NONFINITE
 from mnist_vg.training import Trainer
 
 MEASURES = (GRADIENT_MEAN_ABS, "gradient_norm", "weight_norm", *NONFINITE)

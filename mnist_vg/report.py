@@ -19,9 +19,9 @@ from rich.text import Text
 
 from mnist_vg.diagnosis import Diagnosis, diagnose, learned
 from mnist_vg.errors import UsageError
-from mnist_vg.paths import as_path
-from mnist_vg.runs import Run, find_runs
-from mnist_vg.scenarios import Scenario, nearest
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.run import Run, find_runs
+from mnist_vg.scenarios.scenario import Scenario, nearest
 
 if TYPE_CHECKING:
     from mnist_vg.cure import Cure

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_vg import events, figures, runs
+from mnist_vg import figures
 from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
 from mnist_vg.diagnosis import Diagnosis, Monitor, diagnose
 from mnist_vg.report import result_row
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario
-from mnist_vg.summaries import EventLog
-from mnist_vg.tags import (
+from mnist_vg.runs import events
+from mnist_vg.runs import run as runs
+from mnist_vg.runs.run import Run
+from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
     CHANCE_ACCURACY,
@@ -33,6 +33,8 @@ from mnist_vg.tags import (
     LOSS_TRAIN,
     layer_tag,
 )
+from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.summaries import EventLog
 from mnist_vg.training import Block, Trainer, run_blocks
 
 DECISION_GRID = 100

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnist_vg import tags
+from mnist_vg.runs import tags
 
 
 def kappa(accuracy, chance):

@@ -20,13 +20,14 @@ import joblib
 import numpy as np
 import threadpoolctl
 
-from mnist_vg import datasets, runs, table
+from mnist_vg import datasets, table
 from mnist_vg.datasets import Dataset
 from mnist_vg.driver import makes_a_network
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.paths import as_path
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario
+from mnist_vg.runs import run as runs
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeps import Sweep, count_weights, recorded, work
 from mnist_vg.tensorflow_import import import_tensorflow
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnist_vg.group import Outcome
-    from mnist_vg.paths import RemotePath
+    from mnist_vg.runs.paths import RemotePath
 
 RUNS_FOLDER = "runs"
 """Where a sweep's folder has those of its networks, for TensorBoard."""

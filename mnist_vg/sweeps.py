@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.scenarios import MIXING_OPTIMIZERS, Scenario, nearest, setting_fields
+from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS, Scenario, nearest, setting_fields
 
 REPLICAS = 100
 """Networks in a group, at most: more gain little (`benchmarks/replicas.py`), and a group is

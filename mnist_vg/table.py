@@ -13,10 +13,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mnist_vg.errors import UsageError
-from mnist_vg.paths import as_path, is_remote
-from mnist_vg.runs import SWEEP_FILE
-from mnist_vg.scenarios import setting_fields
-from mnist_vg.tags import (
+from mnist_vg.runs.paths import as_path, is_remote
+from mnist_vg.runs.run import SWEEP_FILE
+from mnist_vg.runs.tags import (
     GRADIENT_MEAN_ABS,
     GRADIENT_NONFINITE,
     UNITS_DEAD,
@@ -24,6 +23,7 @@ from mnist_vg.tags import (
     UPDATE_RATIO,
     WEIGHT_NONFINITE,
 )
+from mnist_vg.scenarios.scenario import setting_fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from mnist_vg.paths import RemotePath
+    from mnist_vg.runs.paths import RemotePath
 
 RECORDS_FOLDER = "records"
 

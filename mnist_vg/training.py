@@ -16,9 +16,9 @@ from mnist_vg.layers import activation_range
 from mnist_vg.measures import layer_measures, measure_each, norm, rms, signal_measures, unit_shares
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
-from mnist_vg.scenarios import MIXING_OPTIMIZERS
+from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
+from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
 from mnist_vg.symptoms import Evidence
-from mnist_vg.tags import BACKPROPAGATED, UPDATE_RATIO
 
 BLOCK_STEPS = 256
 """Steps in one call of the compiled function, at most: its indices have one shape."""

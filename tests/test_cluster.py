@@ -11,7 +11,7 @@ import pytest
 
 from mnist_vg import table
 from mnist_vg.errors import UsageError
-from mnist_vg.scenarios import Scenario
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeping import Sweeper
 from mnist_vg.sweeps import Sweep
 

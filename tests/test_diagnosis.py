@@ -5,7 +5,7 @@ import pytest
 import twins
 
 from mnist_vg.diagnosis import Monitor, diagnose, find_evidence, learned
-from mnist_vg.events import buckets
+from mnist_vg.runs.events import buckets
 from mnist_vg.signs import histogram_norm, signs_of
 from mnist_vg.symptoms import SYMPTOMS
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mnist_vg import SUITES, UsageError, figures
-from mnist_vg.runs import Run
+from mnist_vg.runs.run import Run
 from mnist_vg.summaries import EventLog
 
 FULL = ("circles-tanh", "circles-relu")
@@ -431,7 +431,7 @@ def test_drawing_needs_no_tensorflow_nor_pyplot(full):
     code = f"""
 import sys
 from mnist_vg import figures
-from mnist_vg.runs import Run
+from mnist_vg.runs.run import Run
 assert "matplotlib" not in sys.modules
 for figure in figures.draw_all([Run.load({str(full[0].folder)!r})]).values():
     figures.png(figure)

@@ -6,7 +6,11 @@ import pytest
 from keras.src import initializers
 
 from mnist_vg import SCENARIOS, Model
-from mnist_vg.scenarios import INITIALIZER_ARGUMENTS, KERNEL_INITIALIZERS, parse_initializer
+from mnist_vg.scenarios.scenario import (
+    INITIALIZER_ARGUMENTS,
+    KERNEL_INITIALIZERS,
+    parse_initializer,
+)
 
 
 def kernels(model):

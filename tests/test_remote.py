@@ -10,14 +10,15 @@ from test_recorder import train as train_own
 from test_resume import assert_same_bits
 from test_runs import points, read
 
-from mnist_vg import SCENARIOS, Recorder, Run, UsageError, events, figures, train
+from mnist_vg import SCENARIOS, Recorder, Run, UsageError, figures, train
 from mnist_vg.cli import cli
 from mnist_vg.cure import find_sick
-from mnist_vg.paths import as_path
 from mnist_vg.report import diagnose_runs
-from mnist_vg.runs import find_runs, remove_run
+from mnist_vg.runs import events
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.run import find_runs, remove_run
+from mnist_vg.runs.tags import GRADIENT_PROFILE
 from mnist_vg.summaries import EventLog
-from mnist_vg.tags import GRADIENT_PROFILE
 
 SHORT = dataclasses.replace(
     SCENARIOS["circles-tanh"], num_layers=2, iterations=60, log_every=20, name="short"

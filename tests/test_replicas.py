@@ -14,7 +14,7 @@ from mnist_vg import datasets, stacked
 from mnist_vg.batches import batch_indices
 from mnist_vg.making import make_model, make_optimizer
 from mnist_vg.replicas import GroupTrainer, draws
-from mnist_vg.scenarios import OPTIMIZERS, Scenario
+from mnist_vg.scenarios.scenario import OPTIMIZERS, Scenario
 from mnist_vg.stacked import StackedDeep, StackedModel
 
 DIGITS = Scenario(

@@ -15,10 +15,12 @@ import tensorflow as tf
 from conftest import COMMAND, assert_refused, run_command
 from test_runs import points, read
 
-from mnist_vg import SCENARIOS, Run, Scenario, UsageError, events, runs, train
+from mnist_vg import SCENARIOS, Run, Scenario, UsageError, train
 from mnist_vg.cli import INTERRUPTED
 from mnist_vg.diagnosis import diagnose
 from mnist_vg.driver import train_all
+from mnist_vg.runs import events
+from mnist_vg.runs import run as runs
 
 LONG = Scenario(activation="relu", num_layers=3, iterations=6_000, log_every=50, name="long")
 SHORT = Scenario(activation="relu", num_layers=2, iterations=40, log_every=10, name="short")

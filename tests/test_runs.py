@@ -12,9 +12,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
-from mnist_vg import SCENARIOS, SUITES, Model, Run, Scenario, events, train
+from mnist_vg import SCENARIOS, SUITES, Model, Run, Scenario, train
 from mnist_vg.diagnosis import diagnose
 from mnist_vg.report import comparison_table, make_console
+from mnist_vg.runs import events
 
 STEPS = [*range(0, 2500, 200), 2499]
 LAYERS = range(1, 7)

@@ -9,8 +9,8 @@ import pytest
 from keras.src import activations, initializers, optimizers
 
 from mnist_vg import SCENARIOS, SUITES, Scenario, UsageError
-from mnist_vg import scenarios as module
-from mnist_vg.suites import find_scenario, find_scenarios
+from mnist_vg.scenarios import scenario as module
+from mnist_vg.scenarios.suites import find_scenario, find_scenarios
 
 
 def test_the_defaults_are_the_tutorials_experiment():
@@ -350,8 +350,8 @@ def test_variants_are_checked_too_and_settings_are_plain_values():
 
 def test_scenarios_runs_and_reports_import_no_tensorflow():
     code = (
-        "import sys, mnist_vg.scenarios, mnist_vg.runs, mnist_vg.diagnosis, mnist_vg.report, "
-        "mnist_vg.cli, mnist_vg; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+        "import sys, mnist_vg.scenarios.scenario, mnist_vg.runs.run, mnist_vg.diagnosis, "
+        "mnist_vg.report, mnist_vg.cli, mnist_vg; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

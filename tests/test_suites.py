@@ -10,8 +10,8 @@ import pytest
 
 from mnist_vg import SUITES, UsageError
 from mnist_vg.driver import train_all
-from mnist_vg.runs import find_runs
-from mnist_vg.suites import DEPTHS
+from mnist_vg.runs.run import find_runs
+from mnist_vg.scenarios.suites import DEPTHS
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 

@@ -16,9 +16,9 @@ from mnist_vg import table
 from mnist_vg.cli import cli
 from mnist_vg.driver import train
 from mnist_vg.errors import UsageError
-from mnist_vg.events import event_files
-from mnist_vg.runs import Run
-from mnist_vg.scenarios import Scenario
+from mnist_vg.runs.events import event_files
+from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeping import Sweeper
 from mnist_vg.sweeps import (
     GROUP_WEIGHTS,

@@ -11,7 +11,7 @@ from mnist_vg import SCENARIOS, Model, Scenario, datasets, making, packing
 from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
 from mnist_vg.making import make_optimizer
-from mnist_vg.scenarios import OPTIMIZERS
+from mnist_vg.scenarios.scenario import OPTIMIZERS
 from mnist_vg.training import Trainer, run_blocks
 
 BATCH = 30

@@ -14,8 +14,14 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.paths import is_remote
-from mnist_vg.tags import GRADIENT_MEAN_ABS, LAYER_GROUPS, UNITS_DEAD, UNITS_SATURATED, layer_tag
+from mnist_vg.runs.paths import is_remote
+from mnist_vg.runs.tags import (
+    GRADIENT_MEAN_ABS,
+    LAYER_GROUPS,
+    UNITS_DEAD,
+    UNITS_SATURATED,
+    layer_tag,
+)
 
 RENAMED = {"activation_dead": UNITS_DEAD, "activation_saturated": UNITS_SATURATED}
 """Groups of tags by the names that they once had."""

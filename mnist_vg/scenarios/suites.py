@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from mnist_vg.errors import UsageError
-from mnist_vg.scenarios import PARAMETRIC_RELU, Scenario, nearest
+from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario, nearest
 
 SEVEN_LAYERS = "The Vanishing Gradient Problem (Great Learning)"
 CIRCLES = "Visualizing the vanishing gradient problem (Machine Learning Mastery, 2021)"

@@ -15,10 +15,10 @@ import filelock
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.events import History, decode, event_files, read_events
-from mnist_vg.paths import UNFINISHED, as_path, is_remote, remove_tree
-from mnist_vg.scenarios import Scenario, setting_fields
-from mnist_vg.tags import DECISION_AXIS, DECISION_POINTS, DECISION_PROBABILITY
+from mnist_vg.runs.events import History, decode, event_files, read_events
+from mnist_vg.runs.paths import UNFINISHED, as_path, is_remote, remove_tree
+from mnist_vg.runs.tags import DECISION_AXIS, DECISION_POINTS, DECISION_PROBABILITY
+from mnist_vg.scenarios.scenario import Scenario, setting_fields
 
 RUN_FILE = "run.json"
 SWEEP_FILE = "sweep.json"

@@ -1,0 +1,1 @@
+"""Scenarios: everything that decides a run, and the named suites of them."""
