@@ -6,8 +6,8 @@
 `corpus.json` holds each scenario, its half, what was found out about it (`facts`) and its
 labels. They come from how a scenario is built (theory's gradient factors, one update on much
 data) and from what it has done (its final weights, on all examples), not from its records,
-which the rules of `mnist_vg.symptoms` look at; oscillation alone is told from the recorded
-test loss. Healthy is what has learned, in both: `mnist_vg.diagnosis.LEARNED_KAPPA`.
+which the rules of `mnist_vg.diagnosis.symptoms` look at; oscillation alone is told from the recorded
+test loss. Healthy is what has learned, in both: `mnist_vg.diagnosis.verdict.LEARNED_KAPPA`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from mnist_vg import Scenario, datasets
-from mnist_vg.diagnosis import LEARNED_KAPPA
+from mnist_vg.diagnosis.verdict import LEARNED_KAPPA
 from mnist_vg.driver import import_tensorflow, train_all
 from mnist_vg.runs.run import Run
 

@@ -18,12 +18,12 @@ import corpus
 import numpy as np
 from rich.table import Table
 
-from mnist_vg.diagnosis import find_evidence
+from mnist_vg.diagnosis.measurements import Signs, signs_of
+from mnist_vg.diagnosis.symptoms import SYMPTOMS
+from mnist_vg.diagnosis.verdict import find_evidence
 from mnist_vg.report import make_console
 from mnist_vg.runs import tags
 from mnist_vg.runs.run import Run
-from mnist_vg.signs import Signs, signs_of
-from mnist_vg.symptoms import SYMPTOMS
 
 RECALL = 0.95
 """Target: the least recall of each symptom."""
@@ -36,7 +36,7 @@ Verdict = dict[str, int | None]
 
 
 def ours(run: Run) -> Verdict:
-    """The verdict of `mnist_vg.diagnosis` on the whole run, and when it was first right."""
+    """The verdict of `mnist_vg.diagnosis.verdict` on the whole run, and when it was first right."""
     signs = signs_of(run.history)
     announced = announcements(signs)
     found = {evidence.symptom for evidence in find_evidence(signs)}

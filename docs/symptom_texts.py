@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from mnist_vg.symptoms import SWING, SWING_RECORDS
+from mnist_vg.diagnosis.symptoms import SWING, SWING_RECORDS
 
 
 class Text(NamedTuple):

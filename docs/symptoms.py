@@ -16,10 +16,10 @@ from symptom_texts import TEXTS
 
 from mnist_vg import Scenario, UsageError
 from mnist_vg.cure import cure
-from mnist_vg.diagnosis import LEARNED_KAPPA, diagnose
+from mnist_vg.diagnosis.symptoms import SYMPTOMS
+from mnist_vg.diagnosis.verdict import LEARNED_KAPPA, diagnose
 from mnist_vg.report import Display, cure_lines, cure_table, make_console
 from mnist_vg.scenarios.suites import find_scenario
-from mnist_vg.symptoms import SYMPTOMS
 
 SCOPES = {
     "layers": ", in any layer",

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.diagnosis import diagnose
+from mnist_vg.diagnosis.measurements import histogram_norm
+from mnist_vg.diagnosis.verdict import diagnose
 from mnist_vg.driver import makes_a_network
 from mnist_vg.errors import RunFailed
 from mnist_vg.making import make_model, make_optimizer, make_trainer
@@ -30,7 +31,6 @@ from mnist_vg.runs.tags import (
 )
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.session import chance, conclude, describe, results_of, scalars_of
-from mnist_vg.signs import histogram_norm
 from mnist_vg.summaries import EventLog, hparams_events
 from mnist_vg.sweeping import RUNS_FOLDER
 from mnist_vg.sweeps import group_key, stackable

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from mnist_vg import figures
-from mnist_vg.diagnosis import Monitor, diagnose
+from mnist_vg.diagnosis.verdict import Monitor, diagnose
 from mnist_vg.errors import UsageError
 from mnist_vg.probe import Probe
 from mnist_vg.runs import events

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from mnist_vg.diagnosis import Diagnosis, diagnose, learned
+from mnist_vg.diagnosis.verdict import Diagnosis, diagnose, learned
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run, find_runs

@@ -14,7 +14,7 @@ import numpy as np
 from mnist_vg import figures
 from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
-from mnist_vg.diagnosis import Diagnosis, Monitor, diagnose
+from mnist_vg.diagnosis.verdict import Diagnosis, Monitor, diagnose
 from mnist_vg.report import result_row
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs

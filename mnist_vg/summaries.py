@@ -26,7 +26,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
-from mnist_vg.diagnosis import Diagnosis
+from mnist_vg.diagnosis.verdict import Diagnosis
 from mnist_vg.runs import events
 from mnist_vg.runs.paths import is_remote
 from mnist_vg.runs.tags import (

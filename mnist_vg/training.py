@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
+from mnist_vg.diagnosis.symptoms import Evidence
 from mnist_vg.layers import activation_range
 from mnist_vg.measures import layer_measures, measure_each, norm, rms, signal_measures, unit_shares
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
 from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
-from mnist_vg.symptoms import Evidence
 
 BLOCK_STEPS = 256
 """Steps in one call of the compiled function, at most: its indices have one shape."""

@@ -12,8 +12,8 @@ from test_resume import stamps
 
 from mnist_vg import SCENARIOS, SUITES, Recorder, Run, Scenario, UsageError
 from mnist_vg.cure import REMEDIES, Cure, Trial, cure, find_sick, fitting
+from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.report import cure_lines
-from mnist_vg.symptoms import SYMPTOMS
 
 SLOW = Scenario(
     name="slow",

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import twins
 
-from mnist_vg.diagnosis import Monitor, diagnose, find_evidence, learned
+from mnist_vg.diagnosis.measurements import histogram_norm, signs_of
+from mnist_vg.diagnosis.symptoms import SYMPTOMS
+from mnist_vg.diagnosis.verdict import Monitor, diagnose, find_evidence, learned
 from mnist_vg.runs.events import buckets
-from mnist_vg.signs import histogram_norm, signs_of
-from mnist_vg.symptoms import SYMPTOMS
 
 pytestmark = pytest.mark.filterwarnings("error")
 

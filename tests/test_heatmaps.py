@@ -14,10 +14,10 @@ from matplotlib.colors import to_rgb
 from pyarrow import parquet
 
 from mnist_vg import Scenario, UsageError, heatmaps, table
+from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.figures import png
 from mnist_vg.grid import RATIO_LIMIT, Axis
 from mnist_vg.panels import SMALL
-from mnist_vg.symptoms import SYMPTOMS
 
 SPREADS = [f"random_normal(stddev={spread})" for spread in (0.4, 0.05, 0.1)]
 AXES = {"num_layers": [6, 2], "kernel_initializer": SPREADS, "activation": ["tanh", "relu"]}

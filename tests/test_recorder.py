@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, datasets, layers
-from mnist_vg.diagnosis import diagnose
+from mnist_vg.diagnosis.verdict import diagnose
 from mnist_vg.report import diagnose_runs, diagnosis_json
 
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from test_runs import points, read
 
 from mnist_vg import SCENARIOS, Run, Scenario, UsageError, train
 from mnist_vg.cli import INTERRUPTED
-from mnist_vg.diagnosis import diagnose
+from mnist_vg.diagnosis.verdict import diagnose
 from mnist_vg.driver import train_all
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs

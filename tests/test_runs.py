@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from mnist_vg import SCENARIOS, SUITES, Model, Run, Scenario, train
-from mnist_vg.diagnosis import diagnose
+from mnist_vg.diagnosis.verdict import diagnose
 from mnist_vg.report import comparison_table, make_console
 from mnist_vg.runs import events
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnist_vg.signs import Signs, known, share_learned
+from mnist_vg.diagnosis.measurements import Signs, known, share_learned
 
 
 @dataclass(frozen=True)

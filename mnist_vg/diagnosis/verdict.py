@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mnist_vg.diagnosis.measurements import Signs, kappa, kappas, share_learned, signs_of
+from mnist_vg.diagnosis.symptoms import NEEDS, STUCK, SYMPTOMS, Evidence
 from mnist_vg.runs.events import buckets
-from mnist_vg.signs import Signs, kappa, kappas, share_learned, signs_of
-from mnist_vg.symptoms import NEEDS, STUCK, SYMPTOMS, Evidence
 
 LEARNED_KAPPA = 0.61
 """Where agreement beyond chance counts as substantial: Landis and Koch 1977, p. 165."""
