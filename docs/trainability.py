@@ -18,8 +18,8 @@ from pages import markdown_table, run
 from mnist_vg import Scenario, UsageError, heatmaps
 from mnist_vg.diagnosis.measurements import kappa
 from mnist_vg.driver import import_tensorflow
+from mnist_vg.figures.style import SMALL, legend, png
 from mnist_vg.grid import Axis, cells, on_grid
-from mnist_vg.panels import SMALL, legend, png
 from mnist_vg.scenarios.scenario import parse_initializer
 from mnist_vg.table import TEST_ACCURACY, last_records, load_sweep, read_sweep
 

@@ -242,7 +242,7 @@ def plot(logdir, out, **places):
     What each figure needs is in the event files; a figure is drawn of the runs that have it.
     Of a sweep, finished or not: heatmaps over the fields that were varied, and which matter.
     """
-    from mnist_vg import figures
+    from mnist_vg.figures import drawings as figures
     from mnist_vg.runs import run as runs
 
     if (logdir / runs.SWEEP_FILE).exists():

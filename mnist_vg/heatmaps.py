@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mnist_vg.grid import RATIO_LIMIT, Axis, cells, choose, on_grid
-from mnist_vg.panels import (
+from mnist_vg.figures.style import (
     PALETTE,
     SMALL,
     colour_bar,
@@ -22,6 +21,7 @@ from mnist_vg.panels import (
     row_ticks,
     set_title,
 )
+from mnist_vg.grid import RATIO_LIMIT, Axis, cells, choose, on_grid
 from mnist_vg.table import (
     GRADIENT_RATIO,
     TEST_ACCURACY,

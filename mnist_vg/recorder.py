@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from mnist_vg import figures
 from mnist_vg.diagnosis.verdict import Monitor, diagnose
 from mnist_vg.errors import UsageError
+from mnist_vg.figures import drawings as figures
 from mnist_vg.probe import Probe
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_vg import figures
 from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
 from mnist_vg.diagnosis.verdict import Diagnosis, Monitor, diagnose
+from mnist_vg.figures import drawings as figures
 from mnist_vg.report import result_row
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mnist_vg import SUITES, UsageError, figures
+from mnist_vg import SUITES, UsageError
+from mnist_vg.figures import drawings as figures
 from mnist_vg.runs.run import Run
 from mnist_vg.summaries import EventLog
 
@@ -430,7 +431,7 @@ def test_figures_show_in_a_notebook_and_no_text_is_small(full):
 def test_drawing_needs_no_tensorflow_nor_pyplot(full):
     code = f"""
 import sys
-from mnist_vg import figures
+from mnist_vg.figures import drawings as figures
 from mnist_vg.runs.run import Run
 assert "matplotlib" not in sys.modules
 for figure in figures.draw_all([Run.load({str(full[0].folder)!r})]).values():

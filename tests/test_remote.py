@@ -10,9 +10,10 @@ from test_recorder import train as train_own
 from test_resume import assert_same_bits
 from test_runs import points, read
 
-from mnist_vg import SCENARIOS, Recorder, Run, UsageError, figures, train
+from mnist_vg import SCENARIOS, Recorder, Run, UsageError, train
 from mnist_vg.cli import cli
 from mnist_vg.cure import find_sick
+from mnist_vg.figures import drawings as figures
 from mnist_vg.report import diagnose_runs
 from mnist_vg.runs import events
 from mnist_vg.runs.paths import as_path

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.panels import (
+from mnist_vg.figures.style import (
     LINE_STYLES,
     PALETTE,
     SMALL,
