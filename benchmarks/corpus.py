@@ -78,9 +78,9 @@ def find_out(run, dataset) -> dict:
     """What a finished run's network was, and is, on much or all of the training data."""
     import tensorflow as tf
 
-    from mnist_vg.layers import activation_range
     from mnist_vg.making import make_model
-    from mnist_vg.measures import rms, unit_shares
+    from mnist_vg.recording.layers import activation_range
+    from mnist_vg.recording.measures import rms, unit_shares
     from mnist_vg.training import _loss_and_accuracy, _scaled
 
     scenario = Scenario(**run.settings)

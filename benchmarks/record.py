@@ -16,8 +16,8 @@ import tensorflow as tf
 from _common import in_turn, ratios, spread
 
 from mnist_vg import datasets
+from mnist_vg.recording.event_log import EventLog
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.summaries import EventLog
 
 TARGET = 30
 """How many times faster than the eager record ours should be, at least."""

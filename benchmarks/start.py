@@ -76,7 +76,8 @@ def timed_run() -> tuple[Stopwatch, float]:
     start = time.perf_counter()
     with watch.part("import TensorFlow"):
         driver.import_tensorflow()
-        from mnist_vg import model, summaries, training
+        from mnist_vg import model, training
+        from mnist_vg.recording import event_log as summaries
     watch.wrap("wait for the other thread", Future, "result")
     watch.wrap("data", datasets, "load")
     watch.wrap("build", model.Model, "forward_graph")

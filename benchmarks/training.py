@@ -22,8 +22,8 @@ from _common import in_turn, ratios, spread
 from mnist_vg import datasets
 from mnist_vg.datasets import Split
 from mnist_vg.model import Model
+from mnist_vg.recording.event_log import EventLog
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.summaries import EventLog
 from mnist_vg.training import run_blocks
 
 STEPS, BATCH, LOG_EVERY = 2500, 30, 200

@@ -22,7 +22,11 @@ __all__ = [
 ]
 
 # Importing these is importing TensorFlow, seconds that reading a log need not pay.
-_LATER = {"GradientLogger": "callback", "Model": "model", "Recorder": "recorder"}
+_LATER = {
+    "GradientLogger": "recording.gradient_logger",
+    "Model": "model",
+    "Recorder": "recording.recorder",
+}
 
 
 def __getattr__(name):

@@ -16,6 +16,7 @@ from mnist_vg.diagnosis.verdict import diagnose
 from mnist_vg.driver import makes_a_network
 from mnist_vg.errors import RunFailed
 from mnist_vg.making import make_model, make_optimizer, make_trainer
+from mnist_vg.recording.event_log import EventLog, hparams_events
 from mnist_vg.replicas import GroupTrainer
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs
@@ -31,7 +32,6 @@ from mnist_vg.runs.tags import (
 )
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.session import chance, conclude, describe, results_of, scalars_of
-from mnist_vg.summaries import EventLog, hparams_events
 from mnist_vg.sweeping import RUNS_FOLDER
 from mnist_vg.sweeps import group_key, stackable
 from mnist_vg.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.layers import replaced
+from mnist_vg.recording.layers import replaced
 from mnist_vg.scenarios.scenario import NORMALIZATIONS, OUTPUTS, PARAMETRIC_RELU, parse_initializer
 
 PARAMETRIC_RELU_SLOPE = 0.25

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.layers import activation_range
 from mnist_vg.making import make_optimizer
-from mnist_vg.measures import layer_measures, shares_of_units
 from mnist_vg.model import layer_draws
 from mnist_vg.packing import Packing
+from mnist_vg.recording.layers import activation_range
+from mnist_vg.recording.measures import layer_measures, shares_of_units
 from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, HISTOGRAMS, NONFINITE
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.stacked import StackedModel

@@ -15,6 +15,7 @@ from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
 from mnist_vg.diagnosis.verdict import Diagnosis, Monitor, diagnose
 from mnist_vg.figures import drawings as figures
+from mnist_vg.recording.event_log import EventLog
 from mnist_vg.report import result_row
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs
@@ -34,7 +35,6 @@ from mnist_vg.runs.tags import (
     layer_tag,
 )
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.summaries import EventLog
 from mnist_vg.training import Block, Trainer, run_blocks
 
 DECISION_GRID = 100

@@ -13,10 +13,17 @@ import tensorflow as tf
 from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
 from mnist_vg.diagnosis.symptoms import Evidence
-from mnist_vg.layers import activation_range
-from mnist_vg.measures import layer_measures, measure_each, norm, rms, signal_measures, unit_shares
 from mnist_vg.model import Model
 from mnist_vg.packing import Packing
+from mnist_vg.recording.layers import activation_range
+from mnist_vg.recording.measures import (
+    layer_measures,
+    measure_each,
+    norm,
+    rms,
+    signal_measures,
+    unit_shares,
+)
 from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from mnist_vg import SUITES, UsageError
 from mnist_vg.figures import drawings as figures
+from mnist_vg.recording.event_log import EventLog
 from mnist_vg.runs.run import Run
-from mnist_vg.summaries import EventLog
 
 FULL = ("circles-tanh", "circles-relu")
 STEPS = [0, 32, 64, 95]

@@ -5,8 +5,8 @@ import twins
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from mnist_vg import measures
-from mnist_vg.summaries import _histogram_value
+from mnist_vg.recording import measures
+from mnist_vg.recording.event_log import _histogram_value
 
 RNG = np.random.default_rng(0)
 CASES = {

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, datasets, layers
+from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, datasets
 from mnist_vg.diagnosis.verdict import diagnose
+from mnist_vg.recording import layers
 from mnist_vg.report import diagnose_runs, diagnosis_json
 
 RNG = np.random.default_rng(0)

@@ -14,12 +14,12 @@ from mnist_vg import SCENARIOS, Recorder, Run, UsageError, train
 from mnist_vg.cli import cli
 from mnist_vg.cure import find_sick
 from mnist_vg.figures import drawings as figures
+from mnist_vg.recording.event_log import EventLog
 from mnist_vg.report import diagnose_runs
 from mnist_vg.runs import events
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import find_runs, remove_run
 from mnist_vg.runs.tags import GRADIENT_PROFILE
-from mnist_vg.summaries import EventLog
 
 SHORT = dataclasses.replace(
     SCENARIOS["circles-tanh"], num_layers=2, iterations=60, log_every=20, name="short"

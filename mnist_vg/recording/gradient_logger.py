@@ -5,9 +5,9 @@ import os
 import keras
 import numpy as np
 
-from mnist_vg.capture import Capture
 from mnist_vg.errors import UsageError
-from mnist_vg.recorder import Recorder, check_every
+from mnist_vg.recording.keras_hooks import Capture
+from mnist_vg.recording.recorder import Recorder, check_every
 from mnist_vg.runs.tags import LOSS_TRAIN, SKIPPED_STEPS
 
 

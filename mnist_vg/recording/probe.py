@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.layers import group_weights
-from mnist_vg.measures import activation_measures, layer_measures
+from mnist_vg.recording.layers import group_weights
+from mnist_vg.recording.measures import activation_measures, layer_measures
 from mnist_vg.runs.tags import UPDATE_RATIO
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.layers import activation_range, activations, replaced
-from mnist_vg.probe import Probe
+from mnist_vg.recording.layers import activation_range, activations, replaced
+from mnist_vg.recording.probe import Probe
 
 
 class Caught(NamedTuple):

@@ -17,14 +17,14 @@ from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 from mnist_vg.diagnosis.verdict import Monitor, diagnose
 from mnist_vg.errors import UsageError
 from mnist_vg.figures import drawings as figures
-from mnist_vg.probe import Probe
+from mnist_vg.recording.event_log import EventLog
+from mnist_vg.recording.probe import Probe
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run
 from mnist_vg.runs.tags import LOSS_TRAIN
 from mnist_vg.scenarios.scenario import MEASURES
-from mnist_vg.summaries import EventLog
 
 _open: weakref.WeakValueDictionary[Path, "Recorder"] = weakref.WeakValueDictionary()
 

@@ -1,0 +1,1 @@
+"""The logging module: from tensors to measures, and from measures to event files."""
