@@ -13,10 +13,10 @@ import keras
 import tensorflow as tf
 
 from mnist_vg.datasets import Split
-from mnist_vg.making import make_optimizer
 from mnist_vg.model import Model
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training import Trainer
+from mnist_vg.training.build import make_optimizer
+from mnist_vg.training.trainer import Trainer
 
 # Each trainer traces its own block, and from the fifth on TensorFlow warns of it.
 tf.get_logger().setLevel("ERROR")

@@ -11,10 +11,11 @@ from unittest import mock
 import _common_tf
 from _common import in_turn, ratios, spread
 
-from mnist_vg import datasets, packing
+from mnist_vg import datasets
 from mnist_vg.datasets import Split
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training import BLOCK_STEPS, Trainer
+from mnist_vg.training import packing
+from mnist_vg.training.trainer import BLOCK_STEPS, Trainer
 
 NETS = {
     "tutorial: width 10, 6 layers": Scenario(),

@@ -78,10 +78,10 @@ def find_out(run, dataset) -> dict:
     """What a finished run's network was, and is, on much or all of the training data."""
     import tensorflow as tf
 
-    from mnist_vg.making import make_model
     from mnist_vg.recording.layers import activation_range
     from mnist_vg.recording.measures import rms, unit_shares
-    from mnist_vg.training import _loss_and_accuracy, _scaled
+    from mnist_vg.training.build import make_model
+    from mnist_vg.training.trainer import _loss_and_accuracy, _scaled
 
     scenario = Scenario(**run.settings)
     model = make_model(scenario, dataset)
@@ -120,8 +120,8 @@ def _update(model, scenario, inputs, labels):
     """Make the scenario's first update, on these examples."""
     import tensorflow as tf
 
-    from mnist_vg.making import make_optimizer
-    from mnist_vg.training import _loss_and_accuracy
+    from mnist_vg.training.build import make_optimizer
+    from mnist_vg.training.trainer import _loss_and_accuracy
 
     with tf.GradientTape() as tape:
         loss, _ = _loss_and_accuracy(model(inputs), labels)

@@ -19,10 +19,11 @@ import _common_tf
 import tensorflow as tf
 from _common import in_turn, ratios, spread
 
-from mnist_vg import datasets, stacked
-from mnist_vg.replicas import GroupTrainer
+from mnist_vg import datasets
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training import Trainer, run_blocks
+from mnist_vg.training import stacked_model as stacked
+from mnist_vg.training.group_trainer import GroupTrainer
+from mnist_vg.training.trainer import Trainer, run_blocks
 
 GROUPS = (1, 10, 100, 300, 1000)
 

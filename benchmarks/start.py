@@ -76,8 +76,9 @@ def timed_run() -> tuple[Stopwatch, float]:
     start = time.perf_counter()
     with watch.part("import TensorFlow"):
         driver.import_tensorflow()
-        from mnist_vg import model, training
+        from mnist_vg import model
         from mnist_vg.recording import event_log as summaries
+        from mnist_vg.training import trainer as training
     watch.wrap("wait for the other thread", Future, "result")
     watch.wrap("data", datasets, "load")
     watch.wrap("build", model.Model, "forward_graph")

@@ -24,7 +24,7 @@ from mnist_vg.datasets import Split
 from mnist_vg.model import Model
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training import run_blocks
+from mnist_vg.training.trainer import run_blocks
 
 STEPS, BATCH, LOG_EVERY = 2500, 30, 200
 SHUFFLE_BUFFER = 10_000

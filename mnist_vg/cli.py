@@ -21,7 +21,7 @@ from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs.paths import as_path, is_remote
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.scenarios.suites import SUITES, find_scenario, find_scenarios
-from mnist_vg.tf_config import STRATEGIES, leads
+from mnist_vg.training.tf_config import STRATEGIES, leads
 
 QUICK = {"iterations": 300, "log_every": 50}
 """What `--quick` trains at most: the whole way through, in seconds."""

@@ -72,7 +72,7 @@ def _rate(factor, lower):
     """A multiple of the optimizer's own learning rate, where that is lower, or higher, than now."""
 
     def changes(scenario):
-        from mnist_vg.making import make_optimizer
+        from mnist_vg.training.build import make_optimizer
 
         own = float(make_optimizer(dataclasses.replace(scenario, learning_rate=None)).learning_rate)
         rate = float(f"{factor * own:.3g}")

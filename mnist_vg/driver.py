@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mnist_vg import datasets, tf_config
+from mnist_vg import datasets
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs import run as runs
 from mnist_vg.runs.paths import as_path
@@ -16,9 +16,10 @@ from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.scenarios.suites import find_scenario
 from mnist_vg.tensorflow_import import import_tensorflow
+from mnist_vg.training import tf_config
 
 if TYPE_CHECKING:
-    from mnist_vg.training import Block
+    from mnist_vg.training.trainer import Block
 
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints: what a killed run may lose."""
@@ -148,7 +149,7 @@ def _prepare(scenario, data_dir, strategy=None):
     """The data set and the compiled trainer of a scenario."""
     import_tensorflow()
 
-    from mnist_vg.making import make_trainer
+    from mnist_vg.training.build import make_trainer
 
     kind, scope = _placed(strategy)
     dataset = datasets.load(scenario.dataset, data_dir)
@@ -162,16 +163,16 @@ def _prepare(scenario, data_dir, strategy=None):
 def _placed(strategy):
     """The class of a strategy's trainers, and the scope in which their variables are made."""
     if strategy is None:
-        from mnist_vg.training import Trainer
+        from mnist_vg.training.trainer import Trainer
 
         return Trainer, contextlib.nullcontext()
-    from mnist_vg.distributed import DistributedTrainer, make_strategy
+    from mnist_vg.training.distributed import DistributedTrainer, make_strategy
 
     return DistributedTrainer, make_strategy(strategy).scope()
 
 
 def _restart(trainer, scenario, dataset, strategy):
-    from mnist_vg.making import make_model, make_optimizer
+    from mnist_vg.training.build import make_model, make_optimizer
 
     _, scope = _placed(strategy)
     with makes_a_network(scenario), scope:
@@ -201,7 +202,7 @@ def makes_a_network(scenario: Scenario) -> Iterator[None]:
 
 
 def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, watch):
-    from mnist_vg.session import Session
+    from mnist_vg.training.session import Session
 
     with runs.claim(folder):
         # Another process may have written here since the first look.
@@ -220,7 +221,7 @@ def _train(scenario, folder, dataset, trainer, overwrite, checkpoint_seconds, wa
 
 
 def _follow(*made):
-    from mnist_vg.distributed import follow
+    from mnist_vg.training.distributed import follow
 
     return follow(*made)
 

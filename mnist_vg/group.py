@@ -15,9 +15,7 @@ from mnist_vg.diagnosis.measurements import histogram_norm
 from mnist_vg.diagnosis.verdict import diagnose
 from mnist_vg.driver import makes_a_network
 from mnist_vg.errors import RunFailed
-from mnist_vg.making import make_model, make_optimizer, make_trainer
 from mnist_vg.recording.event_log import EventLog, hparams_events
-from mnist_vg.replicas import GroupTrainer
 from mnist_vg.runs import events
 from mnist_vg.runs import run as runs
 from mnist_vg.runs.run import Run
@@ -31,11 +29,13 @@ from mnist_vg.runs.tags import (
     SYMPTOM_COUNT,
 )
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.session import chance, conclude, describe, results_of, scalars_of
 from mnist_vg.sweeping import RUNS_FOLDER
 from mnist_vg.sweeps import group_key, stackable
 from mnist_vg.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema
-from mnist_vg.training import run_blocks
+from mnist_vg.training.build import make_model, make_optimizer, make_trainer
+from mnist_vg.training.group_trainer import GroupTrainer
+from mnist_vg.training.session import chance, conclude, describe, results_of, scalars_of
+from mnist_vg.training.trainer import run_blocks
 
 if TYPE_CHECKING:
     import pyarrow

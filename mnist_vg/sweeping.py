@@ -153,8 +153,8 @@ class Sweeper:
         """Make a small network of each kind, so that what cannot be is refused now."""
         import_tensorflow()
 
-        from mnist_vg.making import make_model, make_optimizer
-        from mnist_vg.replicas import draws
+        from mnist_vg.training.build import make_model, make_optimizer
+        from mnist_vg.training.group_trainer import draws
 
         kinds = {scenario.structure(): scenario for scenario in map(_small, self.sweep.scenarios)}
         for scenario in kinds.values():

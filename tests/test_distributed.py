@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from conftest import assert_refused, run_command
 
-from mnist_vg import Run, Scenario, UsageError, tf_config
+from mnist_vg import Run, Scenario, UsageError
 from mnist_vg.driver import train_all
+from mnist_vg.training import tf_config
 
 # A batch of 12 ends the epoch: at step 38, which is recorded.
 RELU = Scenario(
@@ -78,7 +79,7 @@ options = "--partial-batches --iterations 80 --log-every 19 --logdir"
 arguments = [*command.split(), *options.split(), logdir, "--strategy", strategy]
 cli.main(arguments, standalone_mode=False)
 
-from mnist_vg.training import Trainer
+from mnist_vg.training.trainer import Trainer
 if '"index": 1' in os.environ["TF_CONFIG"]:
     Trainer.advance = lambda *_: os._exit(0)
 train(LEFT)

@@ -10,12 +10,13 @@ import tensorflow as tf
 import twins
 from keras.src.optimizers import ALL_OBJECTS_DICT
 
-from mnist_vg import datasets, stacked
-from mnist_vg.batches import batch_indices
-from mnist_vg.making import make_model, make_optimizer
-from mnist_vg.replicas import GroupTrainer, draws
+from mnist_vg import datasets
 from mnist_vg.scenarios.scenario import OPTIMIZERS, Scenario
-from mnist_vg.stacked import StackedDeep, StackedModel
+from mnist_vg.training import stacked_model as stacked
+from mnist_vg.training.batches import batch_indices
+from mnist_vg.training.build import make_model, make_optimizer
+from mnist_vg.training.group_trainer import GroupTrainer, draws
+from mnist_vg.training.stacked_model import StackedDeep, StackedModel
 
 DIGITS = Scenario(
     dataset="digits",

@@ -62,7 +62,7 @@ def test_names_are_those_that_keras_knows():
 
 
 def test_keras_makes_every_optimizer():
-    from mnist_vg.making import make_optimizer
+    from mnist_vg.training.build import make_optimizer
 
     for name in set(module.OPTIMIZERS) & set(optimizers.ALL_OBJECTS_DICT):
         optimizer = make_optimizer(
@@ -210,7 +210,7 @@ def test_initializers_take_the_arguments_that_keras_classes_take():
 
 
 def test_momentum_is_of_sgd_and_rmsprop_alone():
-    from mnist_vg.making import make_optimizer
+    from mnist_vg.training.build import make_optimizer
 
     for name in module.OPTIMIZERS:
         if name in ("sgd", "rmsprop"):

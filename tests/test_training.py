@@ -7,12 +7,14 @@ import tensorflow as tf
 import twins
 from keras.src.optimizers import ALL_OBJECTS_DICT
 
-from mnist_vg import SCENARIOS, Model, Scenario, datasets, making, packing
-from mnist_vg.batches import batch_indices
+from mnist_vg import SCENARIOS, Model, Scenario, datasets
 from mnist_vg.datasets import Split
-from mnist_vg.making import make_optimizer
 from mnist_vg.scenarios.scenario import OPTIMIZERS
-from mnist_vg.training import Trainer, run_blocks
+from mnist_vg.training import build as making
+from mnist_vg.training import packing
+from mnist_vg.training.batches import batch_indices
+from mnist_vg.training.build import make_optimizer
+from mnist_vg.training.trainer import Trainer, run_blocks
 
 BATCH = 30
 
@@ -262,7 +264,7 @@ def test_evaluation_leaves_no_example_out(monkeypatch):
     images = split.inputs / 255
     assert loss == pytest.approx(twins.cross_entropy(weights, images, split.labels, "tanh"))
     assert accuracy == pytest.approx(twins.accuracy(weights, images, split.labels, "tanh"))
-    monkeypatch.setattr("mnist_vg.training.EVALUATION_BATCH", 50)
+    monkeypatch.setattr("mnist_vg.training.trainer.EVALUATION_BATCH", 50)
     assert trainer.evaluate(split) == pytest.approx((loss, accuracy), rel=1e-6)
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.making import make_optimizer
 from mnist_vg.model import layer_draws
-from mnist_vg.packing import Packing
 from mnist_vg.recording.layers import activation_range
 from mnist_vg.recording.measures import layer_measures, shares_of_units
 from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, HISTOGRAMS, NONFINITE
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.stacked import StackedModel
-from mnist_vg.training import Trainer
+from mnist_vg.training.build import make_optimizer
+from mnist_vg.training.packing import Packing
+from mnist_vg.training.stacked_model import StackedModel
+from mnist_vg.training.trainer import Trainer
 
 MEASURES = (GRADIENT_MEAN_ABS, "gradient_norm", "weight_norm", *NONFINITE)
 """What a record of stacked networks holds of each layer, beside updates and units."""

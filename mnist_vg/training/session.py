@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
 from mnist_vg.diagnosis.verdict import Diagnosis, Monitor, diagnose
 from mnist_vg.figures import drawings as figures
@@ -35,7 +34,8 @@ from mnist_vg.runs.tags import (
     layer_tag,
 )
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training import Block, Trainer, run_blocks
+from mnist_vg.training.checkpoint import Checkpoint
+from mnist_vg.training.trainer import Block, Trainer, run_blocks
 
 DECISION_GRID = 100
 """Points along either input at which the finished network of two inputs is asked."""

@@ -10,11 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.batches import batch_indices
 from mnist_vg.datasets import Split
 from mnist_vg.diagnosis.symptoms import Evidence
 from mnist_vg.model import Model
-from mnist_vg.packing import Packing
 from mnist_vg.recording.layers import activation_range
 from mnist_vg.recording.measures import (
     layer_measures,
@@ -26,6 +24,8 @@ from mnist_vg.recording.measures import (
 )
 from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
+from mnist_vg.training.batches import batch_indices
+from mnist_vg.training.packing import Packing
 
 BLOCK_STEPS = 256
 """Steps in one call of the compiled function, at most: its indices have one shape."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.training import Trainer
+from mnist_vg.training.trainer import Trainer
 
 
 class _Notes(tf.train.experimental.PythonState):

@@ -10,14 +10,14 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from mnist_vg.checkpoint import Checkpoint
 from mnist_vg.datasets import Dataset
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs import run as runs
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.session import interrupt_at_exit
-from mnist_vg.training import Block, Trainer
+from mnist_vg.training.checkpoint import Checkpoint
+from mnist_vg.training.session import interrupt_at_exit
+from mnist_vg.training.trainer import Block, Trainer
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import keras
 from mnist_vg.datasets import Dataset
 from mnist_vg.model import Model
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training import Trainer
+from mnist_vg.training.trainer import Trainer
 
 
 def make_model(scenario: Scenario, dataset: Dataset) -> Model:

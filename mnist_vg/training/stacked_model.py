@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.making import make_model
 from mnist_vg.model import Model
 from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario
+from mnist_vg.training.build import make_model
 
 DEEP = 32
 """Layers from which on those of one width are a loop: somewhat slower at a step, and

@@ -1,0 +1,1 @@
+"""The compiled training block, and what runs it."""
