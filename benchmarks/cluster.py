@@ -16,11 +16,11 @@ from pathlib import Path
 import pandas
 from _common import in_turn, ratios, spread
 
-from mnist_vg import table
 from mnist_vg.driver import import_tensorflow
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.sweeping import Sweeper
-from mnist_vg.sweeps import Sweep
+from mnist_vg.sweeps import table
+from mnist_vg.sweeps.sweep import Sweep
+from mnist_vg.sweeps.sweeper import Sweeper
 
 BASE = Scenario(num_layers=4, iterations=500)
 SWEEP = Sweep("widths", BASE, {"hidden_size": (9, 10, 11, 12)}, seeds=10)

@@ -15,8 +15,8 @@ from _common import in_turn, ratios, spread
 from mnist_vg import datasets
 from mnist_vg.driver import train_all
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.sweeping import Sweeper
-from mnist_vg.sweeps import Sweep
+from mnist_vg.sweeps.sweep import Sweep
+from mnist_vg.sweeps.sweeper import Sweeper
 
 SWEEP = Sweep("rates", Scenario(), {"learning_rate": (0.0003, 0.001, 0.003, 0.01)}, seeds=50)
 ALONE = 10

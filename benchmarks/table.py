@@ -17,11 +17,11 @@ import pyarrow
 from _common import in_turn, spread
 from pyarrow import parquet
 
-from mnist_vg import heatmaps
 from mnist_vg.figures import drawings as figures
-from mnist_vg.ranking import rank
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.table import (
+from mnist_vg.sweeps import heatmaps
+from mnist_vg.sweeps.ranking import rank
+from mnist_vg.sweeps.table import (
     LAYERS,
     RECORDS_FOLDER,
     SCALARS,

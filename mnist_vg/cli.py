@@ -15,12 +15,12 @@ from pathlib import Path
 
 import click
 
-from mnist_vg import table
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs.paths import as_path, is_remote
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.scenarios.suites import SUITES, find_scenario, find_scenarios
+from mnist_vg.sweeps import table
 from mnist_vg.training.tf_config import STRATEGIES, leads
 
 QUICK = {"iterations": 300, "log_every": 50}
@@ -207,9 +207,9 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
     with the groups that are left.
     """
     from mnist_vg.report import make_console, tensorboard_line
-    from mnist_vg.sweep_report import SweepDisplay, plan_lines, verdict_table
-    from mnist_vg.sweeping import Sweeper
-    from mnist_vg.sweeps import Sweep, parse_axes
+    from mnist_vg.sweeps.report import SweepDisplay, plan_lines, verdict_table
+    from mnist_vg.sweeps.sweep import Sweep, parse_axes
+    from mnist_vg.sweeps.sweeper import Sweeper
 
     data_dir = options.pop("data_dir")
     base = find_scenario(scenario) if scenario else Scenario()
@@ -260,7 +260,8 @@ def plot(logdir, out, **places):
 
 
 def _draw_sweep(folder, places):
-    from mnist_vg import heatmaps, report
+    from mnist_vg import report
+    from mnist_vg.sweeps import heatmaps
 
     records, axes = table.read_sweep(folder)
     drawn = heatmaps.draw(records, axes, **places)
@@ -269,8 +270,8 @@ def _draw_sweep(folder, places):
 
 
 def _print_rankings(console, records, axes):
-    from mnist_vg.ranking import rank
-    from mnist_vg.sweep_report import ranking_table
+    from mnist_vg.sweeps.ranking import rank
+    from mnist_vg.sweeps.report import ranking_table
 
     for column in (table.TEST_ACCURACY, table.GRADIENT_RATIO):
         try:

@@ -9,11 +9,11 @@ import pandas
 import psutil
 import pytest
 
-from mnist_vg import table
 from mnist_vg.errors import UsageError
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.sweeping import Sweeper
-from mnist_vg.sweeps import Sweep
+from mnist_vg.sweeps import table
+from mnist_vg.sweeps.sweep import Sweep
+from mnist_vg.sweeps.sweeper import Sweeper
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is optional")
 

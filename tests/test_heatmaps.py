@@ -13,11 +13,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from pyarrow import parquet
 
-from mnist_vg import Scenario, UsageError, heatmaps, table
+from mnist_vg import Scenario, UsageError
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.figures.drawings import png
 from mnist_vg.figures.style import SMALL
-from mnist_vg.grid import RATIO_LIMIT, Axis
+from mnist_vg.sweeps import heatmaps, table
+from mnist_vg.sweeps.axes import RATIO_LIMIT, Axis
 
 SPREADS = [f"random_normal(stddev={spread})" for spread in (0.4, 0.05, 0.1)]
 AXES = {"num_layers": [6, 2], "kernel_initializer": SPREADS, "activation": ["tanh", "relu"]}

@@ -7,10 +7,10 @@ import pandas
 import pytest
 
 from mnist_vg import UsageError
-from mnist_vg.grid import RATIO_LIMIT, Axis
-from mnist_vg.ranking import rank, sobol_indices
-from mnist_vg.sweep_report import ranking_table
-from mnist_vg.table import GRADIENT_RATIO
+from mnist_vg.sweeps.axes import RATIO_LIMIT, Axis
+from mnist_vg.sweeps.ranking import rank, sobol_indices
+from mnist_vg.sweeps.report import ranking_table
+from mnist_vg.sweeps.table import GRADIENT_RATIO
 
 AXES = {
     "num_layers": [2, 6, 4],

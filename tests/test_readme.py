@@ -12,7 +12,7 @@ import pytest
 from conftest import run_command
 
 from mnist_vg import Run, Scenario
-from mnist_vg.sweeps import Sweep, parse_axes
+from mnist_vg.sweeps.sweep import Sweep, parse_axes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

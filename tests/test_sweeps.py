@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_vg import table
 from mnist_vg.cli import cli
 from mnist_vg.driver import train
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import event_files
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.sweeping import Sweeper
-from mnist_vg.sweeps import (
+from mnist_vg.sweeps import table
+from mnist_vg.sweeps.sweep import (
     GROUP_WEIGHTS,
     REPLICAS,
     Sweep,
@@ -30,6 +29,7 @@ from mnist_vg.sweeps import (
     parse_axis,
     stackable,
 )
+from mnist_vg.sweeps.sweeper import Sweeper
 
 SIZES = {"digits": (64, 10)}
 

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow
 import pytest
 
-from mnist_vg import Scenario, UsageError, table
+from mnist_vg import Scenario, UsageError
 from mnist_vg.cli import cli
-from mnist_vg.sweeps import Sweep, parse_axes
+from mnist_vg.sweeps import table
+from mnist_vg.sweeps.sweep import Sweep, parse_axes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.sweeping import PROGRAMS, Datasets, Jobs, Outcomes, single_threaded
+from mnist_vg.sweeps.sweeper import PROGRAMS, Datasets, Jobs, Outcomes, single_threaded
 
 AHEAD = 1000
 """Tasks that Ray has at a time: more than the cluster has cores, and few to look through."""

@@ -21,8 +21,8 @@ from mnist_vg.figures.style import (
     row_ticks,
     set_title,
 )
-from mnist_vg.grid import RATIO_LIMIT, Axis, cells, choose, on_grid
-from mnist_vg.table import (
+from mnist_vg.sweeps.axes import RATIO_LIMIT, Axis, cells, choose, on_grid
+from mnist_vg.sweeps.table import (
     GRADIENT_RATIO,
     TEST_ACCURACY,
     first_records,

@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 import threadpoolctl
 
-from mnist_vg import datasets, table
+from mnist_vg import datasets
 from mnist_vg.datasets import Dataset
 from mnist_vg.driver import makes_a_network
 from mnist_vg.errors import RunFailed, UsageError
@@ -28,14 +28,15 @@ from mnist_vg.runs import run as runs
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.sweeps import Sweep, count_weights, recorded, work
+from mnist_vg.sweeps import table
+from mnist_vg.sweeps.sweep import Sweep, count_weights, recorded, work
 from mnist_vg.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mnist_vg.group import Outcome
     from mnist_vg.runs.paths import RemotePath
+    from mnist_vg.sweeps.group import Outcome
 
 RUNS_FOLDER = "runs"
 """Where a sweep's folder has those of its networks, for TensorBoard."""
@@ -202,7 +203,7 @@ class Sweeper:
     def _trainers(self, cluster):
         """A context of what turns jobs and data sets into outcomes."""
         if cluster is not None:
-            from mnist_vg.cluster import on_ray
+            from mnist_vg.sweeps.cluster import on_ray
 
             return on_ray(cluster, self.workers)
         if self.workers == 0:
@@ -278,7 +279,7 @@ class Job(NamedTuple):
 
     def train(self, dataset: Dataset) -> "Outcome":
         """Do it."""
-        from mnist_vg.group import train_group
+        from mnist_vg.sweeps.group import train_group
 
         scenarios, *options = self
         return train_group(scenarios, dataset, *options)

@@ -29,9 +29,9 @@ from mnist_vg.runs.tags import (
     SYMPTOM_COUNT,
 )
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.sweeping import RUNS_FOLDER
-from mnist_vg.sweeps import group_key, stackable
-from mnist_vg.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema
+from mnist_vg.sweeps.sweep import group_key, stackable
+from mnist_vg.sweeps.sweeper import RUNS_FOLDER
+from mnist_vg.sweeps.table import GRADIENT_RATIO, LAYERS, TEST_ACCURACY, schema
 from mnist_vg.training.build import make_model, make_optimizer, make_trainer
 from mnist_vg.training.group_trainer import GroupTrainer
 from mnist_vg.training.session import chance, conclude, describe, results_of, scalars_of

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.grid import Axis, cells, on_grid
-from mnist_vg.table import GRADIENT_RATIO, TEST_ACCURACY, last_records
+from mnist_vg.sweeps.axes import Axis, cells, on_grid
+from mnist_vg.sweeps.table import GRADIENT_RATIO, TEST_ACCURACY, last_records
 
 if TYPE_CHECKING:
     import pandas

@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_vg.errors import UsageError
 from mnist_vg.scenarios.scenario import parse_initializer
-from mnist_vg.table import GRADIENT_RATIO
+from mnist_vg.sweeps.table import GRADIENT_RATIO
 
 if TYPE_CHECKING:
     import pandas

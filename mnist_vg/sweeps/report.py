@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mnist_vg.table import TEST_ACCURACY, last_records
+from mnist_vg.sweeps.table import TEST_ACCURACY, last_records
 
 if TYPE_CHECKING:
     import pandas
 
-    from mnist_vg.ranking import Ranking
-    from mnist_vg.sweeping import Plan
+    from mnist_vg.sweeps.ranking import Ranking
+    from mnist_vg.sweeps.sweeper import Plan
 
 
 def plan_lines(plan: "Plan", workers: int | None) -> list[str]:

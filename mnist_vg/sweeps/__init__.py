@@ -1,0 +1,1 @@
+"""Grids of networks: trained together, and read as one table."""
