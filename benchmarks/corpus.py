@@ -4,10 +4,10 @@
     python benchmarks/corpus.py label LOGDIR               writes the labels into corpus.json
 
 `corpus.json` holds each scenario, its half, what was found out about it (`facts`) and its
-labels. They come from how a scenario is built (theory's gradient factors, one update on much
-data) and from what it has done (its final weights, on all examples), not from its records,
-which the rules of `mnist_vg.diagnosis.symptoms` look at; oscillation alone is told from the recorded
-test loss. Healthy is what has learned, in both: `mnist_vg.diagnosis.verdict.LEARNED_KAPPA`.
+labels. They come from how a scenario is built (theory's gradient factors, one update on much data)
+and from what it has done (its final weights, on all examples), not from its records, which the
+rules of `mnist_vg.diagnosis.symptoms` look at; oscillation alone is told from the recorded test
+loss. Healthy is what has learned, in both: `mnist_vg.diagnosis.verdict.LEARNED_KAPPA`.
 """
 
 import dataclasses

@@ -351,7 +351,8 @@ def test_variants_are_checked_too_and_settings_are_plain_values():
 def test_scenarios_runs_and_reports_import_no_tensorflow():
     code = (
         "import sys, mnist_vg.scenarios.scenario, mnist_vg.runs.run, mnist_vg.diagnosis.verdict, "
-        "mnist_vg.report, mnist_vg.cli, mnist_vg; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+        "mnist_vg.report, mnist_vg.cli, mnist_vg; "
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
