@@ -7,7 +7,7 @@
 labels. They come from how a scenario is built (theory's gradient factors, one update on much data)
 and from what it has done (its final weights, on all examples), not from its records, which the
 rules of `mnist_vg.diagnosis.symptoms` look at; oscillation alone is told from the recorded test
-loss. Healthy is what has learned, in both: `mnist_vg.diagnosis.verdict.LEARNED_KAPPA`.
+loss. Healthy is what has learned, in both: `mnist_vg.diagnosis.diagnosis.LEARNED_KAPPA`.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ import click
 import numpy as np
 
 from mnist_vg import Scenario, datasets
-from mnist_vg.diagnosis.verdict import LEARNED_KAPPA
 from mnist_vg.driver import import_tensorflow, train_all
+from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.runs.run import Run
 
 FILE = Path(__file__).with_name("corpus.json")
@@ -81,11 +81,11 @@ def find_out(run, dataset) -> dict:
     from mnist_vg.recording.layers import activation_range
     from mnist_vg.recording.measures import rms, unit_shares
     from mnist_vg.training.build import make_model
-    from mnist_vg.training.trainer import _loss_and_accuracy, _scaled
+    from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs
 
     scenario = Scenario(**run.settings)
     model = make_model(scenario, dataset)
-    inputs = _scaled(tf.constant(dataset.train.inputs))
+    inputs = scaled_inputs(tf.constant(dataset.train.inputs))
     kernels = [layer.kernel for layer in model.dense_layers]
     before = [kernel.numpy() for kernel in kernels]
     facts = {"reach": _reach(scenario, before, float(tf.reduce_mean(inputs**2)))}
@@ -99,7 +99,7 @@ def find_out(run, dataset) -> dict:
     facts["moved_least"], facts["moved_most"] = min(moved), max(moved)
     with model.tapped() as taps, tf.GradientTape() as tape:
         logits = model(inputs)
-        loss, _ = _loss_and_accuracy(logits, dataset.train.labels)
+        loss, _ = loss_and_accuracy(logits, dataset.train.labels)
     ends = tape.gradient(loss, [taps.pairs[0][0], logits])
     first, last = (rms(tf.reshape(gradient, [1, -1]))[0] for gradient in ends)
     facts["reach_end"] = float(tf.math.log(first / last)) / math.log(10)
@@ -121,10 +121,10 @@ def _update(model, scenario, inputs, labels):
     import tensorflow as tf
 
     from mnist_vg.training.build import make_optimizer
-    from mnist_vg.training.trainer import _loss_and_accuracy
+    from mnist_vg.training.objective import loss_and_accuracy
 
     with tf.GradientTape() as tape:
-        loss, _ = _loss_and_accuracy(model(inputs), labels)
+        loss, _ = loss_and_accuracy(model(inputs), labels)
     gradients = tape.gradient(loss, model.trainable_variables)
     make_optimizer(scenario).apply(gradients, model.trainable_variables)
 

@@ -14,7 +14,8 @@ import corpus
 from mnist_vg import Scenario
 from mnist_vg.cure import Trial, cure
 from mnist_vg.driver import train_all
-from mnist_vg.report import make_console, spread_of
+from mnist_vg.report import make_console
+from mnist_vg.runs.results import spread_of
 
 SEEDS = 3
 AS_GOOD = 0.02

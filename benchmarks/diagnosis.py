@@ -18,9 +18,9 @@ import corpus
 import numpy as np
 from rich.table import Table
 
+from mnist_vg.diagnosis.diagnosis import find_evidence
 from mnist_vg.diagnosis.measurements import Signs, signs_of
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
-from mnist_vg.diagnosis.verdict import find_evidence
 from mnist_vg.report import make_console
 from mnist_vg.runs import tags
 from mnist_vg.runs.run import Run
@@ -36,7 +36,7 @@ Verdict = dict[str, int | None]
 
 
 def ours(run: Run) -> Verdict:
-    """The verdict of `mnist_vg.diagnosis.verdict` on the whole run, and when it was first right."""
+    """Our verdict on the whole run, and when it was first right."""
     signs = signs_of(run.history)
     announced = announcements(signs)
     found = {evidence.symptom for evidence in find_evidence(signs)}

@@ -17,7 +17,7 @@ import pyarrow
 from _common import in_turn, spread
 from pyarrow import parquet
 
-from mnist_vg.figures import drawings as figures
+from mnist_vg import figures
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeps import heatmaps
 from mnist_vg.sweeps.ranking import rank

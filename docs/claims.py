@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mnist_vg import Run
-from mnist_vg.diagnosis.verdict import learned
-from mnist_vg.report import spread_of
+from mnist_vg.runs.results import learned, spread_of
 
 
 class Finding(NamedTuple):

@@ -17,9 +17,8 @@ import claims_digits  # noqa: F401 - and so does it
 from claims import CLAIMS, Suite
 from pages import markdown_table, run
 
-from mnist_vg import SUITES, UsageError
-from mnist_vg.figures import drawings as figures
-from mnist_vg.report import result_row
+from mnist_vg import SUITES, UsageError, figures
+from mnist_vg.runs.results import result_row
 from mnist_vg.runs.run import find_runs
 
 INTRODUCTIONS = {

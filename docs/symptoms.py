@@ -16,9 +16,10 @@ from symptom_texts import TEXTS
 
 from mnist_vg import Scenario, UsageError
 from mnist_vg.cure import cure
+from mnist_vg.diagnosis.diagnosis import diagnose
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
-from mnist_vg.diagnosis.verdict import LEARNED_KAPPA, diagnose
 from mnist_vg.report import Display, cure_lines, cure_table, make_console
+from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.scenarios.suites import find_scenario
 
 SCOPES = {

@@ -16,10 +16,10 @@ from matplotlib.patheffects import withStroke
 from pages import markdown_table, run
 
 from mnist_vg import Scenario, UsageError
-from mnist_vg.diagnosis.measurements import kappa
 from mnist_vg.driver import import_tensorflow
 from mnist_vg.figures.style import SMALL, legend, png
-from mnist_vg.scenarios.scenario import parse_initializer
+from mnist_vg.runs.results import kappa
+from mnist_vg.scenarios.initializers import parse_initializer
 from mnist_vg.sweeps import heatmaps
 from mnist_vg.sweeps.axes import Axis, cells, on_grid
 from mnist_vg.sweeps.table import TEST_ACCURACY, last_records, load_sweep, read_sweep

@@ -5,11 +5,8 @@ import dataclasses
 import functools
 import os
 import shlex
-import signal
 import socket
 import sys
-import threading
-import time
 import types
 from pathlib import Path
 
@@ -17,10 +14,13 @@ import click
 
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.runs.folder import SWEEP_FILE
 from mnist_vg.runs.paths import as_path, is_remote
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.scenarios.suites import SUITES, find_scenario, find_scenarios
 from mnist_vg.sweeps import table
+from mnist_vg.sweeps.table import RECORD
+from mnist_vg.training.interrupts import end_soon_after_interrupt
 from mnist_vg.training.tf_config import STRATEGIES, leads
 
 QUICK = {"iterations": 300, "log_every": 50}
@@ -78,19 +78,6 @@ _logdir_option = click.option(
 _data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where TFDS keeps data sets [TFDS's own]"
 )
-
-
-class _Recorded(click.ParamType):
-    """`all`, `none`, `sick`, or a number."""
-
-    name = "networks"
-
-    def convert(self, value, param, ctx):
-        if value in ("all", "none", "sick"):
-            return value
-        if value.isdecimal():
-            return int(value)
-        return self.fail(f"{value!r} is not all, none, sick or a number of networks", param, ctx)
 
 
 @contextlib.contextmanager
@@ -190,9 +177,9 @@ def _changed(scenario, settings, quick):
 @functools.partial(_setting_options, without=("name", "measures"))
 @click.option(
     "--record",
-    type=_Recorded(),
+    type=click.Choice(RECORD),
     default="none",
-    help="Networks with a run folder for TensorBoard: all, none, sick, or how many [none]",
+    help="Which networks get a run folder for TensorBoard [none]",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes here [one a core]")
 @click.option("--cluster", help="Train on Ray: local, auto or ray://HOST:PORT")
@@ -217,7 +204,7 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
     grid = Sweep(name, dataclasses.replace(base, **given), parse_axes(vary), seeds)
     console = make_console()
     sweeper = Sweeper(grid, logdir, data_dir=data_dir, workers=workers, record=record)
-    for line in plan_lines(sweeper.plan, None if cluster else sweeper.workers):
+    for line in plan_lines(sweeper.plan):
         console.print(line, soft_wrap=True)
     with _interruptible(), SweepDisplay(console, sweeper.plan) as display:
         folder = sweeper.run(cluster, display.watch)
@@ -242,17 +229,17 @@ def plot(logdir, out, **places):
     What each figure needs is in the event files; a figure is drawn of the runs that have it.
     Of a sweep, finished or not: heatmaps over the fields that were varied, and which matter.
     """
-    from mnist_vg.figures import drawings as figures
-    from mnist_vg.runs import run as runs
+    from mnist_vg import figures
+    from mnist_vg.runs.run import find_runs
 
-    if (logdir / runs.SWEEP_FILE).exists():
+    if (logdir / SWEEP_FILE).exists():
         drawn = _draw_sweep(logdir, places)
     elif any(places.values()):
         raise UsageError(
             f"x, y, by: {logdir} is no sweep; name the folder of one, or leave them out"
         )
     else:
-        drawn = figures.draw_all(runs.find_runs(logdir))
+        drawn = figures.draw_all(find_runs(logdir))
     if not drawn:
         raise UsageError(f"logdir: no run in {logdir} has recorded anything to draw yet")
     for path in figures.save(drawn, out or logdir / "figures"):
@@ -292,8 +279,9 @@ def diagnose(context, logdir, run, as_json):
     or not, the trainer's and GradientLogger's. The exit code is 1 where a run is not healthy.
     """
     from mnist_vg import report
+    from mnist_vg.diagnosis.diagnosis import diagnose_runs
 
-    diagnoses = report.diagnose_runs(logdir, run)
+    diagnoses = diagnose_runs(logdir, run)
     if as_json:
         click.echo(report.diagnosis_json(diagnoses))
     else:
@@ -369,15 +357,18 @@ INTERRUPTED = (
 )
 CUT_OFF = "interrupted; the same command (without --overwrite) goes on from what was saved"
 
-INTERRUPT_SECONDS = 0.9
-"""How long Ctrl-C may take before the process ends as it stands."""
-
 
 def main():
     """Run the command line; every refusal is one line and an exit code."""
     # Standard error is closed for as long as TensorFlow is imported.
     screen = os.fdopen(os.dup(2), "w")
-    _leave_soon_after_interrupt(screen)
+
+    def cut_off():
+        # The escape sequence brings back the cursor that a progress bar hides.
+        click.echo(f"\x1b[?25hmnist-vg: {CUT_OFF}", file=screen)
+        os._exit(130)
+
+    end_soon_after_interrupt(cut_off)
     try:
         code = cli.main(prog_name="mnist-vg", standalone_mode=False) or 0
     except (click.ClickException, UsageError, RunFailed, click.Abort) as error:
@@ -395,26 +386,3 @@ def _refusal(error):
     if isinstance(error, click.ClickException):
         return 2, error.format_message()
     return (1 if isinstance(error, RunFailed) else 2), error
-
-
-def _leave_soon_after_interrupt(screen):
-    """End the process soon after Ctrl-C, also from within a long compilation.
-
-    Python acts on a signal only between its own instructions. A run may be killed at
-    any instant, so the harm of ending there is what came after its last checkpoint.
-    """
-    # What a scheduler or `docker stop` sends is a request to end in order, too.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer)
-
-    def wait():
-        while os.read(reader, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
-            pass
-        time.sleep(INTERRUPT_SECONDS)
-        # The escape sequence brings back the cursor that a progress bar hides.
-        click.echo(f"\x1b[?25hmnist-vg: {CUT_OFF}", file=screen)
-        os._exit(130)
-
-    threading.Thread(target=wait, daemon=True).start()

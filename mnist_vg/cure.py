@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mnist_vg.diagnosis.diagnosis import diagnose, root_causes
 from mnist_vg.diagnosis.symptoms import STUCK
-from mnist_vg.diagnosis.verdict import diagnose, learned, root_causes
 from mnist_vg.driver import Watcher, train_all
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.results import learned
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario
 from mnist_vg.scenarios.suites import find_scenario

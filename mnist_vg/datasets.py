@@ -1,8 +1,8 @@
 """A name to arrays: MNIST, which ships with the package, any TFDS image set, or circles."""
 
 import contextlib
+import io
 import os
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from mnist_vg.errors import UsageError
-from mnist_vg.scenarios.scenario import nearest
+from mnist_vg.errors import UsageError, first_line, nearest
+from mnist_vg.runs.paths import write_whole
+from mnist_vg.runs.tags import CHANCE_ACCURACY, CHANCE_LOSS
 
 MNIST_DIR = Path(__file__).parent / "data" / "mnist" / "3.0.1"
 
@@ -51,6 +52,11 @@ class Dataset:
         """Cross-entropy of always answering with the training labels' frequencies, in nats."""
         shares = np.unique(self.train.labels, return_counts=True)[1] / len(self.train.labels)
         return float(-np.sum(shares * np.log(shares)))
+
+    @property
+    def chance_scalars(self) -> dict[str, float]:
+        """What chance scores, by tag, as a run records it."""
+        return {CHANCE_ACCURACY: self.chance, CHANCE_LOSS: self.chance_loss}
 
 
 def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -140,14 +146,9 @@ def _cached(path: Path, decode) -> Split:
         split = decode()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                np.savez(file, inputs=split.inputs, labels=split.labels)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        arrays = io.BytesIO()
+        np.savez(arrays, inputs=split.inputs, labels=split.labels)
+        write_whole(path, arrays.getvalue())
     return split
 
 
@@ -158,10 +159,9 @@ def _decode(builder, split: str) -> Split:
         examples = builder.as_dataset(split=split, batch_size=-1)
         images, labels = (examples[key].numpy() for key in _image_and_label(builder))
     except (tf.errors.OpError, OSError, AssertionError) as error:
-        reason = str(error).partition("\n")[0][:200]
         raise UsageError(
             f"dataset: the {split} records of {builder.info.full_name} in {builder.data_dir} are "
-            f"damaged; prepare them again ({reason})"
+            f"damaged; prepare them again ({first_line(error)})"
         ) from error
     expected = builder.info.splits[split].num_examples
     if len(images) != expected:
@@ -190,18 +190,17 @@ def _prepared_builder(name, data_dir):
         ) from error
     # Each builder's module brings its own needs and errors: packages, files, hosts.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise UsageError(f"dataset: {name!r} cannot be opened ({reason})") from error
+        raise UsageError(f"dataset: {name!r} cannot be opened ({first_line(error)})") from error
     _check_image_classification(builder, name)
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()
         # Downloads fail in as many ways as there are hosts; TFDS has no common class.
         except Exception as error:
-            reason = str(error).partition("\n")[0][:200] or type(error).__name__
             raise UsageError(
                 f"dataset: {name!r} is not in {builder.data_dir} and could not be downloaded "
-                f"({reason}); give --data-dir a folder where it is prepared, or a network"
+                f"({first_line(error)}); give --data-dir a folder where it is prepared, or "
+                "a network"
             ) from error
     return builder
 

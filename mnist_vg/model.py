@@ -1,15 +1,10 @@
 """The network under study: dense layers named `layer1` … `layerN`."""
 
-import contextlib
-import threading
-from collections.abc import Iterator
-
 import keras
 import numpy as np
-import tensorflow as tf
 
-from mnist_vg.recording.layers import replaced
-from mnist_vg.scenarios.scenario import NORMALIZATIONS, OUTPUTS, PARAMETRIC_RELU, parse_initializer
+from mnist_vg.scenarios.initializers import parse_initializer
+from mnist_vg.scenarios.scenario import NORMALIZATIONS, OUTPUTS, PARAMETRIC_RELU
 
 PARAMETRIC_RELU_SLOPE = 0.25
 """A parametric ReLU's slope below zero before training: He et al. 2015, section 2.1."""
@@ -151,20 +146,6 @@ class Model(keras.Model):
         """The model of the arguments in `config`."""
         return cls(**config)
 
-    def forward_graph(self) -> tf.compat.v1.GraphDef:
-        """The forward pass for TensorBoard to draw: each layer a box of its name."""
-        example = tf.TensorSpec([None, *self.input_shape[1:]], tf.float32, name="input")
-        traced = tf.function(self.call, autograph=False).get_concrete_function(example)
-        graph = tf.compat.v1.GraphDef()
-        for node in traced.graph.as_graph_def().node:
-            # Control edges and what they lead to would be drawn beside every layer.
-            if node.op != "NoOp":
-                drawn = graph.node.add()
-                drawn.CopyFrom(node)
-                drawn.name = _box(node.name)
-                drawn.input[:] = [_box(name) for name in node.input if not name.startswith("^")]
-        return graph
-
     @property
     def dense_layers(self) -> list[keras.layers.Dense]:
         """`layer1` … `layerN`, the one nearest the input first."""
@@ -180,25 +161,6 @@ class Model(keras.Model):
         """The layer that applies each hidden layer's activation: itself, or one behind it."""
         named = {layer.name: layer for layer in self.layers}
         return [named.get(f"{layer.name}_activation", layer) for layer in self.dense_layers[:-1]]
-
-    @contextlib.contextmanager
-    def tapped(self) -> Iterator["Taps"]:
-        """Within the context, a call puts what goes into each activation, and comes out, here."""
-        taps = Taps()
-
-        def tap(apply):
-            def tapping(values):
-                taps.pairs.append((values, apply(values)))
-                return taps.pairs[-1][1]
-
-            return tapping
-
-        with contextlib.ExitStack() as stack:
-            for layer in self.activation_layers:
-                # A parametric ReLU is its own function.
-                part = "activation" if hasattr(layer, "activation") else "call"
-                stack.enter_context(replaced(layer, part, tap(getattr(layer, part))))
-            yield taps
 
 
 OUTPUT_LAYERS = {"softmax": 1, "sigmoid": 1, "sigmoid_twice": 2}
@@ -231,26 +193,10 @@ def layer_draws(
     return draws
 
 
-class Taps(threading.local):
-    """What `Model.tapped` catches; `pairs` are those of the thread that asks.
-
-    A strategy traces its replicas in turn, each in a thread of its own.
-    """
-
-    def __init__(self):
-        self.pairs: list[tuple[tf.Tensor, tf.Tensor]] = []
-
-
 _NORMALIZATIONS = {
     "batch": keras.layers.BatchNormalization,
     "layer": keras.layers.LayerNormalization,
 }
-
-
-def _box(node_name):
-    # Keras enters a layer's name scope twice, and TensorFlow numbers the second: layer1_1.
-    scope, slash, rest = node_name.partition("/")
-    return scope.removesuffix("_1") + slash + rest
 
 
 def _check_choice(argument, given, allowed):

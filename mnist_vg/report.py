@@ -4,24 +4,22 @@ import itertools
 import json
 import math
 import shlex
-import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from mnist_vg.diagnosis.verdict import Diagnosis, diagnose, learned
-from mnist_vg.errors import UsageError
-from mnist_vg.runs.paths import as_path
-from mnist_vg.runs.run import Run, find_runs
-from mnist_vg.scenarios.scenario import Scenario, nearest
+from mnist_vg.diagnosis.diagnosis import Diagnosis
+from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.runs.results import result_row, spread_of
+from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
     from mnist_vg.cure import Cure
@@ -72,8 +70,8 @@ class Display:
     def __exit__(self, *exception) -> None:
         self._bars.stop()
 
-    def watch(self, scenario: Scenario, block) -> None:
-        """Show one block of steps."""
+    def watch(self, scenario: Scenario, block, symptoms: Sequence[Evidence]) -> None:
+        """Show one block of steps, and the symptoms that it has made certain."""
         if scenario.name not in self.watched:
             self.watched.add(scenario.name)
             self._start(scenario, block.step)
@@ -86,10 +84,10 @@ class Display:
                 soft_wrap=True,
             )
         if not self._brief:
-            self._announce(scenario, block)
+            self._announce(scenario, symptoms)
 
-    def _announce(self, scenario, block):
-        for evidence in block.symptoms:
+    def _announce(self, scenario, symptoms):
+        for evidence in symptoms:
             line = f"{scenario.name} at step {evidence.known}: {evidence.line}"
             self._console.print(Text(line, style="red"), soft_wrap=True)
 
@@ -112,42 +110,6 @@ class Display:
         self._bars.update(
             task, completed=block.step + 1, loss=block.loss, accuracy=block.accuracy, speed=speed
         )
-
-
-def result_row(results: Sequence[dict[str, float | None]]) -> dict[str, str]:
-    """Results of a scenario's finished runs in words, heading to text.
-
-    Of several runs, under several seeds, the median with the least and the largest.
-    Losses and accuracies are those of the final weights on the whole splits; the
-    gradient's is layer 1's mean absolute value over the last layer's, at the first
-    record and at the last.
-    """
-    could = sum(learned(of_run["test_accuracy"], of_run["chance"]) for of_run in results)
-
-    def spread(key, spec):
-        return spread_of([of_run[key] for of_run in results], spec)
-
-    words = "yes" if could else "no"
-    return {
-        "Could learn": words if len(results) == 1 else f"{could} of {len(results)}",
-        "Loss": spread("train_loss", ".3f"),
-        "Train accuracy": spread("train_accuracy", ".2%"),
-        "Test accuracy": spread("test_accuracy", ".2%"),
-        "Gradient ratio": f"{spread('first_gradient_ratio', '.2g')} -> "
-        f"{spread('last_gradient_ratio', '.2g')}",
-    }
-
-
-def spread_of(values: Sequence[float | None], spec: str) -> str:
-    """Median, least and largest of what is finite, in words; None is what is not."""
-    finite = [value for value in values if value is not None]
-    if not finite:
-        return "not finite"
-    median = format(statistics.median(finite), spec)
-    if len(values) == 1:
-        return median
-    lacking = f", {len(values) - len(finite)} not finite" if len(finite) < len(values) else ""
-    return f"{median} ({min(finite):{spec}}–{max(finite):{spec}}{lacking})"
 
 
 def comparison_table(runs: Iterable[Run]) -> Table:
@@ -176,36 +138,10 @@ def comparison_table(runs: Iterable[Run]) -> Table:
 
 def _verdicts(runs):
     """Verdicts as the runs' ends have written them, each with how many runs have it."""
-    # Runs of earlier versions have none.
-    verdicts = Counter(run.verdict or diagnose(run.history, True).verdict for run in runs)
+    verdicts = Counter(run.verdict for run in runs)
     if verdicts.total() == 1:
         return next(iter(verdicts))
     return "\n".join(f"{verdict} ({n} of {len(runs)})" for verdict, n in verdicts.most_common())
-
-
-def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
-    """Diagnoses of the runs in a folder, or of some, by their place in it; the worst first.
-
-    Raises:
-        UsageError: there is no run, or none of a name.
-    """
-    logdir = as_path(logdir)
-    found = {run.folder.relative_to(logdir).as_posix(): run for run in find_runs(logdir)}
-    found = {name if name != "." else run.name: run for name, run in found.items()}
-    for name in names:
-        if name not in found:
-            raise UsageError(f"run: {name!r} is not in {logdir}; {nearest(name, found)}")
-    diagnoses = {
-        name: diagnose(run.history, run.status == "finished")
-        for name, run in found.items()
-        if name in names or not names
-    }
-
-    def severity(item):
-        _, diagnosis = item
-        return diagnosis.healthy, np.nan_to_num(diagnosis.learned_share, nan=-1.0)
-
-    return dict(sorted(diagnoses.items(), key=severity))
 
 
 def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:

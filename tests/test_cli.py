@@ -10,7 +10,7 @@ from conftest import assert_refused, run_command
 from rich.console import Console
 
 from mnist_vg import SUITES, Run, Scenario, train
-from mnist_vg.diagnosis.verdict import diagnose
+from mnist_vg.diagnosis.diagnosis import diagnose
 from mnist_vg.report import Display
 from mnist_vg.runs import events
 

@@ -194,7 +194,7 @@ def cured(tmp_path_factory):
     return logdir, done.stdout
 
 
-def nothing_left(scenario, block):
+def nothing_left(scenario, block, symptoms):
     raise AssertionError(f"{scenario.name} was trained")
 
 

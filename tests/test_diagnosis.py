@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import twins
 
+from mnist_vg.diagnosis.diagnosis import diagnose, find_evidence
 from mnist_vg.diagnosis.measurements import histogram_norm, signs_of
+from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
-from mnist_vg.diagnosis.verdict import Monitor, diagnose, find_evidence, learned
 from mnist_vg.runs.events import buckets
+from mnist_vg.runs.results import learned
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -588,7 +590,7 @@ def test_a_monitor_hears_of_layers_without_a_finite_value():
 
 
 def test_a_monitor_goes_on_from_records_that_had_less_in_them():
-    """As those of an earlier version, which a run may be resumed from."""
+    """As those of `measures="default"`, with which a run of `GradientLogger` may begin."""
     later = ("units", "update", "chance")
     monitor = Monitor({k: t for k, t in healthy(2).items() if not k.startswith(later)})
     history = sick("dead units", 0.8, 2, 2)

@@ -64,7 +64,7 @@ def train(scenario, watch=lambda *_: None):
     except (KeyboardInterrupt, RunFailed, UsageError) as error:
         print(error, file=sys.stderr)
 
-def stop(scenario, block):
+def stop(scenario, block, symptoms):
     if block.step >= 38:
         raise KeyboardInterrupt
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mnist_vg import SUITES, UsageError
-from mnist_vg.figures import drawings as figures
+from mnist_vg import SUITES, UsageError, figures
+from mnist_vg.figures import drawings, style
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.runs.run import Run
 
@@ -158,14 +158,14 @@ def test_what_a_log_axis_cannot_show_is_marked(tmp_path):
     assert marked(axis) == {"v": [1, 2, 3], "x": [2, 3]}
     assert "▼ zero" in figure.get_supxlabel()
     assert "× not finite" in figure.get_supxlabel()
-    figures.png(figure)
+    style.png(figure)
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-45, 3e38])
 def test_a_profile_of_nothing_but_one_odd_value(tmp_path, value):
     run = profile_run(tmp_path / "odd", [[value] * 3] * 2, nonfinite=True)
     figure = figures.gradient_profile([run])
-    assert figures.png(figure).startswith(b"\x89PNG")
+    assert style.png(figure).startswith(b"\x89PNG")
     [axis] = panels(figure)
     mark = {0: "v"}.get(value, None if np.isfinite(value) else "x")
     assert marked(axis) == ({mark: [1, 2, 3]} if mark else {})
@@ -193,7 +193,7 @@ def test_of_many_records_the_first_and_the_last_are_shown(tmp_path):
     run = profile_run(tmp_path / "long", table)
     [axis] = panels(figures.gradient_profile([run]))
     lines = drawn(axis)
-    assert len(lines) == figures.RECORDS
+    assert len(lines) == drawings.RECORDS
     for line, row in ((lines[0], table[0]), (lines[-1], table[-1])):
         np.testing.assert_allclose(line.get_ydata(), row, rtol=1e-6)
 
@@ -321,7 +321,7 @@ def test_a_lost_loss_leaves_the_median_of_the_others(tmp_path):
     ]
     figure = figures.learning(several)
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), [2, np.nan])
-    figures.png(figure)
+    style.png(figure)
 
 
 def test_signals_are_those_before_training_layer_by_layer_in_the_scenarios_colours(full):
@@ -333,20 +333,20 @@ def test_signals_are_those_before_training_layer_by_layer_in_the_scenarios_colou
             first = run.history[tag][0]
             np.testing.assert_array_equal(line.get_xdata(), np.arange(1, len(first) + 1))
             np.testing.assert_array_equal(line.get_ydata(), first)
-            assert line.get_color() == figures.colour(run.name)
+            assert line.get_color() == style.colour(run.name)
 
 
 def test_colours_are_distinct_within_a_suite():
     for suite in SUITES.values():
-        looks = [(figures.colour(s.name), figures.line_style(s.name)) for s in suite]
+        looks = [(style.colour(s.name), style.line_style(s.name)) for s in suite]
         assert len(set(looks)) == len(suite)
 
 
 def test_a_colour_is_the_names_alone_in_every_process():
     # As they were when this was written.
     known = {"circles-tanh": "#000000", "mine": "#E69F00", "another": "#000000"}
-    assert {name: figures.colour(name) for name in known} == known
-    assert figures.colour("circles-relu-seed3") == figures.colour("circles-relu")
+    assert {name: style.colour(name) for name in known} == known
+    assert style.colour("circles-relu-seed3") == style.colour("circles-relu")
 
 
 def test_the_order_of_runs_changes_no_colour(seeds, full):
@@ -358,7 +358,7 @@ def test_the_order_of_runs_changes_no_colour(seeds, full):
 
 
 def test_all_figures_of_full_and_of_default_runs(full, tmp_path):
-    assert set(figures.draw_all(full)) == set(figures.FIGURES)
+    assert set(figures.draw_all(full)) == set(drawings.FIGURES)
     default = profile_run(tmp_path / "default", [[1e-3, 1e-2]])
     assert set(figures.draw_all([default])) == {"gradient_profile"}
     assert figures.draw_all([]) == {}
@@ -380,12 +380,12 @@ def test_many_scenarios_are_split_and_suites_kept_apart(tmp_path, full):
     assert "decisions" in drawn_all
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", drawings.FIGURES)
 def test_no_run_to_draw_is_told_in_one_line(name, tmp_path):
     empty = write(tmp_path / "empty", [])
     for none in ([], [empty]):
         with pytest.raises(UsageError, match=name) as caught:
-            figures.FIGURES[name].draw(none)
+            drawings.FIGURES[name].draw(none)
         assert "\n" not in str(caught.value)
 
 
@@ -414,7 +414,7 @@ def test_a_folder_that_cannot_be_written_is_told(full, tmp_path):
 
 def test_a_png_is_as_large_as_its_figure(full):
     figure = figures.gradient_profile(full)
-    data = figures.png(figure)
+    data = style.png(figure)
     size = [int.from_bytes(data[start : start + 4], "big") for start in (16, 20)]
     # Matplotlib 3.10, the last for Python 3.10, cuts a pixel that is not whole.
     exact = figure.get_size_inches() * 100
@@ -425,17 +425,18 @@ def test_figures_show_in_a_notebook_and_no_text_is_small(full):
     for figure in figures.draw_all(full).values():
         assert figure._repr_png_().startswith(b"\x89PNG")
         for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize")):
-            assert text.get_fontsize() >= figures.SMALL or not text.get_text()
+            assert text.get_fontsize() >= style.SMALL or not text.get_text()
 
 
 def test_drawing_needs_no_tensorflow_nor_pyplot(full):
     code = f"""
 import sys
-from mnist_vg.figures import drawings as figures
+from mnist_vg import figures
+from mnist_vg.figures import style
 from mnist_vg.runs.run import Run
 assert "matplotlib" not in sys.modules
 for figure in figures.draw_all([Run.load({str(full[0].folder)!r})]).values():
-    figures.png(figure)
+    style.png(figure)
 assert not {{"tensorflow", "keras", "matplotlib.pyplot"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

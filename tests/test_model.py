@@ -6,7 +6,9 @@ import pytest
 from keras.src import initializers
 
 from mnist_vg import SCENARIOS, Model
-from mnist_vg.scenarios.scenario import (
+from mnist_vg.recording.event_log import forward_graph
+from mnist_vg.recording.taps import tapped
+from mnist_vg.scenarios.initializers import (
     INITIALIZER_ARGUMENTS,
     KERNEL_INITIALIZERS,
     parse_initializer,
@@ -114,7 +116,7 @@ def test_label_size_decides_the_logits():
 
 
 def test_the_drawn_graph_has_the_layers_as_its_boxes():
-    graph = Model().forward_graph()
+    graph = forward_graph(Model())
     boxes = {node.name.partition("/")[0] for node in graph.node if "/" in node.name}
     assert boxes == {f"layer{i}" for i in range(1, 7)}
     names = {node.name for node in graph.node}
@@ -302,7 +304,7 @@ KINDS = {
 def test_a_tap_yields_what_goes_into_each_activation_and_comes_out(kind):
     model = randomized(Model(12, 2, **{"activation": "tanh", "num_layers": 4, **KINDS[kind]}))
     untapped = model(IMAGES).numpy()
-    with model.tapped() as taps:
+    with tapped(model) as taps:
         np.testing.assert_array_equal(model(IMAGES), untapped)
     assert len(taps.pairs) == len(model.activation_layers) == 3
     for layer, (values, outputs) in zip(model.activation_layers, taps.pairs, strict=True):
@@ -328,11 +330,11 @@ def test_a_tap_leaves_the_model_as_it_was(kind):
         return [{key: id(value) for key, value in vars(layer).items()} for layer in model.layers]
 
     config, before, untapped = model.get_config(), state(), model(IMAGES).numpy()
-    with model.tapped() as taps:
+    with tapped(model) as taps:
         assert state() != before
         model(IMAGES)
     assert state() == before
-    with pytest.raises(RuntimeError, match="within"), model.tapped():  # noqa: PT012
+    with pytest.raises(RuntimeError, match="within"), tapped(model):  # noqa: PT012
         model(IMAGES)
         raise RuntimeError("within")
     assert state() == before

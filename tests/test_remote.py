@@ -10,15 +10,16 @@ from test_recorder import train as train_own
 from test_resume import assert_same_bits
 from test_runs import points, read
 
-from mnist_vg import SCENARIOS, Recorder, Run, UsageError, train
+from mnist_vg import SCENARIOS, Recorder, Run, UsageError, figures, train
 from mnist_vg.cli import cli
 from mnist_vg.cure import find_sick
-from mnist_vg.figures import drawings as figures
+from mnist_vg.diagnosis.diagnosis import diagnose_runs
+from mnist_vg.figures import drawings
 from mnist_vg.recording.event_log import EventLog
-from mnist_vg.report import diagnose_runs
 from mnist_vg.runs import events
+from mnist_vg.runs.folder import remove_run
 from mnist_vg.runs.paths import as_path
-from mnist_vg.runs.run import find_runs, remove_run
+from mnist_vg.runs.run import find_runs
 from mnist_vg.runs.tags import GRADIENT_PROFILE
 
 SHORT = dataclasses.replace(
@@ -32,7 +33,7 @@ class Broken(Exception):
     pass
 
 
-def break_at_40(scenario, block):
+def break_at_40(scenario, block, symptoms):
     if block.step >= 40:
         raise Broken
 
@@ -100,7 +101,7 @@ def test_a_loop_that_goes_on_removes_what_is_beyond_its_step_also_after_a_kill_i
         steps = [point.step for point in reader.Tensors("loss/train")]
         assert steps == run.history["step"].tolist() == [*range(6)]
         picture = points(reader, GRADIENT_PROFILE)[5][2]
-        assert picture == figures.profile_picture(run)[GRADIENT_PROFILE]
+        assert picture == drawings.profile_picture(run)[GRADIENT_PROFILE]
         for path in events.event_files(folder)[1:]:
             path.unlink()
         first.write_bytes(whole)
@@ -179,8 +180,8 @@ def test_a_path_without_a_scheme_is_local(path):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("zz://bucket/x", "logdir: 'zz://bucket/x' .* install a plugin for zz://"),
-        (Path("zz://bucket/x"), "install a plugin for zz://"),
+        ("zz://bucket/x", "logdir: 'zz://bucket/x' .* does not know"),
+        (Path("zz://bucket/x"), "does not know"),
         ("ram:///x", "logdir: 'ram:///x' names no bucket"),
         ("ram://", "names no bucket"),
     ],

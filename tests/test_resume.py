@@ -17,10 +17,11 @@ from test_runs import points, read
 
 from mnist_vg import SCENARIOS, Run, Scenario, UsageError, train
 from mnist_vg.cli import INTERRUPTED
-from mnist_vg.diagnosis.verdict import diagnose
+from mnist_vg.diagnosis.diagnosis import diagnose
 from mnist_vg.driver import train_all
 from mnist_vg.runs import events
-from mnist_vg.runs import run as runs
+from mnist_vg.runs.folder import CHECKPOINT_FOLDER, LOCK_FILE, claim_folder
+from mnist_vg.runs.run import RUN_FILE
 
 LONG = Scenario(activation="relu", num_layers=3, iterations=6_000, log_every=50, name="long")
 SHORT = Scenario(activation="relu", num_layers=2, iterations=40, log_every=10, name="short")
@@ -63,7 +64,7 @@ def bits(folder):
         assert len(reader.Tensors(tag)) == len(read_points[tag]), f"{tag} has a step twice"
     for tag in reader.PluginTagToContent("text"):
         read_points[tag] = points(reader, tag)
-    checkpoint = tf.train.load_checkpoint(folder / runs.CHECKPOINT_FOLDER)
+    checkpoint = tf.train.load_checkpoint(folder / CHECKPOINT_FOLDER)
     variables = {
         name: checkpoint.get_tensor(name)
         for name in checkpoint.get_variable_to_shape_map()
@@ -115,7 +116,7 @@ def test_ctrl_c_writes_everything_and_the_same_command_goes_on(tmp_path, uninter
     assert errors.splitlines() == [f"mnist-vg: {INTERRUPTED}"]
     run = Run.load(tmp_path / LONG.name)
     assert run.status == "interrupted"
-    checkpoint = tf.train.load_checkpoint(run.folder / runs.CHECKPOINT_FOLDER)
+    checkpoint = tf.train.load_checkpoint(run.folder / CHECKPOINT_FOLDER)
     notes = checkpoint.get_tensor("notes/.ATTRIBUTES/py_state")
     assert run.history["step"][-1] >= int(str(notes).split('"steps_done": ')[1].split(",")[0]) - 50
     assert run_command(*arguments(LONG, tmp_path)).returncode == 0
@@ -132,7 +133,7 @@ def test_a_second_process_is_refused_while_the_first_is_alive(tmp_path):
     process.communicate()
     assert_refused(done, "another process is writing", "--logdir")
     assert_refused(overwriting, "another process is writing", "--logdir")
-    with runs.claim(tmp_path / endless.name):
+    with claim_folder(tmp_path / endless.name):
         assert Run.load(tmp_path / endless.name).status == "running"
 
 
@@ -167,7 +168,7 @@ def test_overwriting_removes_only_what_this_program_wrote(short):
     foreign = [
         short.folder / "notes.txt",
         short.folder / "events.out.tfevents.1.keras.v2",
-        short.folder / runs.CHECKPOINT_FOLDER / "weights.h5",
+        short.folder / CHECKPOINT_FOLDER / "weights.h5",
     ]
     for path in foreign:
         path.write_text("mine")
@@ -181,7 +182,7 @@ def test_overwriting_removes_only_what_this_program_wrote(short):
 
 def unfinish(run):
     """Put a finished run's `run.json` back to where a kill would have left it."""
-    path = run.folder / runs.RUN_FILE
+    path = run.folder / RUN_FILE
     facts = json.loads(path.read_text())
     unfinished = {"status": "running", "results": None, "verdict": None}
     path.write_text(json.dumps({**facts, **unfinished}))
@@ -208,11 +209,11 @@ def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(sho
 )
 def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, damage):
     unfinish(short)
-    damage(short.folder / runs.CHECKPOINT_FOLDER)
+    damage(short.folder / CHECKPOINT_FOLDER)
     before = stamps(short.folder)
     with pytest.raises(UsageError, match=r"^checkpoint: .* is damaged .*--overwrite.*--logdir$"):
         train(SHORT, tmp_path)
-    del before[short.folder / runs.LOCK_FILE]
+    del before[short.folder / LOCK_FILE]
     after = stamps(short.folder)
     assert {path: after[path] for path in before} == before
 
@@ -220,7 +221,7 @@ def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, d
 def test_a_first_checkpoint_that_was_cut_short_is_none(short, tmp_path):
     """What a kill in the middle of the first save leaves: files, and no list of them."""
     unfinish(short)
-    (short.folder / runs.CHECKPOINT_FOLDER / "checkpoint").unlink()
+    (short.folder / CHECKPOINT_FOLDER / "checkpoint").unlink()
     again = train(SHORT, tmp_path)
     assert again.results == short.results
     assert again.history["step"].tolist() == [0, 10, 20, 30, 39]
@@ -236,7 +237,7 @@ def test_event_files_that_went_missing_are_one_line(short, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
 def test_a_damaged_run_json_is_one_line(short, content):
-    (short.folder / runs.RUN_FILE).write_text(content)
+    (short.folder / RUN_FILE).write_text(content)
     done = run_command(*arguments(SHORT, short.folder.parent))
     assert_refused(done, "run.json is damaged", "--overwrite", "--logdir")
 
@@ -278,7 +279,7 @@ def test_a_full_run_on_partial_batches_goes_on_bit_for_bit(tmp_path):
     class Broken(Exception):
         pass
 
-    def watch(scenario, block):
+    def watch(scenario, block, symptoms):
         if block.step >= 60:
             raise Broken
 
@@ -299,8 +300,8 @@ def test_a_run_that_goes_on_tells_no_symptom_again(tmp_path):
     )
     told = []
 
-    def watch(scenario, block):
-        told.extend((block.step, evidence.symptom) for evidence in block.symptoms)
+    def watch(scenario, block, symptoms):
+        told.extend((block.step, evidence.symptom) for evidence in symptoms)
         if block.step == 50:
             signal.raise_signal(signal.SIGINT)
 
@@ -320,11 +321,3 @@ def test_seeds_that_share_a_program_are_what_each_is_by_itself(tmp_path):
     seeds = [dataclasses.replace(FULL, measures="default").with_seed(seed) for seed in (3, 4)]
     _, second = train_all(seeds, tmp_path / "together")
     assert_same_bits(second.folder, train(seeds[1], tmp_path / "alone").folder)
-
-
-def test_a_run_of_a_version_that_lacked_a_setting_is_still_its_scenarios(short):
-    path = short.folder / runs.RUN_FILE
-    facts = json.loads(path.read_text())
-    del facts["settings"]["momentum"], facts["settings"]["measures"]
-    path.write_text(json.dumps(facts))
-    assert train(SHORT, short.folder.parent).status == "finished"

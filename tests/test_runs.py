@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from mnist_vg import SCENARIOS, SUITES, Model, Run, Scenario, train
-from mnist_vg.diagnosis.verdict import diagnose
+from mnist_vg.diagnosis.diagnosis import diagnose
 from mnist_vg.report import comparison_table, make_console
 from mnist_vg.runs import events
 
@@ -170,13 +170,12 @@ def test_the_verdict_stands_in_run_json_table_card_and_hyperparameters(logdir):
 
 
 def test_verdicts_under_several_seeds_are_counted(logdir):
-    def seeded(seed, name, **changes):
+    def seeded(seed, name):
         run = Run.load(logdir / name)
         settings = run.settings | {"name": f"net-seed{seed}", "seed": seed}
-        return dataclasses.replace(run, settings=settings, **changes)
+        return dataclasses.replace(run, settings=settings)
 
-    # A run of an earlier version has no verdict, but it has its records.
-    runs = [seeded(0, "sigmoid"), seeded(1, "relu"), seeded(2, "leaky_relu", verdict=None)]
+    runs = [seeded(0, "sigmoid"), seeded(1, "relu"), seeded(2, "leaky_relu")]
     rows = [line.split("│") for line in table_of(runs).splitlines() if line.startswith("│")]
     told = " ".join(row[-2].strip() for row in rows)
     assert told == "healthy (2 of 3) vanishing gradients (1 of 3)"
@@ -257,13 +256,3 @@ def test_parts_are_read_in_order_even_if_the_clock_went_back(tmp_path):
     assert [path.read_bytes() for path in events.event_files(tmp_path)] == [b"01"]
     events.cut_event_files(tmp_path, [])
     assert events.event_files(tmp_path) == []
-
-
-def test_a_run_of_an_earlier_version_has_its_tags_under_their_present_names(logdir):
-    points = {}
-    for step, tag, tensor in events.read_events(logdir / "relu"):
-        points.setdefault(tag.replace("units_", "activation_"), {})[step] = tensor
-    earlier, present = events.History(points), Run.load(logdir / "relu").history
-    assert set(earlier) == set(present)
-    for share in ("units_dead", "units_saturated"):
-        np.testing.assert_array_equal(earlier[share], present[share])

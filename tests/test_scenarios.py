@@ -9,6 +9,7 @@ import pytest
 from keras.src import activations, initializers, optimizers
 
 from mnist_vg import SCENARIOS, SUITES, Scenario, UsageError
+from mnist_vg.scenarios import initializers as names
 from mnist_vg.scenarios import scenario as module
 from mnist_vg.scenarios.suites import find_scenario, find_scenarios
 
@@ -50,7 +51,7 @@ def test_names_are_those_that_keras_knows():
     known = {
         module.ACTIVATIONS: set(activations.ALL_OBJECTS_DICT),
         # A short-time Fourier transform's kernel has three axes; the other is the base class.
-        module.KERNEL_INITIALIZERS: snake_case - {"stft", "initializer"},
+        names.KERNEL_INITIALIZERS: snake_case - {"stft", "initializer"},
         # Those left out wrap another optimizer.
         module.OPTIMIZERS: set(optimizers.ALL_OBJECTS_DICT)
         - {"lossscaleoptimizer", "multioptimizer", "optimizer", "optimizermap"},
@@ -188,24 +189,24 @@ def test_spellings_of_an_initializer_are_one_setting(canonical, spellings):
 
 
 def test_a_parsed_initializer_written_out_is_parsed_to_the_same_again():
-    assert module.parse_initializer("random_normal(stddev=1)") == ("random_normal", {"stddev": 1.0})
-    assert type(module.parse_initializer("constant(value=1)")[1]["value"]) is float
+    assert names.parse_initializer("random_normal(stddev=1)") == ("random_normal", {"stddev": 1.0})
+    assert type(names.parse_initializer("constant(value=1)")[1]["value"]) is float
     for value in (0.1, 1 / 3, 1e-300, 1.7976931348623157e308, -0.05, 5e-324):
         text = f"random_normal(mean={value!r}, stddev={value!r})"
-        assert module.parse_initializer(text)[1] == {"mean": value, "stddev": value}
+        assert names.parse_initializer(text)[1] == {"mean": value, "stddev": value}
         assert Scenario(kernel_initializer=text).kernel_initializer == text
 
 
 def test_initializers_take_the_arguments_that_keras_classes_take():
     # Which axes are inputs is nothing to ask of a dense kernel; Keras 3.12 has no such arguments.
     ours_to_give = {"seed", "input_axes", "output_axes"}
-    for name in set(module.KERNEL_INITIALIZERS) & set(initializers.ALL_OBJECTS_DICT):
+    for name in set(names.KERNEL_INITIALIZERS) & set(initializers.ALL_OBJECTS_DICT):
         parameters = inspect.signature(initializers.ALL_OBJECTS_DICT[name]).parameters.values()
         named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         theirs = tuple(p for p in named if p not in ours_to_give)
-        assert module.INITIALIZER_ARGUMENTS.get(name, ()) == theirs, name
-    for mode in module.INITIALIZER_WORDS["mode"]:
-        for distribution in module.INITIALIZER_WORDS["distribution"]:
+        assert names.INITIALIZER_ARGUMENTS.get(name, ()) == theirs, name
+    for mode in names.INITIALIZER_WORDS["mode"]:
+        for distribution in names.INITIALIZER_WORDS["distribution"]:
             keras.initializers.VarianceScaling(mode=mode, distribution=distribution)
 
 
@@ -350,7 +351,7 @@ def test_variants_are_checked_too_and_settings_are_plain_values():
 
 def test_scenarios_runs_and_reports_import_no_tensorflow():
     code = (
-        "import sys, mnist_vg.scenarios.scenario, mnist_vg.runs.run, mnist_vg.diagnosis.verdict, "
+        "import sys, mnist_vg.scenarios.scenario, mnist_vg.runs.run, mnist_vg.diagnosis.diagnosis, "
         "mnist_vg.report, mnist_vg.cli, mnist_vg; "
         "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )

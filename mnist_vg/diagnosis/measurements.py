@@ -13,14 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnist_vg.runs import tags
-
-
-def kappa(accuracy, chance):
-    """The share of what chance gets wrong that is right: of the form of Cohen's kappa (1960).
-
-    Chance is always answering the most frequent label.
-    """
-    return (accuracy - chance) / (1 - chance)
+from mnist_vg.runs.results import kappa
 
 
 @dataclass(frozen=True)

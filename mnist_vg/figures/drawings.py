@@ -5,10 +5,8 @@ a notebook shows each once. A run that lacks what a figure is made from is left 
 """
 
 import functools
-import io
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,7 +32,6 @@ from mnist_vg.figures.style import (
     spread,
     suite_of,
 )
-from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run
 from mnist_vg.runs.tags import (
     ACCURACY_TEST,
@@ -83,7 +80,7 @@ def _figure(*needs, most, seeds=False):
     def register(draw):
         @functools.wraps(draw)
         def checked(runs):
-            able = [run for run in runs if _has(run, needs)]
+            able = [run for run in runs if has(run, needs)]
             if not able:
                 raise UsageError(
                     f"runs: none of {len(runs)} has {' and '.join(needs)}, from which "
@@ -97,7 +94,8 @@ def _figure(*needs, most, seeds=False):
     return register
 
 
-def _has(run, needs):
+def has(run, needs) -> bool:
+    """Whether a run has recorded all that a figure needs."""
     return all(
         run.decision is not None
         if need == "decision"
@@ -358,7 +356,7 @@ def learning(runs: Sequence[Run]) -> "Figure":
     figure, axes = panels(1, 2, height=3)
     labels = {ACCURACY_TEST: "test accuracy", LOSS_TEST: "test loss"}
     for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
-        for (_, name), group in _by_scenario(runs).items():
+        for (_, name), group in by_scenario(runs).items():
             steps, table = _at_common_steps(group, tag)
             low, median, high = (finite(f(table, axis=0)) for f in (np.min, np.median, np.max))
             axis.fill_between(steps, low, high, color=colour(name), alpha=0.2, linewidth=0)
@@ -384,7 +382,7 @@ def _at_common_steps(runs, tag):
     return steps, np.array([[column[step] for step in steps] for column in columns])
 
 
-def _by_scenario(runs):
+def by_scenario(runs):
     """Folder and scenario to its runs there, in the suite's order, the lowest seed first."""
     scenarios: dict[tuple[Path, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.settings.get("seed") or 0):
@@ -396,60 +394,6 @@ def _by_scenario(runs):
         return suite, suite.index(name) if suite else name
 
     return dict(sorted(scenarios.items(), key=place))
-
-
-def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:
-    """Every figure that runs have the data for, scenarios of different suites apart.
-
-    Args:
-        runs: any number. Only `learning` shows a scenario's seeds, the others its lowest.
-
-    Returns:
-        Name to figure; where one has no room for all scenarios, `name-1`, `name-2`, ….
-    """
-    figures = {}
-    for name, kind in FIGURES.items():
-        able = [run for run in runs if _has(run, kind.needs)]
-        parts = list(_parts(_by_scenario(able), kind.most))
-        for number, part in enumerate(parts, 1):
-            drawn = kind.draw([run for seeds in part for run in seeds[: None if kind.seeds else 1]])
-            figures[f"{name}-{number}" if len(parts) > 1 else name] = drawn
-    return figures
-
-
-def _parts(scenarios, most):
-    """Lists of at most so many scenarios' runs, of one suite each, of even lengths."""
-    suites: dict[tuple, list] = {}
-    for (_, name), seeds in scenarios.items():
-        suites.setdefault(tuple(suite_of(name)), []).append(seeds)
-    for suite in suites.values():
-        parts = math.ceil(len(suite) / most)
-        for part in range(parts):
-            yield suite[len(suite) * part // parts : len(suite) * (part + 1) // parts]
-
-
-def save(figures: Mapping[str, "Figure"], folder: str | os.PathLike) -> list[Path]:
-    """Write figures as `folder/<name>.png` and `.svg`; equal figures give equal files.
-
-    Raises:
-        UsageError: the folder cannot be written.
-    """
-    from matplotlib import rc_context
-
-    paths = []
-    try:
-        folder = as_path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            for suffix, options in (("png", {}), ("svg", {"metadata": {"Date": None}})):
-                buffer = io.BytesIO()
-                with rc_context({"svg.hashsalt": "mnist_vg"}):
-                    figure.savefig(buffer, format=suffix, dpi=150, **options)
-                paths.append(folder / f"{name}.{suffix}")
-                paths[-1].write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise UsageError(f"folder: {folder} cannot be written ({error.strerror})") from error
-    return paths
 
 
 def profile_picture(run: Run) -> dict[str, bytes]:

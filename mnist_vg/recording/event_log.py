@@ -1,7 +1,6 @@
 """The logging module: writes a run's event file through `tf.summary`."""
 
 import contextlib
-import io
 import math
 import struct
 import tempfile
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
@@ -23,10 +21,9 @@ from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
-from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
-from mnist_vg.diagnosis.verdict import Diagnosis
+from mnist_vg.model import Model
 from mnist_vg.runs import events
 from mnist_vg.runs.paths import is_remote
 from mnist_vg.runs.tags import (
@@ -81,15 +78,9 @@ class EventLog:
             about: what the run is known for.
             graph: the forward pass as a GraphDef, for the Graphs tab.
         """
-        known = {key: value for key, value in settings.items() if value is not None}
-        metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW, SYMPTOM_COUNT]
         self._write(
             0,
-            hparams_summary.hparams_config_pb(
-                hparams=[hp.HParam(key) for key in known],
-                metrics=[hp.Metric(tag) for tag in metrics],
-            ),
-            hparams_summary.hparams_pb(known),
+            *hparams_summaries(settings),
             custom_scalar.pb(_layout()),
             text_pb("scenario", f"{about}\n\n{_markdown_table(settings)}".strip()),
         )
@@ -120,7 +111,9 @@ class EventLog:
             summary.MergeFrom(scalar_pb(tag, value))
         for layers, measures in tables:
             if GRADIENT_MEAN_ABS in measures:
-                summary.MergeFrom(scalar_pb(GRADIENT_FLOW, _flow(measures[GRADIENT_MEAN_ABS])))
+                summary.MergeFrom(
+                    scalar_pb(GRADIENT_FLOW, gradient_flow(measures[GRADIENT_MEAN_ABS]))
+                )
             for number, layer in enumerate(layers):
                 for group, measured in measures.items():
                     _add_layer(summary, layer_tag(group, layer), group, measured, number)
@@ -132,22 +125,20 @@ class EventLog:
             self.upload()
 
     def conclude(
-        self, step: int, results: Mapping, diagnosis: Diagnosis, pictures: Mapping[str, bytes]
+        self, step: int, card: Mapping, symptom_count: int, pictures: Mapping[str, bytes]
     ) -> None:
-        """Write the end of a run.
+        """Write the end of a run, and tell the HParams tab that it succeeded.
 
         Args:
             step: of the newest record.
-            results: what came out, for a text card; the HParams tab is told of success.
-            diagnosis: of the run, for the card, and the number of symptoms for the HParams tab.
+            card: what came out, name to words, for the Text tab.
+            symptom_count: of the run's diagnosis, for the HParams tab.
             pictures: tag to PNG, for the Images tab.
         """
-        lines = [evidence.line for evidence in diagnosis.evidence] or [diagnosis.verdict]
-        card = {**results, "Diagnosis": "<br>".join(lines)}
         self._write(
             step,
             Summary(value=[_picture_value(tag, png) for tag, png in pictures.items()]),
-            scalar_pb(SYMPTOM_COUNT, len(diagnosis.evidence)),
+            scalar_pb(SYMPTOM_COUNT, symptom_count),
             text_pb("result", _markdown_table(card)),
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )
@@ -196,38 +187,48 @@ class EventLog:
         self._unchecked = 0
 
 
-def hparams_events(settings: Mapping, metrics: Mapping[str, float], step: int) -> bytes:
-    """An event file with nothing but a row of the HParams tab.
+def hparams_summaries(settings: Mapping) -> list:
+    """What the HParams tab is told of a run's settings; it has no place for None."""
+    known = {key: value for key, value in settings.items() if value is not None}
+    metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW, SYMPTOM_COUNT]
+    config = hparams_summary.hparams_config_pb(
+        hparams=[hp.HParam(key) for key in known], metrics=[hp.Metric(tag) for tag in metrics]
+    )
+    return [config, hparams_summary.hparams_pb(known)]
+
+
+def gradient_flow(mean_abs: np.ndarray) -> np.ndarray:
+    """log10 of the first layer's mean absolute gradient over the last one's.
 
     Args:
-        settings: of the run.
-        metrics: tag to value.
-        step: of the values.
+        mean_abs: `[layers, ...]`.
+
+    Returns:
+        `[...]`, infinite or NaN where one of the two is 0.
     """
-    known = {key: value for key, value in settings.items() if value is not None}
-    summaries = [
-        hparams_summary.hparams_config_pb(
-            hparams=[hp.HParam(key) for key in known],
-            metrics=[hp.Metric(tag) for tag in metrics],
-        ),
-        hparams_summary.hparams_pb(known),
-        *(scalar_pb(tag, value) for tag, value in metrics.items()),
-        hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
-    ]
-    file = io.BytesIO()
-    writer = RecordWriter(file)
-    now = time.time()
-    writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
-    for part in summaries:
-        # Some are TensorFlow's class of that name, and not TensorBoard's.
-        summary = Summary.FromString(part.SerializeToString())
-        writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())
-    return file.getvalue()
-
-
-def _flow(mean_abs):
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log10(mean_abs[0] / mean_abs[-1])
+
+
+def forward_graph(model: Model) -> tf.compat.v1.GraphDef:
+    """A model's forward pass for the Graphs tab to draw: each layer a box of its name."""
+    example = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="input")
+    traced = tf.function(model.call, autograph=False).get_concrete_function(example)
+    graph = tf.compat.v1.GraphDef()
+    for node in traced.graph.as_graph_def().node:
+        # Control edges and what they lead to would be drawn beside every layer.
+        if node.op != "NoOp":
+            drawn = graph.node.add()
+            drawn.CopyFrom(node)
+            drawn.name = _box(node.name)
+            drawn.input[:] = [_box(name) for name in node.input if not name.startswith("^")]
+    return graph
+
+
+def _box(node_name):
+    # Keras enters a layer's name scope twice, and TensorFlow numbers the second: layer1_1.
+    scope, slash, rest = node_name.partition("/")
+    return scope.removesuffix("_1") + slash + rest
 
 
 def _add_layer(summary, tag, group, measured, number):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.keras_hooks import Capture
+from mnist_vg.recording.keras_hooks import KerasHooks
 from mnist_vg.recording.recorder import Recorder, check_every
 from mnist_vg.runs.tags import LOSS_TRAIN, SKIPPED_STEPS
 
@@ -73,9 +73,9 @@ class GradientLogger(keras.callbacks.Callback):
         if not self._begun:
             self._begin()
             self._begun = True
-        self._capture.begin()
+        self._hooks.begin()
         if self._every == "epoch":
-            self._capture.arm()
+            self._hooks.arm()
 
     def _begin(self):
         model = self.model
@@ -89,6 +89,7 @@ class GradientLogger(keras.callbacks.Callback):
                 initial_step=first_step,
                 overwrite=self._overwrite,
                 settings={"every": self._every, **_settings(model)},
+                steps_per_epoch=self._steps_per_epoch(),
                 **self._options,
             )
             self._original = None
@@ -98,10 +99,17 @@ class GradientLogger(keras.callbacks.Callback):
         if original is not self._original:
             self._original = original
             every = None if self._every == "epoch" else self._every
-            self._capture = Capture(model, self._recorder.probe, every)
+            self._hooks = KerasHooks(model, self._recorder.probe, every)
             model.make_train_function(force=True)
             self._train_function = model.train_function
         model.train_function = original
+
+    def _steps_per_epoch(self):
+        """Updates of the weights in an epoch, where that is certain."""
+        batches = self.params.get("steps")
+        if batches is None or type(self.model).train_step is not keras.Model.train_step:
+            return None
+        return batches / (self.model.optimizer.gradient_accumulation_steps or 1)
 
     def _check(self):
         if keras.backend.backend() != "tensorflow":
@@ -120,7 +128,7 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Put the hooked training function in the model's place for one execution."""
-        self._hooked = self._capture.may_be_due()
+        self._hooked = self._hooks.may_be_due()
         if not self._hooked:
             return
         model = self.model
@@ -134,7 +142,7 @@ class GradientLogger(keras.callbacks.Callback):
 
         def train_function(iterator):
             vars(model)["train_function"] = original
-            with self._capture.hooks():
+            with self._hooks.hooks():
                 return self._train_function(iterator)
 
         train_function.replaces = original
@@ -142,8 +150,8 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the records of the steps that have been done."""
-        caught = self._capture.executed(self._hooked)
-        if self._hooked and not self._capture.applied:
+        caught = self._hooks.executed(self._hooked)
+        if self._hooked and not self._hooks.applied:
             raise UsageError(
                 "model: its train_step does not apply gradients with model.optimizer; use "
                 "mnist_vg.Recorder where it updates the weights"
@@ -152,9 +160,9 @@ class GradientLogger(keras.callbacks.Callback):
             scalars = {} if record.loss is None else {LOSS_TRAIN: record.loss}
             moved = record.moved if self._recorder.probe.full else None
             self._recorder.write(record.step, record.measured, scalars, moved)
-        if skipped := self._capture.take_skipped():
+        if skipped := self._hooks.take_skipped():
             self._skipped += skipped
-            self._recorder.note(self._capture.steps, {SKIPPED_STEPS: self._skipped})
+            self._recorder.note(self._hooks.steps, {SKIPPED_STEPS: self._skipped})
 
     def on_train_end(self, logs=None):
         """Mark the run as finished, with the last logs as its results."""

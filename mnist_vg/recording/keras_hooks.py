@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.layers import activation_range, activations, replaced
+from mnist_vg.recording.layers import activation_range, activations
 from mnist_vg.recording.probe import Probe
+from mnist_vg.recording.taps import replaced
 
 
 class Caught(NamedTuple):
@@ -27,7 +28,7 @@ class Caught(NamedTuple):
     """What `Probe.tables` takes."""
 
 
-class Capture:
+class KerasHooks:
     """Hooks in a model and its optimizer that measure the steps that are due.
 
     The hooks are there only while a training function runs that was made for them. It

@@ -1,8 +1,6 @@
 """A Keras model's layers by names that stay the same from run to run."""
 
-import contextlib
 import re
-from collections.abc import Iterator
 
 import keras
 
@@ -153,17 +151,3 @@ def _has_activation(layer):
 def activation_range(layer: keras.layers.Layer) -> tuple[float, float] | None:
     """The ends of a layer's activation, where it flattens toward both."""
     return BOUNDED.get(getattr(getattr(layer, "activation", None), "__name__", None))
-
-
-@contextlib.contextmanager
-def replaced(owner, name: str, function) -> Iterator[None]:
-    """Within the context, an object's method or attribute is another function."""
-    # Past Keras' own attribute setting, which would track the change.
-    attributes = vars(owner)
-    own = {name: attributes[name]} if name in attributes else {}
-    attributes[name] = function
-    try:
-        yield
-    finally:
-        del attributes[name]
-        attributes.update(own)

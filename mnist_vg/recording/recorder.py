@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +11,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from mnist_vg.diagnosis.verdict import Monitor, diagnose
 from mnist_vg.errors import UsageError
-from mnist_vg.figures import drawings as figures
-from mnist_vg.recording.event_log import EventLog
 from mnist_vg.recording.probe import Probe
-from mnist_vg.runs import events
-from mnist_vg.runs import run as runs
+from mnist_vg.recording.run_writer import RunWriter
+from mnist_vg.runs.events import lengths_before, read_events
+from mnist_vg.runs.folder import claim_folder, remove_run
 from mnist_vg.runs.paths import as_path
-from mnist_vg.runs.run import Run
+from mnist_vg.runs.run import Run, versions
 from mnist_vg.runs.tags import LOSS_TRAIN
 from mnist_vg.scenarios.scenario import MEASURES
 
@@ -53,6 +49,7 @@ class Recorder:
         initial_step: the first step to come, of a loop that goes on.
         overwrite: replace a run that the folder holds.
         settings: what else is told of the run, for its card and `run.json`.
+        steps_per_epoch: for figures over epochs.
 
     Raises:
         UsageError: an argument is not allowed, or the folder holds a run.
@@ -70,16 +67,18 @@ class Recorder:
         initial_step: int = 0,
         overwrite: bool = False,
         settings: Mapping | None = None,
+        steps_per_epoch: float | None = None,
     ):
         if measures not in MEASURES:
             raise UsageError(f"measures: {measures!r} is not one of {', '.join(MEASURES)}")
-        self.folder = check_folder(folder)
+        self.folder = run_folder(folder)
         self._every = check_every(every)
         self.probe = Probe(model, layers, bool(histograms), measures == "full")
         """What turns gradients into records, and is one for all fits of a model."""
         if not isinstance(settings, (Mapping, type(None))):
             raise UsageError(f"settings: {settings!r} must be a mapping of names to values")
         self._settings = _plain({"every": every, "measures": measures, **(settings or {})})
+        self._steps_per_epoch = steps_per_epoch
         self.open(initial_step, overwrite)
 
     def open(self, initial_step: int = 0, overwrite: bool = False) -> None:
@@ -106,7 +105,7 @@ class Recorder:
                 return Run.load(self.folder), False
             return None, False
         run = Run.load(self.folder)
-        if run is None or next(events.read_events(self.folder), None) is None:
+        if run is None or next(read_events(self.folder), None) is None:
             return run, False  # It broke off before its first record.
         if initial_step == 0 or run.dataset is not None:
             why = (
@@ -122,27 +121,31 @@ class Recorder:
 
     def _take(self, initial_step, overwrite):
         with contextlib.ExitStack() as stack:
-            stack.enter_context(runs.claim(self.folder))
+            stack.enter_context(claim_folder(self.folder))
             run, goes_on = self._found(initial_step, overwrite)
             if goes_on:
-                lengths = events.lengths_before(self.folder, int(initial_step))
+                lengths = lengths_before(self.folder, int(initial_step))
+                run = dataclasses.replace(run, status="running", results=None, verdict=None)
             else:
-                runs.remove_run(self.folder, trained=run is not None and run.dataset is not None)
-                settings = {"name": self.folder.name, **self._settings}
-                run = Run(self.folder, "running", settings, None, runs.versions())
+                remove_run(self.folder, trained=run is not None and run.dataset is not None)
                 lengths = []
-            events.cut_event_files(self.folder, lengths)
-            # A copy, since what a run has read once it keeps.
-            self._monitor = Monitor(dataclasses.replace(run).history if goes_on else None)
-            self.run = run
-            self._started = time.monotonic() - run.seconds
-            self._last_step = initial_step - 1
-            self._mark("running")
-            self._log = stack.enter_context(contextlib.closing(EventLog(self.folder)))
-            if not goes_on:
-                self._log.describe(run.settings, "")
+                run = Run(
+                    self.folder,
+                    "running",
+                    {"name": self.folder.name, **self._settings},
+                    None,
+                    versions(),
+                    steps_per_epoch=self._steps_per_epoch,
+                )
+            self._writer = stack.enter_context(contextlib.closing(RunWriter(run, lengths)))
             self._claimed = stack.pop_all()
+        self._last_step = initial_step - 1
         _open[self.folder.resolve()] = self
+
+    @property
+    def run(self) -> Run:
+        """The run as `run.json` tells it."""
+        return self._writer.run
 
     def __enter__(self) -> "Recorder":
         return self
@@ -157,8 +160,8 @@ class Recorder:
     def record(self, step, gradients, variables, loss=None) -> None:
         """Record one step, where it is due; elsewhere do nothing.
 
-        In a `tf.function` the measures are computed in the graph, and a callback to
-        Python writes them. A function that XLA compiles can make no such callback: call
+        In a `tf.function` the measures are computed in the graph, and a call back into
+        Python writes them. With `jit_compile=True` a function cannot call back: call
         `measure` inside it, and `write` with its result outside.
 
         Args:
@@ -168,7 +171,7 @@ class Recorder:
             loss: of the step's batch.
 
         Raises:
-            UsageError: the step is not after the one before, or the function is compiled.
+            UsageError: the step is not after the one before.
         """
         if not tf.as_dtype(getattr(step, "dtype", None) or np.asarray(step).dtype).is_integer:
             raise UsageError(f"step: {step!r} must be a whole number")
@@ -177,11 +180,6 @@ class Recorder:
                 scalars = {} if loss is None else {LOSS_TRAIN: float(_one_number(loss))}
                 self.write(int(step), self.measure(gradients, variables), scalars)
             return
-        if GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
-            raise UsageError(
-                "record: a function with jit_compile=True cannot write; call recorder.measure "
-                "in it, and recorder.write with its result outside"
-            )
 
         def write_eagerly(step, measured, *loss):
             self.write(int(step), measured, dict(zip([LOSS_TRAIN], map(float, loss), strict=False)))
@@ -228,30 +226,27 @@ class Recorder:
                 f"step: {step} comes after {self._last_step}, and steps must rise; begin another "
                 "folder, or name the first step to come with initial_step"
             )
-        tables = self.probe.tables(measured, moved)
-        self.note(step, scalars, tables)
+        self._check_open()
+        evidence = self._writer.record(step, scalars, self.probe.tables(measured, moved))
         self._last_step = step
-        for evidence in self._monitor.record(step, scalars, tables):
+        for symptom in evidence:
             # A progress bar may stand in the line.
-            print(f"\n{self.run.name} at step {step}: {evidence.line}")
+            print(f"\n{self.run.name} at step {step}: {symptom.line}")
 
-    def note(self, step: int, scalars: Mapping[str, float], tables=()) -> None:
+    def note(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write numbers, tag to value, beside the records.
 
         Raises:
             UsageError: the recorder is closed.
         """
+        self._check_open()
+        self._writer.note(step, scalars)
+
+    def _check_open(self):
         if _open.get(self.folder.resolve()) is not self:
             raise UsageError(
                 f"folder: {self.folder} is closed for this recorder, or taken over by another one"
             )
-        self._log.record(step, scalars, tables)
-
-    def _mark(self, status, results=None, verdict=None):
-        seconds = round(time.monotonic() - self._started, 3)
-        facts = {"status": status, "results": results, "verdict": verdict, "seconds": seconds}
-        self.run = dataclasses.replace(self.run, **facts)
-        self.run.save()
 
     def finish(self, results: Mapping[str, float] | None = None) -> None:
         """Mark the run as finished, and let its folder go.
@@ -260,15 +255,7 @@ class Recorder:
             results: what came out, for its card and `run.json`.
         """
         if _open.get(self.folder.resolve()) is self:
-            results = {key: float(value) for key, value in (results or {}).items()}
-            self._log.upload()
-            # A copy, since what a run has read once it keeps.
-            run = dataclasses.replace(self.run)
-            diagnosis = diagnose(run.history, finished=True)
-            pictures = figures.profile_picture(run)
-            self._log.conclude(max(self._last_step, 0), results, diagnosis, pictures)
-            results = {k: v if math.isfinite(v) else None for k, v in results.items()}
-            self._mark("finished", results=results, verdict=diagnosis.verdict)
+            self._writer.conclude(self._writer.read_back(), results or {})
         self.close()
 
     def close(self) -> None:
@@ -278,7 +265,7 @@ class Recorder:
             del _open[self.folder.resolve()]
 
 
-def check_folder(folder) -> Path:
+def run_folder(folder) -> Path:
     """The run folder as a path.
 
     Raises:

@@ -7,7 +7,7 @@ import io
 import operator
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,7 @@ import numpy as np
 
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.paths import is_remote
-from mnist_vg.runs.tags import (
-    GRADIENT_MEAN_ABS,
-    LAYER_GROUPS,
-    UNITS_DEAD,
-    UNITS_SATURATED,
-    layer_tag,
-)
 
-RENAMED = {"activation_dead": UNITS_DEAD, "activation_saturated": UNITS_SATURATED}
-"""Groups of tags by the names that they once had."""
 EVENT_SUFFIX = ".mnist_vg"
 """Ends the names of this program's event files, so that it never touches another's."""
 ARRAYS_PLUGIN = "mnist_vg"
@@ -63,6 +54,14 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
                     yield event.step, value.tag, value.tensor
 
 
+def read_points(folder: Path) -> dict[str, dict[int, Any]]:
+    """What `read_events` yields, as tag to step to tensor."""
+    points: dict[str, dict[int, Any]] = {}
+    for step, tag, tensor in read_events(folder):
+        points.setdefault(tag, {})[step] = tensor
+    return points
+
+
 def decode(tensor) -> np.ndarray:
     """The values of a tensor of `read_events`, float64."""
     from tensorboard.util import tensor_util
@@ -81,75 +80,6 @@ def buckets(min, max, counts) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # There are no ends where no value is finite.
         edges = np.linspace(min, max, np.shape(counts)[-1] + 1, axis=-1)
     return np.stack([edges[..., :-1], edges[..., 1:], counts], axis=-1)
-
-
-class History(Mapping):
-    """What a run recorded: arrays by name, decoded where they are asked for.
-
-    `step`, int64 `[records]`; each scalar tag by its name, float64 `[records]`; and for
-    tags of layers one table by the group before the slash: scalars float64 `[records,
-    layers]`, histograms float64 `[records, layers, 30, 3]` of left edge, right edge and
-    count. NaN stands where a record lacks a number. `layers` and, where activations were
-    recorded, `activation_layers` name the columns of the tables. A full record of the
-    trainer's has tiny kernels whole: `kernels/layer1` `[records, inputs, units]`.
-
-    Args:
-        points: tag to step to tensor, as `read_events` has them.
-    """
-
-    def __init__(self, points: Mapping[str, Mapping[int, Any]]):
-        self._points = {
-            _present_tag(tag): at for tag, at in points.items() if not tag.startswith("decision/")
-        }
-        self._tables: dict[str, list[str]] = {}
-        for tag in self._points:
-            group, _, layer = tag.partition("/")
-            if group in LAYER_GROUPS:
-                self._tables.setdefault(group, []).append(layer)
-        scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._tables]
-        # These two are written for every layer at every record.
-        columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": UNITS_DEAD}
-        self._columns = {name: group for name, group in columns.items() if group in self._tables}
-        self._names = ["step", *scalars, *self._columns, *self._tables]
-        self._decoded: dict[str, np.ndarray] = {}
-
-    def __iter__(self):
-        return iter(self._names)
-
-    def __len__(self):
-        return len(self._names)
-
-    def __contains__(self, name):
-        return name in self._names
-
-    def __getitem__(self, name):
-        if name not in self._decoded:
-            self._decoded[name] = self._decode(name)
-        return self._decoded[name]
-
-    def _decode(self, name):
-        if name == "step":
-            return np.array(sorted(set().union(*self._points.values())), np.int64)
-        if name in self._columns:
-            return np.array(self._tables[self._columns[name]])
-        if name not in self._tables:
-            return self._column(name)
-        known = {layer: self._column(layer_tag(name, layer)) for layer in self._tables[name]}
-        lacking = np.full_like(next(iter(known.values())), np.nan)
-        of_activations = name.startswith(("activation", "units"))
-        names = self["activation_layers" if of_activations else "layers"]
-        return np.stack([known.get(str(layer), lacking) for layer in names], axis=1)
-
-    def _column(self, tag):
-        values = {step: decode(tensor) for step, tensor in self._points[tag].items()}
-        lacking = np.full_like(next(iter(values.values())), np.nan)
-        return np.stack([values.get(int(step), lacking) for step in self["step"]])
-
-
-def _present_tag(tag):
-    """The tag as it is called now, of runs that were recorded earlier."""
-    group, slash, layer = tag.partition("/")
-    return RENAMED.get(group, group) + slash + layer
 
 
 def whole_records(path: Path, start: int) -> tuple[int, int]:

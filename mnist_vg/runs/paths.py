@@ -12,18 +12,19 @@ import os
 import re
 import shutil
 import types
-import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from mnist_vg.errors import UsageError
+from mnist_vg.errors import UsageError, first_line
 from mnist_vg.tensorflow_import import import_tensorflow
 
 # Two letters at least, since one is a drive of Windows. `Path` leaves one slash of two.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 UNFINISHED = "_mnist_vg.new"
-"""A remote file that is being written; by this name TensorBoard takes it for nothing of its own."""
+"""Begins the name of a file that is being written. Readers of a folder pass it over: TensorBoard
+looks for `tfevents`, and Parquet's leave out what begins with `_`."""
 
 
 def as_path(path: str | os.PathLike) -> "Path | RemotePath":
@@ -54,20 +55,27 @@ def remove_tree(folder: "Path | RemotePath") -> None:
     folder.rmtree() if is_remote(folder) else shutil.rmtree(folder)
 
 
+def write_whole(path: "Path | RemotePath", content: bytes) -> None:
+    """Write a file whole or not at all, whatever becomes of this process meanwhile.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    # A name for each file, since two processes may write two of them at once.
+    new = path.with_name(f"{UNFINISHED}{zlib.crc32(path.name.encode()):08x}")
+    with new.open("wb") as file:
+        file.write(content)
+    new.replace(path)
+
+
 def _check_scheme(scheme, text):
     import_tensorflow()
     import tensorflow as tf
 
-    # A plugin adds its schemes when it is imported, and warns where it does not fit.
-    if scheme not in tf.io.gfile.get_registered_schemes():
-        with contextlib.suppress(ImportError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import tensorflow_io  # noqa: F401
     if scheme not in tf.io.gfile.get_registered_schemes():
         raise UsageError(
-            f"logdir: {text!r} is on a file system that TensorFlow {tf.__version__} lacks here; "
-            f"install a plugin for {scheme}:// that fits it (tensorflow-io has s3, az and hdfs for "
-            "some versions), or mount the bucket and name its folder"
+            f"logdir: {text!r} is on a file system that TensorFlow {tf.__version__} does not know; "
+            "mount the bucket and give its folder, or give gs://BUCKET/FOLDER"
         )
 
 
@@ -150,11 +158,7 @@ class RemotePath(PurePosixPath):
         return self.read_bytes().decode()
 
     def write_bytes(self, data: bytes) -> None:
-        """Write the file, whole or not at all, whatever the file system does meanwhile."""
-        new = self.with_name(UNFINISHED)
-        with new.open("wb") as file:
-            file.write(data)
-        new.replace(self)
+        write_whole(self, data)
 
     def write_text(self, text: str) -> None:
         self.write_bytes(text.encode())
@@ -168,4 +172,4 @@ class RemotePath(PurePosixPath):
         except tf.errors.NotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, "there is none", str(self)) from error
         except tf.errors.OpError as error:
-            raise OSError(errno.EIO, error.message.partition("\n")[0][:200], str(self)) from error
+            raise OSError(errno.EIO, first_line(error), str(self)) from error

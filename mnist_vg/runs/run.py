@@ -1,40 +1,46 @@
-"""A run folder: its `run.json`, what was recorded, and who may write it."""
+"""A run: its `run.json`, and what was recorded."""
 
-import contextlib
+import dataclasses
 import json
 import os
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.events import History, decode, event_files, read_events
-from mnist_vg.runs.paths import UNFINISHED, as_path, is_remote, remove_tree
+from mnist_vg.runs.events import decode, read_points
+from mnist_vg.runs.history import History
+from mnist_vg.runs.paths import as_path, write_whole
 from mnist_vg.runs.tags import DECISION_AXIS, DECISION_POINTS, DECISION_PROBABILITY
-from mnist_vg.scenarios.scenario import Scenario, setting_fields
 
 RUN_FILE = "run.json"
-SWEEP_FILE = "sweep.json"
-CHECKPOINT_FOLDER = "checkpoint"
-LOCK_FILE = "run.lock"
+
+_DECISION = {
+    "axis": DECISION_AXIS,
+    "probability": DECISION_PROBABILITY,
+    "points": DECISION_POINTS,
+}
 
 
 @dataclass(frozen=True)
 class Run:
     """One training, as its folder tells it.
 
-    `settings` are the scenario's, or what `GradientLogger` and `Recorder` know of
-    theirs, whose `dataset` is None; `status` is `running` (or was killed),
-    `interrupted` or `finished`; `results` are there once it is finished, with None
-    where a number is not finite, and so is the diagnosis' `verdict`, which runs of
-    earlier versions lack.
+    Attributes:
+        folder: the run folder.
+        status: "running" (or killed), "interrupted" or "finished".
+        settings: those of the scenario, or what `GradientLogger` and `Recorder` know.
+        dataset: name and version; None of a run that the trainer has not trained.
+        versions: package to version.
+        seconds: of training and logging.
+        results: of a finished run, name to number; None where a number is not finite.
+        verdict: of a finished run, the diagnosis in words.
+        steps_per_epoch: None where it is not known.
     """
 
     folder: Path
@@ -45,6 +51,7 @@ class Run:
     seconds: float = 0.0
     results: dict[str, float | None] | None = None
     verdict: str | None = None
+    steps_per_epoch: float | None = None
 
     @property
     def name(self) -> str:
@@ -83,14 +90,14 @@ class Run:
 
     def save(self) -> None:
         """Write `run.json`, whole or not at all."""
-        facts = {key: value for key, value in vars(self).items() if key in _SAVED}
-        new = self.folder / f"{RUN_FILE}.new"
-        new.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
-        new.replace(self.folder / RUN_FILE)
+        names = [field.name for field in dataclasses.fields(self) if field.name != "folder"]
+        facts = {name: getattr(self, name) for name in names}
+        text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
+        write_whole(self.folder / RUN_FILE, text.encode())
 
     @cached_property
     def history(self) -> History:
-        """What was recorded, read from the event files; see `History`."""
+        """What was recorded, read from the event files once; see `History`."""
         return History(self._points)
 
     @property
@@ -109,10 +116,7 @@ class Run:
 
     @cached_property
     def _points(self):
-        points: dict[str, dict] = {}
-        for step, tag, tensor in read_events(self.folder):
-            points.setdefault(tag, {})[step] = tensor
-        return points
+        return read_points(self.folder)
 
 
 def find_runs(logdir: str | os.PathLike) -> list[Run]:
@@ -130,113 +134,7 @@ def find_runs(logdir: str | os.PathLike) -> list[Run]:
     return [Run.load(folder) for folder in folders]
 
 
-_DECISION = {
-    "axis": DECISION_AXIS,
-    "probability": DECISION_PROBABILITY,
-    "points": DECISION_POINTS,
-}
-_SAVED = ("status", "settings", "dataset", "versions", "seconds", "results", "verdict")
-
-
 def versions() -> dict[str, str]:
     """The versions of what trains, for `run.json`."""
     packages = ("mnist_vg", "tensorflow", "keras", "tensorboard", "numpy")
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
-
-
-def remove_run(folder: Path, trained: bool = True) -> None:
-    """Remove what this program wrote to a run folder, and nothing else.
-
-    A checkpoint is this program's own only where its trainer has `trained` the run.
-    """
-    # The file that makes it a run goes first: killed in here, a folder is none.
-    names = (RUN_FILE, f"{RUN_FILE}.new", UNFINISHED)
-    for path in (*map(folder.joinpath, names), *event_files(folder)):
-        path.unlink(missing_ok=True)
-    if not trained:
-        return
-    checkpoint = folder / CHECKPOINT_FOLDER
-    for path in [*checkpoint.glob("ckpt-*"), *checkpoint.glob("checkpoint*")]:
-        remove_tree(path) if path.is_dir() else path.unlink()
-    with contextlib.suppress(OSError):
-        checkpoint.rmdir()  # Where others keep files there too, it stays.
-
-
-def check(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:
-    """The run of `scenario` that `folder` holds already, None where there is none.
-
-    Raises:
-        UsageError: the folder holds a run of other settings or a sweep, or cannot hold one.
-    """
-    if (folder / SWEEP_FILE).exists():
-        raise UsageError(f"logdir: {folder} holds a sweep; train elsewhere with --logdir or --name")
-    run = None if overwrite else Run.load(folder)
-    if run is not None:
-        _check_same_settings(run, scenario)
-        if run.status == "finished":
-            return run
-    check_writable(folder)
-    return run
-
-
-def check_writable(folder: Path) -> None:
-    """See that a folder can be written, or made.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if is_remote(folder):
-        return
-    try:
-        places = [folder / CHECKPOINT_FOLDER, folder, *folder.absolute().parents]
-        nearest = next(place for place in places if place.exists())
-    except OSError as error:
-        raise UsageError(f"logdir: {folder} cannot be written ({error.strerror})") from error
-    if not nearest.is_dir():
-        raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"logdir: {nearest} cannot be written; name another with --logdir")
-
-
-def _check_same_settings(run, scenario):
-    # A run of an earlier version lacks later settings, which then were as by default.
-    defaults = {field.name: field.default for field in setting_fields()}
-    settings = defaults | run.settings
-    differing = [
-        f"{key} {settings[key]!r} and not {value!r}"
-        for key, value in scenario.settings().items()
-        if settings[key] != value
-    ]
-    if differing:
-        raise UsageError(
-            f"logdir: {run.folder} holds a run with {', '.join(differing)}; train elsewhere with "
-            "--logdir or --name, or replace that run with --overwrite"
-        )
-
-
-@contextlib.contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Hold a run folder, made where missing, against every other process.
-
-    The operating system lets go of the lock when its process ends, however it ends. A
-    remote folder has no lock: that no other process writes there is the user's care.
-
-    Raises:
-        UsageError: another process holds it, or the folder cannot be made.
-    """
-    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_remote(folder):
-            lock.acquire()
-    except filelock.Timeout:
-        raise UsageError(
-            f"logdir: another process is writing {folder}; wait for it, or train elsewhere with "
-            "--logdir or --name"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"logdir: {folder} cannot be written ({error})") from error
-    try:
-        yield
-    finally:
-        lock.release()

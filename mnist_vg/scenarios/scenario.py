@@ -1,8 +1,6 @@
 """Scenarios: everything that decides a run, checked before anything starts."""
 
-import ast
 import dataclasses
-import difflib
 import math
 import numbers
 import re
@@ -10,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_vg.errors import UsageError
+from mnist_vg.scenarios.initializers import check_initializer, one_of
 
 # The names that Keras knows, kept here so that a typing error is caught without
 # importing TensorFlow; a test holds them against Keras' own registries.
@@ -19,30 +18,10 @@ ACTIVATIONS = tuple(
     "silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid sparsemax "
     "squareplus swish tanh tanh_shrink threshold".split()
 )
-KERNEL_INITIALIZERS = tuple(
-    "constant glorot_normal glorot_uniform he_normal he_uniform identity lecun_normal "
-    "lecun_uniform normal one ones orthogonal random_normal random_uniform "
-    "truncated_normal uniform variance_scaling zero zeros".split()
-)
 OPTIMIZERS = tuple(
     "adadelta adafactor adagrad adam adamax adamw ftrl lion muon nadam rmsprop "
     "schedulefreeadamw sgd".split()
 )
-INITIALIZER_ARGUMENTS = {
-    "constant": ("value",),
-    "identity": ("gain",),
-    "normal": ("mean", "stddev"),
-    "orthogonal": ("gain",),
-    "random_normal": ("mean", "stddev"),
-    "random_uniform": ("minval", "maxval"),
-    "truncated_normal": ("mean", "stddev"),
-    "uniform": ("minval", "maxval"),
-    "variance_scaling": ("scale", "mode", "distribution"),
-}
-INITIALIZER_WORDS = {
-    "mode": ("fan_in", "fan_out", "fan_avg"),
-    "distribution": ("truncated_normal", "untruncated_normal", "uniform"),
-}
 NORMALIZATIONS = ("none", "batch", "layer")
 OUTPUTS = ("softmax", "sigmoid", "sigmoid_twice")
 MEASURES = ("default", "full")
@@ -51,82 +30,6 @@ MIXING_OPTIMIZERS = ("adafactor", "muon")
 """Those whose update of an element depends on others: on where it stands."""
 PARAMETRIC_RELU = "parametric_relu"
 """An activation with a slope of its own to train for each unit, so no Keras function."""
-
-
-def nearest(given: str, allowed) -> str:
-    """The hint that closes an error about a name: the nearest ones, else the first 40."""
-    near = difflib.get_close_matches(given, allowed, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"choose from {', '.join(list(allowed)[:40])}"
-
-
-def _name_of(allowed):
-    """Accept a name as Keras spells it (`he_normal`, `HeNormal`, `Adam`)."""
-    spelled = {name.replace("_", ""): name for name in allowed}
-
-    def check(value):
-        key = str(value).replace("_", "").lower()
-        if key not in spelled:
-            raise ValueError(f"is not one of those known; {nearest(str(value).lower(), allowed)}")
-        return spelled[key]
-
-    return check
-
-
-_check_initializer_name = _name_of(KERNEL_INITIALIZERS)
-
-
-def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
-    """Name and arguments of an initializer: `he_normal`, `random_normal(stddev=1)`.
-
-    Raises:
-        ValueError: Keras does not know the name or an argument, or one is no plain
-            value; the message tells which.
-    """
-    text = str(text).strip()
-    try:
-        node = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        node = ast.Name(text)
-    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-    name = _check_initializer_name(getattr(call.func, "id", text))
-    allowed = INITIALIZER_ARGUMENTS.get(name, ())
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    if call.args or len(given) < len(call.keywords) or not given.keys() <= set(allowed):
-        raise ValueError(f"has wrong arguments; {_signature(name)}")
-    # In the order of the signature, so that two spellings are one setting.
-    values = {key: _argument(key, given[key]) for key in allowed if key in given}
-    for key, value in values.items():
-        if value is None:
-            kind = ", ".join(INITIALIZER_WORDS.get(key, ["a finite number"]))
-            raise ValueError(f"has a wrong {key}, allowed: {kind}; {_signature(name)}")
-    return name, values
-
-
-def _argument(key, node):
-    """The word or the finite number of an argument; None where it is neither."""
-    try:
-        value = ast.literal_eval(node)
-        if key in INITIALIZER_WORDS:
-            return value if value in INITIALIZER_WORDS[key] else None
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return float(value) if number and math.isfinite(value) else None
-    except (ValueError, TypeError, OverflowError, MemoryError, RecursionError):
-        return None
-
-
-def _signature(name):
-    allowed = INITIALIZER_ARGUMENTS.get(name)
-    return f"{name} takes {', '.join(f'{a}=…' for a in allowed) if allowed else 'none'}"
-
-
-def _initializer(value):
-    if not isinstance(value, str):
-        raise ValueError("must be a name, with arguments if any: random_normal(stddev=1)")
-    name, arguments = parse_initializer(value)
-    listed = ", ".join(f"{key}={argument!r}" for key, argument in arguments.items())
-    return f"{name}({listed})" if arguments else name
 
 
 def _optional(check):
@@ -211,29 +114,31 @@ class Scenario:
     hidden_size: int = _setting(10, _integer(1), "units of a hidden layer")
     activation: str = _setting(
         "sigmoid",
-        _name_of((*ACTIVATIONS, PARAMETRIC_RELU)),
+        one_of((*ACTIVATIONS, PARAMETRIC_RELU)),
         "activation of the hidden layers, by Keras' name, or parametric_relu",
     )
     output: str = _setting(
         "softmax",
-        _name_of(OUTPUTS),
+        one_of(OUTPUTS),
         "softmax; for two classes also sigmoid, or sigmoid_twice, one more unit before it",
     )
     kernel_initializer: str = _setting(
-        "glorot_uniform", _initializer, "initializer of the kernels; random_normal(stddev=1)"
+        "glorot_uniform", check_initializer, "initializer of the kernels; random_normal(stddev=1)"
     )
     output_initializer: str | None = _setting(
-        None, _optional(_initializer), "initializer of the output's kernels; default: the others'"
+        None,
+        _optional(check_initializer),
+        "initializer of the output's kernels; default: the others'",
     )
-    bias_initializer: str = _setting("zeros", _initializer, "initializer of the biases")
+    bias_initializer: str = _setting("zeros", check_initializer, "initializer of the biases")
     shared_initializer: bool = _setting(
         False, _flag, "one draw for all layers, as from one shared Keras 3 initializer"
     )
     normalization: str = _setting(
-        "none", _name_of(NORMALIZATIONS), "before each activation: none, batch or layer"
+        "none", one_of(NORMALIZATIONS), "before each activation: none, batch or layer"
     )
     skip_connections: bool = _setting(False, _flag, "add each hidden layer's input to its output")
-    optimizer: str = _setting("adam", _name_of(OPTIMIZERS), "Keras optimizer")
+    optimizer: str = _setting("adam", one_of(OPTIMIZERS), "Keras optimizer")
     learning_rate: float | None = _setting(
         None, _optional(_positive), "default: the optimizer's own"
     )
@@ -250,7 +155,7 @@ class Scenario:
     )
     log_every: int = _setting(200, _integer(1), "updates between two records")
     measures: str = _setting(
-        "default", _name_of(MEASURES), "what is recorded: default, or full for much more"
+        "default", one_of(MEASURES), "what is recorded: default, or full for much more"
     )
     seed: int = _setting(0, _integer(0), "decides initial weights and batches")
     data_seed: int | None = _setting(
@@ -315,3 +220,21 @@ _VALUES_ONLY = (
 def setting_fields() -> list[dataclasses.Field]:
     """The dataclass fields of `Scenario` that decide a run."""
     return [field for field in dataclasses.fields(Scenario) if "check" in field.metadata]
+
+
+GROUP_VALUES = ("iterations", "log_every")
+"""Settings that are no part of the structure, and yet one for all of a group."""
+
+
+def stackable(scenario: Scenario) -> bool:
+    """Whether the network can be one of a group.
+
+    An optimizer that mixes elements would mix networks.
+    """
+    return scenario.optimizer not in MIXING_OPTIMIZERS
+
+
+def group_key(scenario: Scenario) -> tuple:
+    """What networks that train together have in common, beside their batches."""
+    structure = dataclasses.replace(scenario, global_clipnorm=None).structure()
+    return *structure, *(getattr(scenario, field) for field in GROUP_VALUES)

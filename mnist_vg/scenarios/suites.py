@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
-from mnist_vg.errors import UsageError
-from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario, nearest
+from mnist_vg.errors import UsageError, nearest
+from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario
 
 SEVEN_LAYERS = "The Vanishing Gradient Problem (Great Learning)"
 CIRCLES = "Visualizing the vanishing gradient problem (Machine Learning Mastery, 2021)"

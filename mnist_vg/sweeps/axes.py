@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_vg.errors import UsageError
-from mnist_vg.scenarios.scenario import parse_initializer
+from mnist_vg.scenarios.initializers import parse_initializer
 from mnist_vg.sweeps.table import GRADIENT_RATIO
 
 if TYPE_CHECKING:

@@ -4,17 +4,16 @@ import contextlib
 import functools
 import itertools
 import os
-import signal
 import socket
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.sweeps.sweeper import PROGRAMS, Datasets, Jobs, Outcomes, single_threaded
+from mnist_vg.errors import RunFailed, UsageError, first_line
+from mnist_vg.sweeps.workers import PROGRAMS, Datasets, Jobs, Outcomes, single_threaded
+from mnist_vg.training.interrupts import sigterm_kept
 
 AHEAD = 1000
 """Tasks that Ray has at a time: more than the cluster has cores, and few to look through."""
@@ -77,7 +76,8 @@ def _connect(ray, cluster, workers):
     else:
         _check_answer(_noted_address() if cluster == "auto" else cluster)
     try:
-        with _undisturbed():
+        with sigterm_kept(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             ray.init(cluster, **settings)
     # Each of Ray's layers has its own: versions that differ, a token that is missing.
     except Exception as error:
@@ -119,19 +119,6 @@ def _check_answer(cluster):
         ) from error
 
 
-@contextlib.contextmanager
-def _undisturbed():
-    """Keep what this process does on SIGTERM, which `ray.init` replaces, and its screen clean."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
 def _outcomes(ray, jobs, datasets):
     train = ray.remote(num_cpus=1, max_calls=PROGRAMS, max_retries=RETRIES)(_train)
     stored = {name: ray.put(dataset) for name, dataset in datasets.items()}
@@ -148,10 +135,9 @@ def _outcomes(ray, jobs, datasets):
         cause = getattr(error, "cause", None) or error
         if isinstance(cause, (UsageError, RunFailed)):
             raise cause from None
-        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
         raise RunFailed(
-            f"the cluster could not train a group ({reason}); groups that are done are kept, and "
-            "the same command goes on"
+            f"the cluster could not train a group ({first_line(cause)}); groups that are done are "
+            "kept, and the same command goes on"
         ) from error
 
 

@@ -12,30 +12,20 @@ from mnist_vg.sweeps.table import TEST_ACCURACY, last_records
 if TYPE_CHECKING:
     import pandas
 
+    from mnist_vg.sweeps.plan import Plan
     from mnist_vg.sweeps.ranking import Ranking
-    from mnist_vg.sweeps.sweeper import Plan
 
 
-def plan_lines(plan: "Plan", workers: int | None) -> list[str]:
-    """What a sweep is about to do, in words; without `workers` not how long that takes."""
+def plan_lines(plan: "Plan") -> list[str]:
+    """What a sweep is about to do, in words."""
     sizes = Counter(map(len, plan.groups))
-    networks = sum(map(len, plan.groups))
     of = ", ".join(f"{count} of {size}" for size, count in sorted(sizes.items(), reverse=True))
-    groups = len(plan.groups)
+    networks, groups = sum(map(len, plan.groups)), len(plan.groups)
     lines = [f"{networks:,} networks, which train together in {groups:,} groups: {of}."]
     if plan.done:
         found = sum(len(plan.groups[number]) for number in plan.done)
         lines.append(f"{found:,} of them are done already.")
-    if plan.left and workers is not None:
-        lines.append(f"About {_duration(plan.seconds)} with {workers or 1} at a time.")
     return lines
-
-
-def _duration(seconds):
-    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} seconds"
 
 
 class SweepDisplay:

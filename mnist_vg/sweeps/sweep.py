@@ -5,22 +5,16 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
-from mnist_vg.errors import UsageError
-from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS, Scenario, nearest, setting_fields
-
-REPLICAS = 100
-"""Networks in a group, at most: more gain little (`benchmarks/replicas.py`), and a group is
-what a killed sweep may lose."""
-
-GROUP_WEIGHTS = 2**25
-"""Weights in a group, at most: with gradients and Adam's two moments half a GiB."""
+from mnist_vg.errors import UsageError, nearest
+from mnist_vg.scenarios.scenario import (
+    Scenario,
+    setting_fields,
+)
 
 NETWORKS = 100_000
 """Networks of a sweep, at most: days of work, and more are most likely a slip."""
@@ -28,8 +22,6 @@ NETWORKS = 100_000
 VALUES = 1_000
 """Numbers of a range, at most."""
 
-GROUP_VALUES = ("iterations", "log_every")
-"""Settings that are no part of the structure, and yet one for all of a group."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER}):({_NUMBER})")
@@ -182,25 +174,6 @@ class Sweep:
             name = "-".join([f"{number:0{digits}}", *map(_word, varied, values), f"seed{seed}"])
             yield dataclasses.replace(self.base, name=name[:100], seed=seed, **own, **varied)
 
-    def groups(self, sizes: Mapping[str, tuple[int, int]]) -> list[list[Scenario]]:
-        """The networks by what trains together, in the order of the grid.
-
-        Args:
-            sizes: of each data set, by name, values of an example, and classes.
-        """
-        together: dict[tuple, list[Scenario]] = {}
-        for scenario in self.scenarios:
-            together.setdefault(group_key(scenario), []).append(scenario)
-        groups = []
-        for members in together.values():
-            weights = count_weights(members[0], *sizes[members[0].dataset])
-            most = max(1, min(REPLICAS, GROUP_WEIGHTS // weights))
-            most = most if stackable(members[0]) else 1
-            parts = -(-len(members) // most)
-            ends = [len(members) * part // parts for part in range(parts + 1)]
-            groups += [members[a:b] for a, b in itertools.pairwise(ends)]
-        return groups
-
     def facts(self) -> dict[str, Any]:
         """What `sweep.json` tells of it."""
         axes = {field: list(values) for field, values in self.axes.items()}
@@ -211,50 +184,3 @@ def _word(field, value):
     """A value as a part of a network's name."""
     word = value if isinstance(value, str) else f"{field}={value}"
     return re.sub(r"[^\w.+=]+", "_", word).strip("_")
-
-
-def stackable(scenario: Scenario) -> bool:
-    """Whether the network can be one of a group.
-
-    An optimizer that mixes elements would mix networks.
-    """
-    return scenario.optimizer not in MIXING_OPTIMIZERS
-
-
-def group_key(scenario: Scenario) -> tuple:
-    """What networks that train together have in common, beside their batches."""
-    structure = dataclasses.replace(scenario, global_clipnorm=None).structure()
-    return *structure, *(getattr(scenario, field) for field in GROUP_VALUES)
-
-
-def count_weights(scenario: Scenario, input_size: int, label_size: int) -> int:
-    """Weights of a network, without those of normalizations."""
-    units = [input_size, *[scenario.hidden_size] * (scenario.num_layers - 1), label_size]
-    return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(units))
-
-
-def work(scenario: Scenario, weights: int, test_examples: int) -> float:
-    """Multiplications and additions of a network's training and records, about.
-
-    Forward, backward to the weights, and backward to the inputs are each a product.
-    """
-    records = -(-scenario.iterations // scenario.log_every) + 1
-    trained = 6 * scenario.iterations * scenario.batch_size
-    return weights * (trained + 2 * records * test_examples)
-
-
-def recorded(scenarios: Sequence[Scenario], record: str | int) -> frozenset[str]:
-    """Names of the networks that get a run folder, of "none", "all", or so many, spread evenly.
-
-    For "sick" too it is none: who they are is known in the end.
-
-    Raises:
-        UsageError: `record` is none of these.
-    """
-    if record in ("all", "none", "sick"):
-        return frozenset(s.name for s in scenarios if record == "all")
-    if not isinstance(record, int) or record < 0:
-        raise UsageError(f"record: {record!r} is not all, none, sick or a number of networks")
-    count = min(record, len(scenarios))
-    places = np.linspace(0, len(scenarios) - 1, count).round().astype(int)
-    return frozenset(scenarios[place].name for place in places)

@@ -10,20 +10,30 @@ written under another one, and renamed. pandas and pyarrow are imported when the
 import io
 import json
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mnist_vg.errors import UsageError
-from mnist_vg.runs.paths import as_path, is_remote
-from mnist_vg.runs.run import SWEEP_FILE
+import numpy as np
+
+from mnist_vg.diagnosis.diagnosis import Diagnosis
+from mnist_vg.errors import UsageError, first_line
+from mnist_vg.runs.folder import SWEEP_FILE
+from mnist_vg.runs.paths import as_path, is_remote, write_whole
 from mnist_vg.runs.tags import (
+    ACCURACY_TEST,
+    ACCURACY_TRAIN,
+    GRADIENT_FLOW,
     GRADIENT_MEAN_ABS,
     GRADIENT_NONFINITE,
+    LOSS_TEST,
+    LOSS_TRAIN,
     UNITS_DEAD,
     UNITS_SATURATED,
     UPDATE_RATIO,
     WEIGHT_NONFINITE,
 )
-from mnist_vg.scenarios.scenario import setting_fields
+from mnist_vg.scenarios.scenario import Scenario, setting_fields
+from mnist_vg.sweeps.records import Records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,14 +41,27 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from mnist_vg.runs.paths import RemotePath
+    from mnist_vg.runs.folder import SWEEP_FILE
+from mnist_vg.runs.paths import RemotePath
 
 RECORDS_FOLDER = "records"
+RUNS_FOLDER = "runs"
+"""Where a sweep's folder has those of its networks, for TensorBoard."""
+RECORD = ("none", "sick", "all")
+"""Which networks may have a run folder."""
 
 TEST_ACCURACY = "test_accuracy"
 GRADIENT_RATIO = "log10_gradient_ratio"
-SCALARS = ("train_loss", "train_accuracy", "test_loss", TEST_ACCURACY, GRADIENT_RATIO, "chance")
-"""Columns of one number a record."""
+TAGS = {
+    "train_loss": LOSS_TRAIN,
+    "train_accuracy": ACCURACY_TRAIN,
+    "test_loss": LOSS_TEST,
+    TEST_ACCURACY: ACCURACY_TEST,
+    GRADIENT_RATIO: GRADIENT_FLOW,
+}
+"""Columns of one number a record, and the tags that they have in event files."""
+SCALARS = (*TAGS, "chance")
+"""All columns of one number a record."""
 LAYERS = (
     GRADIENT_MEAN_ABS,
     "gradient_norm",
@@ -72,17 +95,55 @@ def schema() -> "pyarrow.Schema":
     )
 
 
+def rows_of(
+    scenarios: Sequence[Scenario],
+    records: Records,
+    diagnoses: Sequence[Diagnosis],
+    chance: float,
+) -> "pyarrow.Table":
+    """The rows of some networks, network by network.
+
+    Args:
+        scenarios: the networks'.
+        records: what they have recorded.
+        diagnoses: theirs.
+        chance: test accuracy of always answering the most frequent label.
+    """
+    import pyarrow
+
+    times, count = len(records.steps), len(scenarios)
+    of_network = np.repeat(np.arange(count), times)
+
+    def column(field):
+        name, kind = field.name, field.type
+        if name == "step":
+            return np.tile(records.steps, count)
+        if name == "chance":
+            return np.full(times * count, chance)
+        if name in TAGS:
+            return records.measured[TAGS[name]].T.ravel()
+        if name in LAYERS:
+            table = records.measured.get(name, np.zeros((times, 0, count), np.float32))
+            ends = table.shape[1] * np.arange(times * count + 1, dtype=np.int32)
+            values = np.ascontiguousarray(table.transpose(2, 0, 1), np.float32).ravel()
+            return pyarrow.ListArray.from_arrays(ends, values)
+        verdicts = [diagnosis.verdict for diagnosis in diagnoses]
+        values = verdicts if name == "verdict" else [getattr(s, name) for s in scenarios]
+        return pyarrow.array(values, kind).take(of_network)
+
+    columns = schema()
+    return pyarrow.table([column(field) for field in columns], schema=columns)
+
+
 def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") -> None:
     """Add some networks' rows to a sweep's table, whole or not at all."""
     from pyarrow import parquet
 
     path = part_path(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")  # Readers of a folder pass over such a name.
     written = io.BytesIO()
     parquet.write_table(part, written)
-    new.write_bytes(written.getvalue())
-    new.replace(path)
+    write_whole(path, written.getvalue())
 
 
 def parts_of(folder: str | os.PathLike) -> frozenset[int]:
@@ -177,8 +238,9 @@ def _read(folder, read):
             return read(dataset.dataset(whole))
         return read(dataset.dataset(list(map(str, parts)), format="parquet"))
     except (ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"sweep: the table in {folder} cannot be read ({reason})") from error
+        raise UsageError(
+            f"sweep: the table in {folder} cannot be read ({first_line(error)})"
+        ) from error
 
 
 def first_records(records: "pandas.DataFrame") -> "pandas.DataFrame":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from mnist_vg.errors import UsageError
+from mnist_vg.errors import UsageError, first_line
 from mnist_vg.training.trainer import Trainer
 
 
@@ -68,8 +68,7 @@ def _damage_reported(folder):
     except (tf.errors.AbortedError, tf.errors.UnavailableError):
         raise  # A remote folder is out of reach.
     except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
-        reason = str(error).partition("\n")[0][:200]
         raise UsageError(
-            f"checkpoint: {folder} is damaged ({reason}); train this run anew with "
+            f"checkpoint: {folder} is damaged ({first_line(error)}); train this run anew with "
             "--overwrite, or elsewhere with --logdir"
         ) from error

@@ -1,29 +1,25 @@
-"""A run in the making: what is trained, recorded, saved and concluded in its folder."""
+"""A scenario trained in its run folder: steps, records, checkpoints, and the end."""
 
-import contextlib
-import dataclasses
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.diagnosis.verdict import Diagnosis, Monitor, diagnose
-from mnist_vg.figures import drawings as figures
-from mnist_vg.recording.event_log import EventLog
-from mnist_vg.report import result_row
-from mnist_vg.runs import events
-from mnist_vg.runs import run as runs
-from mnist_vg.runs.run import Run
+from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.errors import UsageError
+from mnist_vg.recording.event_log import forward_graph
+from mnist_vg.recording.run_writer import RunWriter
+from mnist_vg.runs.folder import CHECKPOINT_FOLDER, check_folder, claim_folder, remove_run
+from mnist_vg.runs.results import finite_or_none, result_row
+from mnist_vg.runs.run import Run, versions
 from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
-    CHANCE_ACCURACY,
-    CHANCE_LOSS,
     DECISION_AXIS,
     DECISION_POINTS,
     DECISION_PROBABILITY,
@@ -35,10 +31,57 @@ from mnist_vg.runs.tags import (
 )
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training.checkpoint import Checkpoint
+from mnist_vg.training.failures import break_told
+from mnist_vg.training.interrupts import interrupt_at_exit
 from mnist_vg.training.trainer import Block, Trainer, run_blocks
 
 DECISION_GRID = 100
 """Points along either input at which the finished network of two inputs is asked."""
+
+
+def train_run(
+    scenario: Scenario,
+    folder: Path,
+    dataset: Dataset,
+    trainer: Trainer,
+    *,
+    overwrite: bool,
+    checkpoint_seconds: float,
+    watch: Callable[[Scenario, Block, Sequence[Evidence]], None],
+) -> Run:
+    """Train a scenario in its folder, or go on with what the folder holds of it.
+
+    Args:
+        scenario: what to train.
+        folder: the run's.
+        dataset: the scenario's.
+        trainer: compiled, and at its beginning.
+        overwrite: remove a run that the folder holds.
+        checkpoint_seconds: time between two checkpoints.
+        watch: called after each block, with the symptoms that its record makes certain.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError: the folder holds another run, or another process writes there.
+        RunFailed: the run broke half way.
+        KeyboardInterrupt: Ctrl-C came; all steps that were done are saved.
+    """
+    with break_told(scenario, trainer), claim_folder(folder):
+        # Another process may have written here since the first look.
+        run = check_folder(folder, scenario, overwrite)
+        if run is None:
+            remove_run(folder)
+        elif run.status == "finished":
+            return run
+        elif run.dataset != dataset.name:
+            raise UsageError(
+                f"dataset: {folder} was begun with {run.dataset}, not {dataset.name}; give the "
+                "same --data-dir, or replace that run with --overwrite"
+            )
+        with closing(Session(scenario, folder, dataset, trainer)) as session, trainer.together():
+            return session.train(checkpoint_seconds, watch)
 
 
 class Session:
@@ -53,65 +96,57 @@ class Session:
 
     def __init__(self, scenario: Scenario, folder: Path, dataset: Dataset, trainer: Trainer):
         self.scenario, self.dataset, self.trainer = scenario, dataset, trainer
-        self.run = Run(folder, "running", scenario.settings(), dataset.name, runs.versions())
-        self.checkpoint = Checkpoint(folder / runs.CHECKPOINT_FOLDER, trainer)
+        self.checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER, trainer)
         notes = self.checkpoint.restore() or {"seconds": 0.0, "lengths": []}
-        self._started = time.monotonic() - notes["seconds"]
-        events.cut_event_files(folder, notes["lengths"])
-        self.run.save()
-        self.log = EventLog(folder)
-        if not notes["lengths"]:
-            describe(self.log, scenario, dataset, trainer.model.forward_graph())
-        # A copy, since what a run has read once it keeps.
-        earlier = dataclasses.replace(self.run).history if notes["lengths"] else None
-        self._monitor = Monitor(earlier)
+        graph = None if notes["lengths"] else forward_graph(trainer.model)
+        self.writer = begin_run(
+            scenario, folder, dataset, graph, notes["lengths"], notes["seconds"]
+        )
 
-    def train(self, checkpoint_seconds: float, watch: Callable[[Scenario, Block], None]) -> Run:
+    def train(self, checkpoint_seconds: float, watch: Callable) -> Run:
         """Train to the end, or up to the block in which Ctrl-C came."""
+        iterations, log_every = self.scenario.iterations, self.scenario.log_every
         saved = time.monotonic()
         with interrupt_at_exit() as interrupted:
-            for block in run_blocks(
-                self.trainer, self.scenario.iterations, self.scenario.log_every
-            ):
-                if block.tables is not None:
-                    scalars, kernels = self._scalars(block), _kernel_arrays(block.kernels)
-                    self.log.record(block.step, scalars, block.tables, kernels)
-                    known = scalars | chance(self.dataset)
-                    symptoms = self._monitor.record(block.step, known, block.tables)
-                    block = block._replace(symptoms=symptoms)
-                watch(self.scenario, block)
+            for block in run_blocks(self.trainer, iterations, log_every):
+                watch(self.scenario, block, self._record(block))
                 if interrupted():
                     break
                 if time.monotonic() - saved >= checkpoint_seconds:
                     self._save()
                     saved = time.monotonic()
             self._save()
-            if self.trainer.steps_done < self.scenario.iterations:
-                self._keep_run(status="interrupted")
+            if self.trainer.steps_done < iterations:
+                self.writer.mark("interrupted")
             else:
                 # Written after the last checkpoint: killed here, a run writes it once more.
                 self._finish()
-        return self.run
+        return self.writer.run
+
+    def _record(self, block):
+        """Record a block that ends in a step which is due; the symptoms that this shows."""
+        if block.tables is None:
+            return []
+        test = self.trainer.evaluate(self.dataset.test)
+        scalars = scalars_of((block.loss, block.accuracy), test)
+        return self.writer.record(block.step, scalars, block.tables, _arrays(block.kernels))
 
     def _finish(self):
-        seconds = self._seconds()
-        last = self.scenario.iterations - 1
+        seconds = self.writer.seconds
         if self.scenario.measures == "full":
             # The weights that one more update would have found.
-            last += 1
             tables, kernels = self.trainer.weights()
-            self.log.record(last, {}, tables, _kernel_arrays(kernels) | self._decision())
-            self.log.upload()
-        flow = self.run.history[GRADIENT_FLOW]
-        flow = flow[self.run.history["step"] < self.scenario.iterations]
+            arrays = _arrays(kernels) | self._decision()
+            self.writer.note(self.scenario.iterations, {}, tables, arrays)
+        run = self.writer.read_back()
+        flow = run.history[GRADIENT_FLOW]
         results = results_of(
-            flow,
+            flow[run.history["step"] < self.scenario.iterations],
             self.trainer.evaluate(self.dataset.train),
             self.trainer.evaluate(self.dataset.test),
             self.dataset.chance,
         )
-        diagnosis = diagnose(self.run.history, finished=True)
-        self.run = conclude(self.run, self.log, last, results, diagnosis, seconds)
+        self.writer.conclude(run, results, card=result_row([results]), seconds=seconds)
 
     def _decision(self):
         """What a network of two inputs and two classes says of the plane around its examples."""
@@ -131,33 +166,42 @@ class Session:
 
     def close(self):
         """End the event file."""
-        self.log.close()
+        self.writer.close()
 
     def _save(self):
-        self.checkpoint.save(lengths=self.log.lengths(), seconds=self._seconds())
-
-    def _seconds(self):
-        return time.monotonic() - self._started
-
-    def _keep_run(self, **changes):
-        self.run = dataclasses.replace(self.run, **{"seconds": self._seconds(), **changes})
-        self.run.save()
-
-    def _scalars(self, block):
-        test = self.trainer.evaluate(self.dataset.test)
-        return scalars_of((block.loss, block.accuracy), test)
+        self.checkpoint.save(lengths=self.writer.lengths(), seconds=self.writer.seconds)
 
 
-def describe(log: EventLog, scenario: Scenario, dataset: Dataset, graph) -> None:
-    """Write the beginning of a run's log."""
+def begin_run(
+    scenario: Scenario,
+    folder: Path,
+    dataset: Dataset,
+    graph: tf.compat.v1.GraphDef | None = None,
+    lengths: Sequence[int] = (),
+    seconds: float = 0.0,
+) -> RunWriter:
+    """The writer of a scenario's run, at its beginning or where a checkpoint has left it.
+
+    Args:
+        scenario: what is trained.
+        folder: the run's.
+        dataset: the scenario's.
+        graph: the forward pass of the scenario's network, which a new run shows.
+        lengths: as `RunWriter` takes them.
+        seconds: how long the run has taken already.
+    """
+    steps = len(dataset.train.labels) / scenario.batch_size
+    run = Run(
+        folder,
+        "running",
+        scenario.settings(),
+        dataset.name,
+        versions(),
+        seconds,
+        steps_per_epoch=math.ceil(steps) if scenario.partial_batches else steps,
+    )
     about = f"{scenario.about} ({scenario.source})" if scenario.source else scenario.about
-    log.describe(scenario.settings(), about, graph)
-    log.record(0, {}, arrays=chance(dataset))
-
-
-def chance(dataset: Dataset) -> dict[str, float]:
-    """What knowing nothing scores, by tag."""
-    return {CHANCE_ACCURACY: dataset.chance, CHANCE_LOSS: dataset.chance_loss}
+    return RunWriter(run, lengths, about=about, graph=graph, chance=dataset.chance_scalars)
 
 
 def scalars_of(train: tuple[float, float], test: tuple[float, float]) -> dict[str, float]:
@@ -170,63 +214,29 @@ def scalars_of(train: tuple[float, float], test: tuple[float, float]) -> dict[st
 def results_of(
     flow: np.ndarray, train: tuple[float, float], test: tuple[float, float], chance: float
 ) -> dict[str, float | None]:
-    """A run's results: of the final weights, and of the gradient's way.
+    """A run's results: of the final weights, and of the gradient on its way.
 
     Args:
         flow: log10 of the first layer's gradient over the last one's, at each record.
         train: loss and accuracy on the whole training split.
         test: and on the test split.
-        chance: test accuracy of knowing nothing.
+        chance: test accuracy of always answering the most frequent label.
+
+    Returns:
+        Name to number, None where it is not finite.
     """
-    results = {
-        "train_loss": train[0],
-        "train_accuracy": train[1],
-        "test_loss": test[0],
-        "test_accuracy": test[1],
-        "chance": chance,
-        "first_gradient_ratio": 10.0 ** float(flow[0]),
-        "last_gradient_ratio": 10.0 ** float(flow[-1]),
-    }
-    return {key: value if math.isfinite(value) else None for key, value in results.items()}
+    return finite_or_none(
+        {
+            "train_loss": train[0],
+            "train_accuracy": train[1],
+            "test_loss": test[0],
+            "test_accuracy": test[1],
+            "chance": chance,
+            "first_gradient_ratio": 10.0 ** float(flow[0]),
+            "last_gradient_ratio": 10.0 ** float(flow[-1]),
+        }
+    )
 
 
-def conclude(
-    run: Run, log: EventLog, step: int, results: dict, diagnosis: Diagnosis, seconds: float
-) -> Run:
-    """Write the end of a run's log, of newest record `step`, and of its `run.json`."""
-    log.conclude(step, result_row([results]), diagnosis, figures.profile_picture(run))
-    ended = {"status": "finished", "results": results, "verdict": diagnosis.verdict}
-    run = dataclasses.replace(run, **ended, seconds=seconds)
-    run.save()
-    return run
-
-
-def _kernel_arrays(kernels):
+def _arrays(kernels):
     return {layer_tag(KERNELS, layer): kernel for layer, kernel in kernels.items()}
-
-
-@contextlib.contextmanager
-def interrupt_at_exit():
-    """Put Ctrl-C off to the end of the block, where the state of a run is whole.
-
-    Yields a function that tells whether Ctrl-C came; if so, KeyboardInterrupt is
-    raised at the end. A second Ctrl-C is not put off.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or not callable(before):  # a shell's `&` ignores Ctrl-C
-        yield lambda: False
-        return
-    came = threading.Event()
-
-    def handle(number, frame):
-        came.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came.is_set():
-        raise KeyboardInterrupt

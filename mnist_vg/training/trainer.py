@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Split
-from mnist_vg.diagnosis.symptoms import Evidence
 from mnist_vg.model import Model
 from mnist_vg.recording.layers import activation_range
 from mnist_vg.recording.measures import (
@@ -22,9 +21,11 @@ from mnist_vg.recording.measures import (
     signal_measures,
     unit_shares,
 )
+from mnist_vg.recording.taps import tapped
 from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
 from mnist_vg.training.batches import batch_indices
+from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs
 from mnist_vg.training.packing import Packing
 
 BLOCK_STEPS = 256
@@ -52,28 +53,6 @@ class Block(NamedTuple):
     layer's gradient applied at `step`, and, in full, of every hidden layer's signals."""
     kernels: dict[str, np.ndarray]
     """With a full record, the kernels of up to `TINY` weights that it was taken at."""
-    symptoms: Sequence[Evidence] = ()
-    """What the record has made certain."""
-
-
-def _scaled(inputs):
-    return tf.cast(inputs, tf.float32) / 255 if inputs.dtype == tf.uint8 else inputs
-
-
-def _loss_and_accuracy(logits, labels):
-    """Mean cross-entropy and share of right answers; one logit is that of the second class.
-
-    Logits are `[..., examples, classes]`, labels `[..., examples]`.
-    """
-    if logits.shape[-1] == 1:
-        logits = logits[..., 0]
-        losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(labels, tf.float32), logits)
-        answers = tf.cast(logits > 0, labels.dtype)
-    else:
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-    right = tf.cast(answers == labels, tf.float32)
-    return tf.reduce_mean(losses, axis=-1), tf.reduce_mean(right, axis=-1)
 
 
 def _where(due, measured, otherwise):
@@ -202,7 +181,7 @@ class Trainer:
 
     def probability(self, inputs: np.ndarray) -> np.ndarray:
         """Of the second of two classes, `[examples]`."""
-        logits = self.model(_scaled(tf.constant(inputs)), training=False)
+        logits = self.model(scaled_inputs(tf.constant(inputs)), training=False)
         if logits.shape[-1] == 1:
             return tf.sigmoid(logits)[:, 0].numpy()
         return tf.nn.softmax(logits)[:, 1].numpy()
@@ -240,10 +219,10 @@ class Trainer:
         return loss.tolist(), accuracy.tolist()
 
     def _score(self, inputs, labels):
-        return self._judge(self.model(_scaled(inputs), training=False), labels)
+        return self._judge(self.model(scaled_inputs(inputs), training=False), labels)
 
     def _judge(self, logits, labels):
-        return _loss_and_accuracy(logits, labels)
+        return loss_and_accuracy(logits, labels)
 
     def _run(self, first, last, record):
         steps = last - first + 1
@@ -275,7 +254,7 @@ class Trainer:
 
             def step(batch_size):
                 batch = indices[i][:batch_size]
-                examples = _scaled(tf.gather(inputs, batch)), tf.gather(labels, batch)
+                examples = scaled_inputs(tf.gather(inputs, batch)), tf.gather(labels, batch)
                 return self._step(values, *examples, due, measured)
 
             whole, *left = self._batch_sizes
@@ -316,7 +295,7 @@ class Trainer:
 
     def _step(self, values, inputs, labels, due, measured):
         """Gradients, loss and accuracy of a batch; what was measured, anew where it is due."""
-        with self.model.tapped() as taps:
+        with tapped(self.model) as taps:
             gradients, loss, accuracy, state, signals = self._backpropagate(
                 values, inputs, labels, taps
             )

@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +9,13 @@ import keras
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.runs import run as runs
+from mnist_vg.errors import RunFailed, UsageError, first_line
+from mnist_vg.runs.folder import CHECKPOINT_FOLDER, check_folder
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training.checkpoint import Checkpoint
-from mnist_vg.training.session import interrupt_at_exit
+from mnist_vg.training.failures import break_told
+from mnist_vg.training.interrupts import interrupt_at_exit, sigterm_kept
 from mnist_vg.training.trainer import Block, Trainer
 
 
@@ -31,14 +30,12 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with sigterm_kept():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UsageError(f"strategy: multiworker does not come about: {reason}") from error
-    if threading.current_thread() is threading.main_thread():
-        # TensorFlow has taken this signal, and does nothing about it.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    return strategy
+        raise UsageError(
+            f"strategy: multiworker does not come about: {first_line(error)}"
+        ) from error
 
 
 class DistributedTrainer(Trainer):
@@ -174,13 +171,13 @@ def follow(scenario: Scenario, folder: Path, dataset: Dataset, trainer: Distribu
     Raises:
         UsageError: what the folder holds is not what the chief trains.
     """
-    with interrupt_at_exit():
+    with break_told(scenario, trainer), interrupt_at_exit():
         begin = trainer.called()
         if 0 < begin < scenario.iterations:
-            Checkpoint(folder / runs.CHECKPOINT_FOLDER, trainer).restore()
+            Checkpoint(folder / CHECKPOINT_FOLDER, trainer).restore()
         else:
             trainer.steps_done = begin
-        run = runs.check(folder, scenario)
+        run = check_folder(folder, scenario)
         if run is None or trainer.steps_done != begin or run.dataset != dataset.name:
             raise UsageError(
                 f"logdir: {folder} does not hold what the chief trains ({dataset.name}, {begin} "

@@ -2,28 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from mnist_vg.diagnosis.measurements import Signs, kappa, kappas, share_learned, signs_of
+from mnist_vg.diagnosis.measurements import Signs, kappas, share_learned, signs_of
 from mnist_vg.diagnosis.symptoms import NEEDS, STUCK, SYMPTOMS, Evidence
-from mnist_vg.runs.events import buckets
-
-LEARNED_KAPPA = 0.61
-"""Where agreement beyond chance counts as substantial: Landis and Koch 1977, p. 165."""
+from mnist_vg.errors import UsageError, nearest
+from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.results import LEARNED_KAPPA
+from mnist_vg.runs.run import find_runs
 
 LEARNED_LOSS = 0.5
 """The same where no accuracy is recorded: half of the first loss."""
-
-
-def learned(accuracy: float | None, chance: float) -> bool:
-    """Whether a test accuracy shows that a network could learn its task.
-
-    Args:
-        accuracy: share of right answers, 0 to 1; None where it is not finite.
-        chance: accuracy of always answering the most frequent label, below 1.
-    """
-    return accuracy is not None and kappa(accuracy, chance) >= LEARNED_KAPPA
 
 
 def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -117,30 +108,26 @@ def diagnose(history: Mapping, finished: bool) -> Diagnosis:
     return Diagnosis(signs, find_evidence(signs), finished)
 
 
-class Monitor:
-    """Looks at a run record by record, and tells each symptom once.
+def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
+    """Diagnoses of the runs in a folder, or of some, by their place in it; the worst first.
 
-    Args:
-        history: of the records that a run which goes on has already.
+    Raises:
+        UsageError: there is no run, or none of a name.
     """
+    logdir = as_path(logdir)
+    found = {run.folder.relative_to(logdir).as_posix(): run for run in find_runs(logdir)}
+    found = {name if name != "." else run.name: run for name, run in found.items()}
+    for name in names:
+        if name not in found:
+            raise UsageError(f"run: {name!r} is not in {logdir}; {nearest(name, found)}")
+    diagnoses = {
+        name: diagnose(run.history, run.status == "finished")
+        for name, run in found.items()
+        if name in names or not names
+    }
 
-    def __init__(self, history: Mapping | None = None):
-        self._signs = signs_of(history) if history else None
-        self._told = {e.symptom for e in find_evidence(self._signs)} if history else set()
+    def severity(item):
+        _, diagnosis = item
+        return diagnosis.healthy, np.nan_to_num(diagnosis.learned_share, nan=-1.0)
 
-    def record(
-        self, step: int, scalars: Mapping[str, float], tables: Sequence[tuple[Sequence, Mapping]]
-    ) -> list[Evidence]:
-        """The symptoms that one more record makes certain; arguments are `EventLog.record`'s."""
-        history = {"step": np.array([step])} | {tag: [value] for tag, value in scalars.items()}
-        for (layers, measures), name in zip(tables, ("layers", "activation_layers"), strict=False):
-            history[name] = layers
-            for group, measured in measures.items():
-                histogram = isinstance(measured, Mapping)
-                history[group] = [buckets(**measured) if histogram else measured]
-        newest = signs_of(history)
-        self._signs = self._signs.then(newest) if self._signs else newest
-        found = find_evidence(self._signs)
-        new = [evidence for evidence in found if evidence.symptom not in self._told]
-        self._told |= {evidence.symptom for evidence in new}
-        return new
+    return dict(sorted(diagnoses.items(), key=severity))

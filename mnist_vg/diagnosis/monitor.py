@@ -1,0 +1,39 @@
+"""A run watched record by record, while it trains."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mnist_vg.diagnosis.diagnosis import find_evidence
+from mnist_vg.diagnosis.measurements import signs_of
+from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.runs.events import buckets
+
+
+class Monitor:
+    """Looks at a run record by record, and tells each symptom once.
+
+    Args:
+        history: of the records that a run which goes on has already.
+    """
+
+    def __init__(self, history: Mapping | None = None):
+        self._signs = signs_of(history) if history else None
+        self._told = {e.symptom for e in find_evidence(self._signs)} if history else set()
+
+    def record(
+        self, step: int, scalars: Mapping[str, float], tables: Sequence[tuple[Sequence, Mapping]]
+    ) -> list[Evidence]:
+        """The symptoms that one more record makes certain; arguments are `EventLog.record`'s."""
+        history = {"step": np.array([step])} | {tag: [value] for tag, value in scalars.items()}
+        for (layers, measures), name in zip(tables, ("layers", "activation_layers"), strict=False):
+            history[name] = layers
+            for group, measured in measures.items():
+                histogram = isinstance(measured, Mapping)
+                history[group] = [buckets(**measured) if histogram else measured]
+        newest = signs_of(history)
+        self._signs = self._signs.then(newest) if self._signs else newest
+        found = find_evidence(self._signs)
+        new = [evidence for evidence in found if evidence.symptom not in self._told]
+        self._told |= {evidence.symptom for evidence in new}
+        return new

@@ -1,0 +1,152 @@
+"""A run, from its first record to its verdict."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from mnist_vg.diagnosis.diagnosis import Diagnosis, diagnose
+from mnist_vg.diagnosis.monitor import Monitor
+from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.figures.drawings import profile_picture
+from mnist_vg.recording.event_log import EventLog
+from mnist_vg.runs.events import cut_event_files
+from mnist_vg.runs.history import History
+from mnist_vg.runs.results import finite_or_none
+from mnist_vg.runs.run import Run
+
+Table = tuple[Sequence[str], Mapping]
+"""Names of layers, the one nearest the input first, and what was measured of them, by name."""
+
+
+class RunWriter:
+    """Begins a run in its folder, records it, watches it, and concludes it.
+
+    The folder is one that no other process writes to, see `runs.folder.claim_folder`.
+
+    Args:
+        run: what `run.json` tells of the run; its `seconds` are those before this process.
+        lengths: of a run that goes on, the bytes to keep of each event file, as `lengths`
+            returned them; empty for a new run.
+        about: what the run is known for, for its text card.
+        graph: the forward pass as a GraphDef, for the Graphs tab.
+        chance: what chance scores, tag to value.
+
+    Raises:
+        UsageError: event files are missing, or shorter than they were.
+        OSError: the folder cannot be written. Each method raises it, too.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        lengths: Sequence[int] = (),
+        *,
+        about: str = "",
+        graph=None,
+        chance: Mapping[str, float] | None = None,
+    ):
+        self.run = run
+        self._chance = chance or {}
+        self._started = time.monotonic() - run.seconds
+        self._last_step = 0
+        cut_event_files(run.folder, list(lengths))
+        run.save()
+        self._monitor = Monitor(History.read(run.folder) if lengths else None)
+        self._log = EventLog(run.folder)
+        if not lengths:
+            self._log.describe(run.settings, about, graph)
+            if self._chance:
+                self._log.record(0, {}, arrays=self._chance)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far, in all processes together."""
+        return time.monotonic() - self._started
+
+    def record(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        tables: Iterable[Table] = (),
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> list[Evidence]:
+        """Write a record; arguments are those of `EventLog.record`.
+
+        Returns:
+            The symptoms that this record makes certain.
+        """
+        self.note(step, scalars, tables, arrays)
+        return self._monitor.record(step, {**scalars, **self._chance}, tables)
+
+    def note(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        tables: Iterable[Table] = (),
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Write what no symptom is looked for in; arguments are those of `EventLog.record`."""
+        self._log.record(step, scalars, tables, arrays)
+        self._last_step = max(self._last_step, step)
+
+    def lengths(self) -> list[int]:
+        """Bytes of each event file up to the newest record, for a checkpoint."""
+        return self._log.lengths()
+
+    def mark(self, status: str) -> None:
+        """Write the run's status to `run.json`."""
+        self._save(status=status, seconds=self.seconds)
+
+    def read_back(self) -> Run:
+        """The run as its folder tells it now, with all that was recorded."""
+        self._log.upload()
+        return Run.load(self.run.folder)
+
+    def conclude(
+        self,
+        run: Run,
+        results: Mapping[str, float | None],
+        *,
+        card: Mapping[str, str] | None = None,
+        diagnosis: Diagnosis | None = None,
+        seconds: float | None = None,
+    ) -> Run:
+        """Write the end of the run: its results, its diagnosis and its picture.
+
+        Args:
+            run: what `read_back` returned.
+            results: what came out, name to number.
+            card: the same in words, for the text card.
+            diagnosis: where it is known already.
+            seconds: how long the run took; default: up to now.
+
+        Returns:
+            The finished run.
+        """
+        results = finite_or_none(results)
+        diagnosis = diagnosis or diagnose(run.history, finished=True)
+        card = card or {k: "not finite" if v is None else v for k, v in results.items()}
+        symptoms = [evidence.line for evidence in diagnosis.evidence]
+        self._log.conclude(
+            self._last_step,
+            {**card, "Diagnosis": "<br>".join(symptoms) or diagnosis.verdict},
+            len(symptoms),
+            profile_picture(run),
+        )
+        self._save(
+            status="finished",
+            results=results,
+            verdict=diagnosis.verdict,
+            seconds=self.seconds if seconds is None else seconds,
+        )
+        return self.run
+
+    def _save(self, **facts):
+        self.run = dataclasses.replace(self.run, **facts)
+        self.run.save()
+
+    def close(self) -> None:
+        """End the event file."""
+        self._log.close()

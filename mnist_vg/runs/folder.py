@@ -1,0 +1,112 @@
+"""Who may write into a run folder, and what this program may remove there."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from mnist_vg.errors import UsageError
+from mnist_vg.runs.events import event_files
+from mnist_vg.runs.paths import UNFINISHED, is_remote, remove_tree
+from mnist_vg.runs.run import RUN_FILE, Run
+from mnist_vg.scenarios.scenario import Scenario
+
+SWEEP_FILE = "sweep.json"
+CHECKPOINT_FOLDER = "checkpoint"
+LOCK_FILE = "run.lock"
+
+
+def remove_run(folder: Path, trained: bool = True) -> None:
+    """Remove what this program wrote to a run folder, and nothing else.
+
+    A checkpoint is this program's own only where its trainer has `trained` the run.
+    """
+    # The file that makes it a run goes first: killed in here, a folder is none.
+    for path in (folder / RUN_FILE, *folder.glob(f"{UNFINISHED}*"), *event_files(folder)):
+        path.unlink(missing_ok=True)
+    if not trained:
+        return
+    checkpoint = folder / CHECKPOINT_FOLDER
+    for path in [*checkpoint.glob("ckpt-*"), *checkpoint.glob("checkpoint*")]:
+        remove_tree(path) if path.is_dir() else path.unlink()
+    with contextlib.suppress(OSError):
+        checkpoint.rmdir()  # Where others keep files there too, it stays.
+
+
+def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:
+    """The run of `scenario` that `folder` holds already, None where there is none.
+
+    Raises:
+        UsageError: the folder holds a run of other settings or a sweep, or cannot hold one.
+    """
+    if (folder / SWEEP_FILE).exists():
+        raise UsageError(f"logdir: {folder} holds a sweep; train elsewhere with --logdir or --name")
+    run = None if overwrite else Run.load(folder)
+    if run is not None:
+        _check_same_settings(run, scenario)
+        if run.status == "finished":
+            return run
+    check_writable(folder)
+    return run
+
+
+def check_writable(folder: Path) -> None:
+    """See that a folder can be written, or made.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if is_remote(folder):
+        return
+    try:
+        places = [folder / CHECKPOINT_FOLDER, folder, *folder.absolute().parents]
+        nearest = next(place for place in places if place.exists())
+    except OSError as error:
+        raise UsageError(f"logdir: {folder} cannot be written ({error.strerror})") from error
+    if not nearest.is_dir():
+        raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"logdir: {nearest} cannot be written; name another with --logdir")
+
+
+def _check_same_settings(run, scenario):
+    differing = [
+        f"{key} {run.settings.get(key)!r} and not {value!r}"
+        for key, value in scenario.settings().items()
+        if run.settings.get(key) != value
+    ]
+    if differing:
+        raise UsageError(
+            f"logdir: {run.folder} holds a run with {', '.join(differing)}; train elsewhere with "
+            "--logdir or --name, or replace that run with --overwrite"
+        )
+
+
+@contextlib.contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """Hold a run folder, made where missing, against every other process.
+
+    The operating system lets go of the lock when its process ends, however it ends. A
+    remote folder has no lock: that no other process writes there is the user's care.
+
+    Raises:
+        UsageError: another process holds it, or the folder cannot be made.
+    """
+    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_remote(folder):
+            lock.acquire()
+    except filelock.Timeout:
+        raise UsageError(
+            f"logdir: another process is writing {folder}; wait for it, or train elsewhere with "
+            "--logdir or --name"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"logdir: {folder} cannot be written ({error})") from error
+    try:
+        yield
+    finally:
+        lock.release()

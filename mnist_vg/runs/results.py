@@ -1,0 +1,71 @@
+"""What a run came to: whether it has learned, and its results in words."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+
+def kappa(accuracy, chance):
+    """The share of what chance gets wrong that is right: of the form of Cohen's kappa (1960).
+
+    Chance is always answering the most frequent label.
+    """
+    return (accuracy - chance) / (1 - chance)
+
+
+LEARNED_KAPPA = 0.61
+"""Where agreement beyond chance counts as substantial: Landis and Koch 1977, p. 165."""
+
+
+def learned(accuracy: float | None, chance: float) -> bool:
+    """Whether a test accuracy shows that a network could learn its task.
+
+    Args:
+        accuracy: share of right answers, 0 to 1; None where it is not finite.
+        chance: accuracy of always answering the most frequent label, below 1.
+    """
+    return accuracy is not None and kappa(accuracy, chance) >= LEARNED_KAPPA
+
+
+def result_row(results: Sequence[dict[str, float | None]]) -> dict[str, str]:
+    """Results of a scenario's finished runs in words, heading to text.
+
+    Of several runs, under several seeds, the median with the least and the largest.
+    Losses and accuracies are those of the final weights on the whole splits; the
+    gradient's is layer 1's mean absolute value over the last layer's, at the first
+    record and at the last.
+    """
+    could = sum(learned(of_run["test_accuracy"], of_run["chance"]) for of_run in results)
+
+    def spread(key, spec):
+        return spread_of([of_run[key] for of_run in results], spec)
+
+    words = "yes" if could else "no"
+    return {
+        "Could learn": words if len(results) == 1 else f"{could} of {len(results)}",
+        "Loss": spread("train_loss", ".3f"),
+        "Train accuracy": spread("train_accuracy", ".2%"),
+        "Test accuracy": spread("test_accuracy", ".2%"),
+        "Gradient ratio": f"{spread('first_gradient_ratio', '.2g')} -> "
+        f"{spread('last_gradient_ratio', '.2g')}",
+    }
+
+
+def spread_of(values: Sequence[float | None], spec: str) -> str:
+    """Median, least and largest of what is finite, in words; None is what is not."""
+    finite = [value for value in values if value is not None]
+    if not finite:
+        return "not finite"
+    median = format(statistics.median(finite), spec)
+    if len(values) == 1:
+        return median
+    lacking = f", {len(values) - len(finite)} not finite" if len(finite) < len(values) else ""
+    return f"{median} ({min(finite):{spec}}–{max(finite):{spec}}{lacking})"
+
+
+def finite_or_none(results: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Results as JSON can hold them: None where a number is not finite."""
+    return {
+        name: None if value is None or not math.isfinite(value) else float(value)
+        for name, value in results.items()
+    }
