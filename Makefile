@@ -10,6 +10,7 @@ SYMPTOMS ?= .symptoms
 MAP ?= .trainability
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TESTED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train board test lint bench bench-diagnosis experiments symptoms trainability-map clean
@@ -19,12 +20,18 @@ help:  ## Show this help
 	@echo
 	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS) CORPUS=$(CORPUS) SYMPTOMS=$(SYMPTOMS) MAP=$(MAP)"
 
-setup: $(INSTALLED)  ## Make the virtual environment and install everything into it
+setup: $(INSTALLED)  ## Make the virtual environment, with what training needs
+
+INSTALL := $(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable
 
 $(INSTALLED): setup.cfg pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test]'
+	$(INSTALL) .
+	@touch $@
+
+$(TESTED): $(INSTALLED)
+	$(INSTALL) '.[test]'
 	@touch $@
 
 train: $(INSTALLED)  ## Train the tutorial's three networks into LOGDIR, and compare them
@@ -33,24 +40,25 @@ train: $(INSTALLED)  ## Train the tutorial's three networks into LOGDIR, and com
 board: $(INSTALLED)  ## Open TensorBoard on LOGDIR, also while it trains
 	@$(BIN)/mnist-vg board --logdir $(LOGDIR) --port $(PORT)
 
-test: $(INSTALLED)  ## Run the tests
+test: $(TESTED)  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(INSTALLED)  ## Check style and docstrings
+lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 # The others work on the corpus, and have targets of their own.
 BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py,$(wildcard benchmarks/[a-z]*.py))
 
-bench: $(INSTALLED)  ## Measure against the usual ways of doing the same
+bench: $(TESTED)  ## Measure against the usual ways of doing the same
 	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit; done
 
 # Two at a time.
 HALVES := tune test
 .PHONY: $(HALVES:%=corpus-%)
 
-bench-diagnosis: $(INSTALLED)  ## Train the labelled corpus, and score the diagnosis on it
+bench-diagnosis: $(TESTED)  ## Train the labelled corpus, and score the diagnosis on it
 	@$(MAKE) --no-print-directory -j2 $(HALVES:%=corpus-%)
 	@$(BIN)/python benchmarks/diagnosis.py $(CORPUS)
 
@@ -80,5 +88,5 @@ trainability-map: $(INSTALLED)  ## Train 800 networks over depth and weight vari
 	@$(BIN)/python docs/trainability.py $(MAP)/trainability docs/trainability.md
 
 clean:  ## Remove the virtual environment and caches; never LOGDIR
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -exec rm -rf {} +
