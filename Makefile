@@ -46,7 +46,7 @@ test: $(TESTED)  ## Run the tests
 lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 # The others work on the corpus, and have targets of their own.
 BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py,$(wildcard benchmarks/[a-z]*.py))
@@ -88,5 +88,5 @@ trainability-map: $(INSTALLED)  ## Train 800 networks over depth and weight vari
 	@$(BIN)/python docs/trainability.py $(MAP)/trainability docs/trainability.md
 
 clean:  ## Remove the virtual environment and caches; never LOGDIR
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -exec rm -rf {} +

@@ -65,22 +65,8 @@ class Model(keras.Model):
         shared_initializer=False,
         bias_initializer="zeros",
     ):
-        self._arguments = {
-            "input_size": input_size,
-            "label_size": label_size,
-            "activation": activation,
-            "num_layers": num_layers,
-            "hidden_size": hidden_size,
-            "kernel_initializer": kernel_initializer,
-            "normalization": normalization,
-            "skip_connections": skip_connections,
-            "seed": seed,
-            "name": name,
-            "output": output,
-            "output_initializer": output_initializer,
-            "shared_initializer": shared_initializer,
-            "bias_initializer": bias_initializer,
-        }
+        # Every argument, for `get_config`.
+        self._arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         _check_choice("normalization", normalization, NORMALIZATIONS)
         _check_choice("output", output, OUTPUTS)
         if output != "softmax" and label_size != 2:
@@ -94,7 +80,6 @@ class Model(keras.Model):
             bias_initializer,
             output,
         )
-        output_layers = OUTPUT_LAYERS[output]
 
         def dense(number, units, activation=None):
             of_kernel, of_bias = draws[number - 1]
@@ -108,15 +93,12 @@ class Model(keras.Model):
 
         inputs = keras.Input((input_size,), name="input")
         hidden = inputs
-        for number in range(1, num_layers - output_layers + 1):
+        for number in range(1, num_layers - OUTPUT_LAYERS[output] + 1):
             if normalization == "none" and activation != PARAMETRIC_RELU:
                 outputs = dense(number, hidden_size, activation)(hidden)
             else:
-                outputs = dense(number, hidden_size)(hidden)
-                if normalization != "none":
-                    normalize = _NORMALIZATIONS[normalization]
-                    outputs = normalize(name=f"layer{number}_normalization")(outputs)
-                outputs = _activation_layer(activation, f"layer{number}_activation")(outputs)
+                sums = dense(number, hidden_size)(hidden)
+                outputs = _activated(sums, activation, normalization, f"layer{number}")
             if skip_connections and outputs.shape == hidden.shape:
                 outputs = keras.layers.Add(name=f"layer{number}_skip")([hidden, outputs])
             hidden = outputs
@@ -127,19 +109,12 @@ class Model(keras.Model):
 
     def get_config(self):
         """The arguments that make this model again."""
-        return {
-            **self._arguments,
-            "activation": _serialized(keras.activations, self._arguments["activation"]),
-            "kernel_initializer": _serialized(
-                keras.initializers, self._arguments["kernel_initializer"]
-            ),
-            "output_initializer": _serialized(
-                keras.initializers, self._arguments["output_initializer"]
-            ),
-            "bias_initializer": _serialized(
-                keras.initializers, self._arguments["bias_initializer"]
-            ),
-        }
+        config = dict(self._arguments)
+        for key, value in config.items():
+            if callable(value):
+                module = keras.activations if key == "activation" else keras.initializers
+                config[key] = module.serialize(value)
+        return config
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -204,15 +179,15 @@ def _check_choice(argument, given, allowed):
         raise ValueError(f"{argument}: {given!r} is not one of {', '.join(allowed)}")
 
 
-def _activation_layer(activation, name):
+def _activated(sums, activation, normalization, name):
+    """The activation of a layer's sums, normalized before, by layers of their own."""
+    if normalization != "none":
+        sums = _NORMALIZATIONS[normalization](name=f"{name}_normalization")(sums)
+    name = f"{name}_activation"
     if activation == PARAMETRIC_RELU:
         slope = keras.initializers.Constant(PARAMETRIC_RELU_SLOPE)
-        return keras.layers.PReLU(alpha_initializer=slope, name=name)
-    return keras.layers.Activation(activation, name=name)
-
-
-def _serialized(module, given):
-    return given if given is None or isinstance(given, str) else module.serialize(given)
+        return keras.layers.PReLU(alpha_initializer=slope, name=name)(sums)
+    return keras.layers.Activation(activation, name=name)(sums)
 
 
 def _own_draw(initializer, seed):

@@ -83,6 +83,11 @@ def nonfinite_count(values) -> tf.Tensor:
     return tf.cond(none, lambda: tf.zeros(values.shape[0]), count)
 
 
+def nonfinite_share(values) -> tf.Tensor:
+    """Share of values that are NaN or infinite, float32 `[rows]`."""
+    return nonfinite_count(values) / values.shape[1]
+
+
 def _mean(values):
     return _sum(values) / values.shape[1]
 
@@ -187,6 +192,20 @@ def measure_each(measure, tensors, stacked=False) -> dict[str, tf.Tensor]:
     return tf.nest.map_structure(in_order, *measured)
 
 
+GRADIENT = {"gradient_mean_abs": mean_abs, "gradient_nonfinite": nonfinite_count}
+WEIGHT = {"weight_nonfinite": nonfinite_count}
+FULL_GRADIENT = GRADIENT | {
+    "gradient_mean": mean,
+    "gradient_std": std,
+    "gradient_norm": norm,
+    "gradient_zeros": zero_share,
+    "gradient_nonfinite_share": nonfinite_share,
+}
+FULL_WEIGHT = WEIGHT | {"weight_mean": mean, "weight_std": std, "weight_norm": norm}
+FULL_CLIPPED = {"gradient_clipped_mean_abs": mean_abs, "gradient_clipped_norm": norm}
+"""What a default and a full record hold of every layer, by the name of its tags."""
+
+
 def layer_measures(
     gradients, weights, clipped=None, histograms=True, full=False, stacked=False
 ) -> dict[str, tf.Tensor]:
@@ -202,47 +221,36 @@ def layer_measures(
             which then takes the place of a layer, replicas of one layer side by side.
 
     Returns:
-        By the group of its tags, `[layers]` each: `gradient_mean_abs`, float32;
-        `gradient_nonfinite` and `weight_nonfinite`, counts; with `histograms`
-        `gradients` and `weights`, each a dict of `min` and `max` `[layers]` and
-        `counts` `[layers, 30]`; with `full` `gradient_mean`, `gradient_std`,
-        `gradient_norm`, `gradient_zeros`, `gradient_nonfinite_share`, `weight_mean`,
-        `weight_std`, `weight_norm` and, given `clipped`,
-        `gradient_clipped_mean_abs` and `gradient_clipped_norm`.
+        By the name of its tags, float32 `[layers]` each: `GRADIENT` and `WEIGHT`, or with
+        `full` `FULL_GRADIENT`, `FULL_WEIGHT` and, given `clipped`, `FULL_CLIPPED`; with
+        `histograms` also `gradients` and `weights`, each a dict of `min` and `max`
+        `[layers]` and `counts` `[layers, 30]`.
     """
+    parts = [FULL_GRADIENT, FULL_WEIGHT] if full else [GRADIENT, WEIGHT]
+    parts += [FULL_CLIPPED] if full and clipped else []
+    functions = dict.fromkeys(function for part in parts for function in part.values())
+    functions |= {histogram: None} if histograms else {}
 
     def measure(rows):
-        measures = {"mean_abs": mean_abs(rows), "nonfinite": nonfinite_count(rows)}
-        if histograms:
-            measures["histogram"] = histogram(rows)
-        if full:
-            measures |= {"mean": mean(rows), "std": std(rows), "norm": norm(rows)}
-            measures["zeros"] = zero_share(rows)
-            measures["nonfinite_share"] = measures["nonfinite"] / rows.shape[1]
-        return measures
+        return {function.__name__: function(rows) for function in functions}
 
     # All are of the same sizes, and so are measured together; the compiler drops
     # what is not asked for.
-    clipped = clipped if full and clipped is not None else []
-    together = measure_each(measure, [*gradients, *weights, *clipped], stacked)
-    count = together["mean_abs"].shape[0] // (3 if clipped else 2)
+    tensors = [*gradients, *weights, *(clipped if len(parts) == 3 else [])]
+    together = measure_each(measure, tensors, stacked)
+    count = together["mean_abs"].shape[0] // len(parts)
 
-    def part_of(names, prefix, first):
-        part = slice(first * count, (first + 1) * count)
-        return {
-            prefix + name: tf.nest.map_structure(lambda measured: measured[part], together[name])
-            for name in names
-        }
+    def measured(function, part):
+        layers = slice(part * count, (part + 1) * count)
+        return tf.nest.map_structure(lambda values: values[layers], together[function.__name__])
 
-    extent = ["mean", "std", "norm"] if full else []
-    shares = ["zeros", "nonfinite_share"] if full else []
-    measures = part_of(["mean_abs", "nonfinite", *extent, *shares], "gradient_", 0)
-    measures |= part_of(["nonfinite", *extent], "weight_", 1)
+    measures = {
+        name: measured(function, part)
+        for part, names in enumerate(parts)
+        for name, function in names.items()
+    }
     if histograms:
-        measures["gradients"] = part_of(["histogram"], "", 0)["histogram"]
-        measures["weights"] = part_of(["histogram"], "", 1)["histogram"]
-    if clipped:
-        measures |= part_of(["mean_abs", "norm"], "gradient_clipped_", 2)
+        measures |= {"gradients": measured(histogram, 0), "weights": measured(histogram, 1)}
     return measures
 
 

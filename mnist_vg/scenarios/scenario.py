@@ -81,8 +81,19 @@ def _dataset_name(value):
     return value
 
 
-def _setting(default, check, description):
-    return dataclasses.field(default=default, metadata={"check": check, "help": description})
+def _setting(default, check, description, *, part="run", compiled=True):
+    """A field of `Scenario` that decides a run.
+
+    Args:
+        default: its value where none is given.
+        check: returns the value as the scenario keeps it; raises ValueError on a wrong one.
+        description: for `--help`.
+        part: whose argument it is: "model", "optimizer" or "run".
+        compiled: whether the compiled program depends on it. What decides values of
+            variables, or how often the program is called, is no part of it.
+    """
+    metadata = {"check": check, "help": description, "part": part, "compiled": compiled}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,62 +115,86 @@ class Scenario:
             value and what is allowed.
     """
 
-    name: str = dataclasses.field(
-        default="", metadata={"check": _file_name, "help": "name of the run and of its folder"}
-    )
+    name: str = _setting("", _file_name, "name of the run and of its folder", compiled=False)
     dataset: str = _setting(
         "mnist", _dataset_name, "TensorFlow Datasets image set, or circles, close_circles, digits"
     )
-    num_layers: int = _setting(6, _integer(1), "dense layers, the one of the logits included")
-    hidden_size: int = _setting(10, _integer(1), "units of a hidden layer")
+    num_layers: int = _setting(
+        6, _integer(1), "dense layers, the one of the logits included", part="model"
+    )
+    hidden_size: int = _setting(10, _integer(1), "units of a hidden layer", part="model")
     activation: str = _setting(
         "sigmoid",
         one_of((*ACTIVATIONS, PARAMETRIC_RELU)),
         "activation of the hidden layers, by Keras' name, or parametric_relu",
+        part="model",
     )
     output: str = _setting(
         "softmax",
         one_of(OUTPUTS),
         "softmax; for two classes also sigmoid, or sigmoid_twice, one more unit before it",
+        part="model",
     )
     kernel_initializer: str = _setting(
-        "glorot_uniform", check_initializer, "initializer of the kernels; random_normal(stddev=1)"
+        "glorot_uniform",
+        check_initializer,
+        "initializer of the kernels; random_normal(stddev=1)",
+        part="model",
+        compiled=False,
     )
     output_initializer: str | None = _setting(
         None,
         _optional(check_initializer),
         "initializer of the output's kernels; default: the others'",
+        part="model",
+        compiled=False,
     )
-    bias_initializer: str = _setting("zeros", check_initializer, "initializer of the biases")
+    bias_initializer: str = _setting(
+        "zeros", check_initializer, "initializer of the biases", part="model", compiled=False
+    )
     shared_initializer: bool = _setting(
-        False, _flag, "one draw for all layers, as from one shared Keras 3 initializer"
+        False,
+        _flag,
+        "one draw for all layers, as from one shared Keras 3 initializer",
+        part="model",
+        compiled=False,
     )
     normalization: str = _setting(
-        "none", one_of(NORMALIZATIONS), "before each activation: none, batch or layer"
+        "none", one_of(NORMALIZATIONS), "before each activation: none, batch or layer", part="model"
     )
-    skip_connections: bool = _setting(False, _flag, "add each hidden layer's input to its output")
+    skip_connections: bool = _setting(
+        False, _flag, "add each hidden layer's input to its output", part="model"
+    )
     optimizer: str = _setting("adam", one_of(OPTIMIZERS), "Keras optimizer")
     learning_rate: float | None = _setting(
-        None, _optional(_positive), "default: the optimizer's own"
+        None, _optional(_positive), "default: the optimizer's own", part="optimizer", compiled=False
     )
     momentum: float | None = _setting(
-        None, _optional(_momentum), "of sgd or rmsprop; default: the optimizer's own"
+        None,
+        _optional(_momentum),
+        "of sgd or rmsprop; default: the optimizer's own",
+        part="optimizer",
     )
     global_clipnorm: float | None = _setting(
-        None, _optional(_positive), "clip the norm of all gradients together; default: no clipping"
+        None,
+        _optional(_positive),
+        "clip the norm of all gradients together; default: no clipping",
+        part="optimizer",
     )
-    iterations: int = _setting(2500, _integer(1), "optimizer updates")
+    iterations: int = _setting(2500, _integer(1), "optimizer updates", compiled=False)
     batch_size: int = _setting(30, _integer(1), "examples an update")
     partial_batches: bool = _setting(
         False, _flag, "end an epoch with the batch that is left, not go on into the next epoch"
     )
-    log_every: int = _setting(200, _integer(1), "updates between two records")
+    log_every: int = _setting(200, _integer(1), "updates between two records", compiled=False)
     measures: str = _setting(
         "default", one_of(MEASURES), "what is recorded: default, or full for much more"
     )
-    seed: int = _setting(0, _integer(0), "decides initial weights and batches")
+    seed: int = _setting(
+        0, _integer(0), "decides initial weights and batches", part="model", compiled=False
+    )
     data_seed: int | None = _setting(
-        None, _optional(_integer(0)), "decides the batches; default: the seed does"
+        None, _optional(_integer(0)), "decides the batches; default: the seed does", compiled=False
     )
     about: str = dataclasses.field(default="", compare=False)
     """What the scenario is expected to show; not a setting."""
@@ -195,26 +230,17 @@ class Scenario:
 
     def structure(self) -> tuple:
         """What the compiled program depends on: equal ones train in one program."""
-        return tuple(v for key, v in self.settings().items() if key not in _VALUES_ONLY)
+        fields = [field for field in setting_fields() if field.metadata["compiled"]]
+        return tuple(getattr(self, field.name) for field in fields)
+
+    def part(self, name: str) -> dict[str, Any]:
+        """The settings that are arguments of the "model", or of the "optimizer"."""
+        fields = [field for field in setting_fields() if field.metadata["part"] == name]
+        return {field.name: getattr(self, field.name) for field in fields}
 
     def settings(self) -> dict[str, Any]:
         """The settings as plain values, in the order of the fields, `about` left out."""
         return {field.name: getattr(self, field.name) for field in setting_fields()}
-
-
-_VALUES_ONLY = (
-    "name",
-    "kernel_initializer",
-    "output_initializer",
-    "bias_initializer",
-    "shared_initializer",
-    "learning_rate",
-    "iterations",
-    "log_every",
-    "seed",
-    "data_seed",
-)
-"""Settings that decide values of variables, or how often the program is called."""
 
 
 def setting_fields() -> list[dataclasses.Field]:

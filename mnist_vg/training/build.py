@@ -14,34 +14,13 @@ def make_model(scenario: Scenario, dataset: Dataset) -> Model:
     Raises:
         ValueError: they do not fit each other.
     """
-    return Model(
-        dataset.input_size,
-        dataset.label_size,
-        scenario.activation,
-        scenario.num_layers,
-        scenario.hidden_size,
-        kernel_initializer=scenario.kernel_initializer,
-        normalization=scenario.normalization,
-        skip_connections=scenario.skip_connections,
-        seed=scenario.seed,
-        output=scenario.output,
-        output_initializer=scenario.output_initializer,
-        shared_initializer=scenario.shared_initializer,
-        bias_initializer=scenario.bias_initializer,
-    )
+    return Model(dataset.input_size, dataset.label_size, **scenario.part("model"))
 
 
 def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
     """The scenario's Keras optimizer, at Keras' own defaults where it is silent."""
-    config = {
-        name: getattr(scenario, name) for name in ("learning_rate", "momentum", "global_clipnorm")
-    }
-    return keras.optimizers.deserialize(
-        {
-            "class_name": scenario.optimizer,
-            "config": {name: value for name, value in config.items() if value is not None},
-        }
-    )
+    given = {name: value for name, value in scenario.part("optimizer").items() if value is not None}
+    return keras.optimizers.deserialize({"class_name": scenario.optimizer, "config": given})
 
 
 def make_trainer(scenario: Scenario, dataset: Dataset, kind: type[Trainer] = Trainer) -> Trainer:

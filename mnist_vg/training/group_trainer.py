@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Sequence
 
 import numpy as np
@@ -162,15 +163,8 @@ def _sum_by_replica(values):
 
 def draws(scenario: Scenario) -> list[tuple]:
     """What draws a scenario's kernels and biases, layer by layer."""
-    return layer_draws(
-        scenario.num_layers,
-        scenario.seed,
-        scenario.kernel_initializer,
-        scenario.output_initializer,
-        scenario.shared_initializer,
-        scenario.bias_initializer,
-        scenario.output,
-    )
+    names = inspect.signature(layer_draws).parameters
+    return layer_draws(**{name: getattr(scenario, name) for name in names})
 
 
 def learning_rate(scenario: Scenario) -> float:
