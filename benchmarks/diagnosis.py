@@ -19,7 +19,7 @@ import numpy as np
 from rich.table import Table
 
 from mnist_vg.diagnosis.diagnosis import find_evidence
-from mnist_vg.diagnosis.measurements import Signs, signs_of
+from mnist_vg.diagnosis.measurements import Measurements, measurements_of
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.report import make_console
 from mnist_vg.runs import tags
@@ -37,26 +37,26 @@ Verdict = dict[str, int | None]
 
 def ours(run: Run) -> Verdict:
     """Our verdict on the whole run, and when it was first right."""
-    signs = signs_of(run.history)
-    announced = announcements(signs)
-    found = {evidence.symptom for evidence in find_evidence(signs)}
+    measurements = measurements_of(run.history)
+    announced = announcements(measurements)
+    found = {evidence.symptom for evidence in find_evidence(measurements)}
     return {s.name: announced[s.name] if s.name in found else None for s in SYMPTOMS}
 
 
-def announcements(signs: Signs) -> dict[str, int]:
+def announcements(measurements: Measurements) -> dict[str, int]:
     """What is announced while a run trains, and at which step; it may learn all the same."""
     firsts: dict[str, int] = {}
-    for records, step in enumerate(signs.step, start=1):
-        found = [evidence.symptom for evidence in find_evidence(prefix(signs, records))]
+    for records, step in enumerate(measurements.step, start=1):
+        found = [evidence.symptom for evidence in find_evidence(prefix(measurements, records))]
         firsts = dict.fromkeys(found, int(step)) | firsts
     return firsts
 
 
-def prefix(signs: Signs, records: int) -> Signs:
-    """The signs as they were when a run had so many records."""
+def prefix(measurements: Measurements, records: int) -> Measurements:
+    """The measurements as they were when a run had so many records."""
     names = ("layers", "activation_layers")
-    rows = {key: values[:records] for key, values in vars(signs).items() if key not in names}
-    return dataclasses.replace(signs, **rows)
+    rows = {key: values[:records] for key, values in vars(measurements).items() if key not in names}
+    return dataclasses.replace(measurements, **rows)
 
 
 def autotrainer(run: Run) -> Verdict:
@@ -299,7 +299,7 @@ def main(logdir, half):
         for name, given in verdicts.items()
     }
     listed = ", ".join(f"{count} by {name}" for name, count in called_sick.items())
-    warned = sum(bool(announcements(signs_of(runs[number].history))) for number in healthy)
+    warned = sum(bool(announcements(measurements_of(runs[number].history))) for number in healthy)
     console.print(
         f"Of {len(healthy)} healthy runs called sick: {listed}. Ours is the verdict in the end, "
         f"when what has learned is healthy; on the way {warned} had a symptom announced.\n",

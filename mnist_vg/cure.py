@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_vg.diagnosis.diagnosis import diagnose, root_causes
-from mnist_vg.diagnosis.symptoms import STUCK
+from mnist_vg.diagnosis.symptoms import (
+    DEAD_UNITS,
+    EXPLODING_GRADIENTS,
+    FROZEN_LAYERS,
+    NONFINITE_VALUES,
+    OSCILLATING_LOSS,
+    SATURATED_UNITS,
+    STUCK_AT_CHANCE,
+    UPDATES_TOO_LARGE,
+    UPDATES_TOO_SMALL,
+    VANISHING_GRADIENTS,
+)
 from mnist_vg.driver import Watcher, train_all
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.paths import as_path
@@ -102,16 +113,16 @@ HIGHER = tuple(_rate(factor, lower=False) for factor in (1, 10))
 OWN = LOWER[1]
 
 REMEDIES = {
-    "updates too large": (*LOWER, CLIP, _both(OWN, BATCH)),
-    "updates too small": HIGHER,
-    "saturated units": (INITIALIZER, BATCH, ACTIVATION, *LOWER, _both(ACTIVATION, BATCH)),
-    "dead units": (LEAKY, INITIALIZER, BATCH, *LOWER),
-    "exploding gradients": (INITIALIZER, BATCH, CLIP, *LOWER, _both(INITIALIZER, BATCH)),
-    "vanishing gradients": (INITIALIZER, ACTIVATION, BATCH, SKIP, _both(ACTIVATION, BATCH)),
-    "non-finite values": (*LOWER, INITIALIZER, CLIP, BATCH),
-    "frozen layers": HIGHER,
-    "oscillating loss": LOWER,
-    STUCK: (INITIALIZER, *HIGHER, BATCH),
+    UPDATES_TOO_LARGE: (*LOWER, CLIP, _both(OWN, BATCH)),
+    UPDATES_TOO_SMALL: HIGHER,
+    SATURATED_UNITS: (INITIALIZER, BATCH, ACTIVATION, *LOWER, _both(ACTIVATION, BATCH)),
+    DEAD_UNITS: (LEAKY, INITIALIZER, BATCH, *LOWER),
+    EXPLODING_GRADIENTS: (INITIALIZER, BATCH, CLIP, *LOWER, _both(INITIALIZER, BATCH)),
+    VANISHING_GRADIENTS: (INITIALIZER, ACTIVATION, BATCH, SKIP, _both(ACTIVATION, BATCH)),
+    NONFINITE_VALUES: (*LOWER, INITIALIZER, CLIP, BATCH),
+    FROZEN_LAYERS: HIGHER,
+    OSCILLATING_LOSS: LOWER,
+    STUCK_AT_CHANCE: (INITIALIZER, *HIGHER, BATCH),
     None: (INITIALIZER, *HIGHER, BATCH, SKIP, _both(BATCH, SKIP)),
 }
 """What is tried against a symptom, and where a network learns too little without any."""
@@ -232,7 +243,7 @@ def cure(
     *,
     seeds: int = 3,
     data_dir: str | os.PathLike | None = None,
-    watch: Watcher = lambda scenario, block: None,
+    watch: Watcher = lambda *block: None,
 ) -> Cure:
     """Diagnose a scenario, train it with the remedies that fit, and compare.
 

@@ -25,10 +25,6 @@ Watcher = Callable[[Scenario, "Block", Sequence["Evidence"]], None]
 """Called after each block of steps, with the symptoms that its record makes certain."""
 
 
-def _unwatched(scenario, block, evidence):
-    pass
-
-
 def train(
     scenario: Scenario | str,
     logdir: str | os.PathLike = "logdir",
@@ -37,7 +33,7 @@ def train(
     overwrite: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     strategy: str | None = None,
-    watch: Watcher = _unwatched,
+    watch: Watcher = lambda *block: None,
 ) -> Run:
     """Train one scenario into its own folder, `logdir/<its name>`.
 
@@ -86,7 +82,7 @@ def train_all(
     overwrite: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     strategy: str | None = None,
-    watch: Watcher = _unwatched,
+    watch: Watcher = lambda *block: None,
 ) -> Iterator[Run]:
     """Train scenarios one after another, after a look at all of their folders.
 

@@ -5,7 +5,7 @@ import pytest
 import twins
 
 from mnist_vg.diagnosis.diagnosis import diagnose, find_evidence
-from mnist_vg.diagnosis.measurements import histogram_norm, signs_of
+from mnist_vg.diagnosis.measurements import histogram_norm, measurements_of
 from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.runs.events import buckets
@@ -71,7 +71,7 @@ def recorded(values):
 
 
 def found(history):
-    return find_evidence(signs_of(history))
+    return find_evidence(measurements_of(history))
 
 
 def verdicts(history):
@@ -658,7 +658,7 @@ def random_weights(layers=7, width=30, scale=0.5, bias=0.0, seed=1):
 def test_the_condition_number_is_how_far_the_loss_goes_when_the_weights_go_by_a_percent():
     """By the definition: along a layer's gradient, by a millionth of its weights' norm."""
     history, gradients_at = real_history(random_weights(scale=4.0, layers=3))
-    condition = signs_of(history).condition
+    condition = measurements_of(history).condition
     weights, gradients = gradients_at[0]
     for layer in range(3):
         kernel, gradient = weights[2 * layer], gradients[2 * layer]

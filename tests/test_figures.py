@@ -27,11 +27,13 @@ def _no_warning():
         yield
 
 
-def write(folder, records, dataset="circles", **settings):
+def write(folder, records, dataset="circles", steps_per_epoch=None, **settings):
     """A run that holds these records: step, scalars, tables of layers, arrays."""
     folder.mkdir()
     settings = {"name": folder.name, "seed": 0, **settings}
-    run = Run(folder, "finished", settings, dataset, {}, results={"test_accuracy": 0.75})
+    results = {"test_accuracy": 0.75}
+    facts = {"results": results, "steps_per_epoch": steps_per_epoch}
+    run = Run(folder, "finished", settings, dataset, {}, **facts)
     log = EventLog(folder)
     for step, scalars, tables, arrays in records:
         log.record(step, scalars, tables, arrays)
@@ -88,9 +90,7 @@ def full_run(folder, seed=0, activation="tanh", depth=3, accuracy=0.5):
     decision = {"axis": axis, "probability": plane, "points": points}
     decision = {f"decision/{key}": array for key, array in decision.items()}
     records.append((WEIGHTS_STEP, {}, [measures(*groups)], decision))
-    return write(
-        folder, records, seed=seed, activation=activation, batch_size=32, partial_batches=True
-    )
+    return write(folder, records, steps_per_epoch=32, seed=seed, activation=activation)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,6 @@ def test_weights_over_epochs_start_before_training(full):
         for axis, run in zip(row, full, strict=True):
             lines = [line.get_ydata() for line in axis.lines]
             np.testing.assert_array_equal(np.transpose(lines), run.history[tag])
-            # 1000 examples in batches of 32 are 32 steps an epoch, the last one partial.
             assert axis.lines[0].get_xdata().tolist() == [0, 1, 2, 95 / 32, 3]
     assert {axis.get_xlabel() for axis in table[-1]} == {"epoch"}
     styles = [(line.get_color(), line.get_linestyle()) for line in table[0, 1].lines]
@@ -215,7 +214,7 @@ def test_weights_over_epochs_start_before_training(full):
     assert [text.get_text() for text in legend.get_texts()] == [f"layer {n}" for n in range(1, 5)]
 
 
-def test_without_examples_the_axis_is_the_step(full, tmp_path):
+def test_where_the_length_of_an_epoch_is_not_known_the_axis_is_the_step(full, tmp_path):
     names = layers(2)
     weights = {"gradient_mean_abs": [1, 1], "weight_mean": [1, 2], "weight_std": [3, 4]}
     run = write(tmp_path / "mine", [(7, {}, [(names, weights)], {})], dataset=None)

@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from pyarrow import parquet
 
 from mnist_vg import Scenario, UsageError
+from mnist_vg.diagnosis.diagnosis import HEALTHY, NOT_LEARNED, first_cause
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.figures.drawings import png
 from mnist_vg.figures.style import SMALL
@@ -188,10 +189,10 @@ def test_a_verdict_is_the_most_frequent_first_cause(records):
     conditions = (records.activation == "tanh") & (records.kernel_initializer == first)
     for column, layers in enumerate((2, 6)):
         cell = records[conditions & (records.num_layers == layers) & (records.step == 0)]
-        counts = cell.verdict.map(heatmaps.first_cause).value_counts()
+        counts = cell.verdict.map(first_cause).value_counts()
         shown = words[int(pictures(figure)[0, 2, column])]
         assert counts[shown] == counts.max()
-    assert set(legend_of(figure)) <= {"dead units", heatmaps.UNKNOWN, heatmaps.HEALTHY}
+    assert set(legend_of(figure)) <= {"dead units", NOT_LEARNED, HEALTHY}
 
 
 def test_of_as_frequent_verdicts_it_is_a_symptom():
@@ -205,7 +206,7 @@ def test_of_as_frequent_verdicts_it_is_a_symptom():
 
 def test_verdicts_have_colours_that_the_colour_blind_tell_apart():
     assert list(heatmaps.VERDICTS)[:-2] == [symptom.name for symptom in SYMPTOMS]
-    assert heatmaps.first_cause("not learned, no known symptom") == heatmaps.UNKNOWN
+    assert first_cause(NOT_LEARNED) == NOT_LEARNED
     for matrix in SIGHT.values():
         lab = np.array([cielab(np.array(matrix) @ linear(c)) for c in heatmaps.VERDICTS.values()])
         apart = np.linalg.norm(lab[:, np.newaxis] - lab, axis=-1) + 100 * np.eye(len(lab))

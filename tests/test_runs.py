@@ -191,6 +191,7 @@ def test_run_json_tells_the_run(logdir):
     assert {"python", "tensorflow", "keras", "mnist_vg"} <= set(facts["versions"])
     assert facts["results"]["chance"] == 0.1135
     assert facts["seconds"] > 0
+    assert facts["steps_per_epoch"] == 60_000 / 30
 
 
 def test_alone_or_among_others_a_run_gives_the_same_bits(logdir, tmp_path):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_vg.diagnosis.measurements import Signs, kappas, share_learned, signs_of
-from mnist_vg.diagnosis.symptoms import NEEDS, STUCK, SYMPTOMS, Evidence
+from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of, share_learned
+from mnist_vg.diagnosis.symptoms import NEEDS, STUCK_AT_CHANCE, SYMPTOMS, Evidence
 from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import LEARNED_KAPPA
@@ -15,6 +15,18 @@ from mnist_vg.runs.run import find_runs
 
 LEARNED_LOSS = 0.5
 """The same where no accuracy is recorded: half of the first loss."""
+
+
+SEPARATOR = ", "
+"""Between the symptoms of a verdict."""
+HEALTHY = "healthy"
+NOT_LEARNED = "not learned, no known symptom"
+
+
+def first_cause(verdict: str) -> str:
+    """The symptom that a verdict names first; a verdict without symptoms as it is."""
+    first = verdict.split(SEPARATOR)[0]
+    return first if first in [symptom.name for symptom in SYMPTOMS] else verdict
 
 
 def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -28,39 +40,45 @@ def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
         for effect in evidence
         if not any(
             cause.step <= effect.step
-            and (cause.symptom in causes[effect.symptom] or effect.symptom == STUCK)
+            and (cause.symptom in causes[effect.symptom] or effect.symptom == STUCK_AT_CHANCE)
             for cause in evidence
             if cause is not effect
         )
     ]
 
 
-def has_learned(signs: Signs) -> bool:
+def has_learned(measurements: Measurements) -> bool:
     """Whether the newest records show that the network has learned: then nothing holds it up."""
-    shares = kappas(signs)
+    shares = kappas(measurements)
     if np.isfinite(shares).any():
         return bool(shares[-1] >= LEARNED_KAPPA)
-    newest = signs.loss[-3:]  # Of single batches, so one alone may be lucky.
-    return bool(len(newest) and 0 < np.median(newest) <= LEARNED_LOSS * signs.loss[0])
+    newest = measurements.loss[-3:]  # Of single batches, so one alone may be lucky.
+    return bool(len(newest) and 0 < np.median(newest) <= LEARNED_LOSS * measurements.loss[0])
 
 
-def find_evidence(signs: Signs) -> list[Evidence]:
+def find_evidence(measurements: Measurements) -> list[Evidence]:
     """What makes a network sick, by the step from which on, and a cause before what it leads to.
 
     Nothing where the network has learned: symptoms that did not keep it from that are none.
     """
-    if has_learned(signs):
+    if has_learned(measurements):
         return []
-    found = [evidence for symptom in SYMPTOMS if (evidence := symptom.find(signs))]
+    found = [evidence for symptom in SYMPTOMS if (evidence := symptom.find(measurements))]
     # Whatever holds a network up, it is at chance from the beginning.
-    return sorted(found, key=lambda evidence: (evidence.symptom == STUCK, evidence.step))
+    return sorted(found, key=lambda evidence: (evidence.symptom == STUCK_AT_CHANCE, evidence.step))
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a run's health: its signs, what makes it sick, and whether it has ended."""
+    """What is known of a run's health.
 
-    signs: Signs
+    Attributes:
+        measurements: what its records hold.
+        evidence: its symptoms, a cause before what it leads to.
+        finished: whether the run has ended.
+    """
+
+    measurements: Measurements
     evidence: list[Evidence]
     finished: bool
 
@@ -70,42 +88,44 @@ class Diagnosis:
 
         A run that has recorded no accuracy may have learned what its loss does not show.
         """
-        recorded = len(self.signs.step) > 0
-        unknown = recorded and not np.isfinite(kappas(self.signs)).any()
-        return not self.evidence and (not self.finished or unknown or has_learned(self.signs))
+        recorded = len(self.measurements.step) > 0
+        unknown = recorded and not np.isfinite(kappas(self.measurements)).any()
+        return not self.evidence and (
+            not self.finished or unknown or has_learned(self.measurements)
+        )
 
     @property
     def verdict(self) -> str:
         """The symptoms in words, causes first, or what there is to say without any."""
         if self.evidence:
-            return ", ".join(evidence.symptom for evidence in self.evidence)
-        if not len(self.signs.step):
+            return SEPARATOR.join(evidence.symptom for evidence in self.evidence)
+        if not len(self.measurements.step):
             return "nothing recorded"
         if not self.healthy:
-            return "not learned, no known symptom"
-        if has_learned(self.signs):
-            return "healthy"
+            return NOT_LEARNED
+        if has_learned(self.measurements):
+            return HEALTHY
         return "no symptom found" if self.finished else "no symptom so far"
 
     @property
     def learned_share(self) -> float:
         """What the newest record knows of what chance does not; NaN where nothing tells."""
-        shares = share_learned(self.signs)[-1:]
+        shares = share_learned(self.measurements)[-1:]
         return float(shares[0, 0]) if shares.size else np.nan
 
     @property
     def lacks(self) -> dict[str, str]:
         """Symptoms that cannot be looked for, and what would have to be recorded."""
-        known = {key for key in NEEDS if np.isfinite(getattr(self.signs, key)).any()}
-        if len(self.signs.layers) == 1:
+        known = {key for key in NEEDS if np.isfinite(getattr(self.measurements, key)).any()}
+        if len(self.measurements.layers) == 1:
             known |= {"dead", "saturated"}  # It has no activation to record.
         return {s.name: NEEDS[s.needs[-1]] for s in SYMPTOMS if not known & set(s.needs)}
 
 
 def diagnose(history: Mapping, finished: bool) -> Diagnosis:
     """The diagnosis of a run that has recorded `history`, and has ended or not."""
-    signs = signs_of(history)
-    return Diagnosis(signs, find_evidence(signs), finished)
+    measurements = measurements_of(history)
+    return Diagnosis(measurements, find_evidence(measurements), finished)
 
 
 def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:

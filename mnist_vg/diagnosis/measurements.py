@@ -17,7 +17,7 @@ from mnist_vg.runs.results import kappa
 
 
 @dataclass(frozen=True)
-class Signs:
+class Measurements:
     """What the rules look at: a row a record, a column a layer; NaN where it is not recorded.
 
     `loss` is that of the step's batch, `test_loss` and `accuracy` those of the test
@@ -41,8 +41,8 @@ class Signs:
     dead: np.ndarray
     saturated: np.ndarray
 
-    def then(self, later: "Signs") -> "Signs":
-        """These signs, and those of later records of the same run, layer by layer."""
+    def then(self, later: "Measurements") -> "Measurements":
+        """These measurements, and those of later records of the same run, layer by layer."""
         layers = tuple(dict.fromkeys([*self.layers, *later.layers]))
         hidden = tuple(dict.fromkeys([*self.activation_layers, *later.activation_layers]))
         first, second = (part._with_columns(layers, hidden) for part in (self, later))
@@ -51,7 +51,7 @@ class Signs:
             for key, values in vars(first).items()
             if isinstance(values, np.ndarray)
         }
-        return Signs(layers=layers, activation_layers=hidden, **rows)
+        return Measurements(layers=layers, activation_layers=hidden, **rows)
 
     def _with_columns(self, layers, hidden):
         """The same with a column for each of these layers, in this order."""
@@ -86,8 +86,8 @@ def histogram_norm(buckets: np.ndarray) -> np.ndarray:
     return np.sqrt((counts * (left**2 + left * right + right**2) / 3).sum(axis=-1))
 
 
-def signs_of(history: Mapping) -> Signs:
-    """The signs in a run's records; for `history` see `events.History`."""
+def measurements_of(history: Mapping) -> Measurements:
+    """The measurements in a run's records; for `history` see `events.History`."""
     steps = history["step"]
     layers = tuple(history.get("layers", ()))
     hidden = tuple(history.get("activation_layers", ()))
@@ -129,7 +129,7 @@ def signs_of(history: Mapping) -> Signs:
         "saturated": table(tags.UNITS_SATURATED, hidden),
     }
     rowwise = {key: np.asarray(values)[rows] for key, values in arrays.items()}
-    return Signs(layers=layers, activation_layers=hidden, **rowwise)
+    return Measurements(layers=layers, activation_layers=hidden, **rowwise)
 
 
 def known(values):
@@ -137,15 +137,17 @@ def known(values):
     return values[np.isfinite(values)][:1] if np.isfinite(values).any() else np.array([np.nan])
 
 
-def kappas(signs):
+def kappas(measurements):
     """NaN where accuracy or chance is not recorded, as in runs of earlier versions."""
-    return kappa(signs.accuracy, known(signs.chance_accuracy))
+    return kappa(measurements.accuracy, known(measurements.chance_accuracy))
 
 
-def share_learned(signs):
+def share_learned(measurements):
     """Kappa, from 0 on; where it is not known, the share of the first loss that is gone."""
-    shares = kappas(signs)
+    shares = kappas(measurements)
     if not np.isfinite(shares).any():
-        loss = np.where(np.isfinite(signs.loss) & (signs.loss > 0), signs.loss, np.nan)
+        loss = np.where(
+            np.isfinite(measurements.loss) & (measurements.loss > 0), measurements.loss, np.nan
+        )
         shares = 1 - loss / loss[:1]
     return np.maximum(shares, 0)[:, np.newaxis]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mnist_vg.diagnosis.diagnosis import find_evidence
-from mnist_vg.diagnosis.measurements import signs_of
+from mnist_vg.diagnosis.measurements import measurements_of
 from mnist_vg.diagnosis.symptoms import Evidence
 from mnist_vg.runs.events import buckets
 
@@ -18,8 +18,8 @@ class Monitor:
     """
 
     def __init__(self, history: Mapping | None = None):
-        self._signs = signs_of(history) if history else None
-        self._told = {e.symptom for e in find_evidence(self._signs)} if history else set()
+        self._measurements = measurements_of(history) if history else None
+        self._told = {e.symptom for e in find_evidence(self._measurements)} if history else set()
 
     def record(
         self, step: int, scalars: Mapping[str, float], tables: Sequence[tuple[Sequence, Mapping]]
@@ -31,9 +31,9 @@ class Monitor:
             for group, measured in measures.items():
                 histogram = isinstance(measured, Mapping)
                 history[group] = [buckets(**measured) if histogram else measured]
-        newest = signs_of(history)
-        self._signs = self._signs.then(newest) if self._signs else newest
-        found = find_evidence(self._signs)
+        newest = measurements_of(history)
+        self._measurements = self._measurements.then(newest) if self._measurements else newest
+        found = find_evidence(self._measurements)
         new = [evidence for evidence in found if evidence.symptom not in self._told]
         self._told |= {evidence.symptom for evidence in new}
         return new

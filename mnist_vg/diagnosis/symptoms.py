@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnist_vg.diagnosis.measurements import Signs, known, share_learned
+from mnist_vg.diagnosis.measurements import Measurements, known, share_learned
+
+UPDATES_TOO_LARGE = "updates too large"
+UPDATES_TOO_SMALL = "updates too small"
+SATURATED_UNITS = "saturated units"
+DEAD_UNITS = "dead units"
+EXPLODING_GRADIENTS = "exploding gradients"
+VANISHING_GRADIENTS = "vanishing gradients"
+NONFINITE_VALUES = "non-finite values"
+FROZEN_LAYERS = "frozen layers"
+OSCILLATING_LOSS = "oscillating loss"
+STUCK_AT_CHANCE = "stuck at chance"
 
 
 @dataclass(frozen=True)
@@ -43,16 +54,16 @@ class Evidence:
 class Symptom:
     """One way to be sick: a measure that passes a threshold for some records in a row.
 
-    `measure` is a pure function from `Signs` to `[records, columns]`, NaN where it is not
+    `measure` is a pure function from `Measurements` to `[records, columns]`, NaN where it is not
     known; `columns` is the field that names its columns, None where there is one for the
     whole network. A value passes where it is at least the threshold, or `below`: at most.
     `from_start` asks every record from the first one on to pass, `still` the newest one.
-    `needs` are fields of `Signs` of which one is enough to know it, and `causes` are
+    `needs` are fields of `Measurements` of which one is enough to know it, and `causes` are
     symptoms that lead to this one.
     """
 
     name: str
-    measure: Callable[[Signs], np.ndarray]
+    measure: Callable[[Measurements], np.ndarray]
     threshold: float
     words: str
     source: str
@@ -65,9 +76,9 @@ class Symptom:
     still: bool = False
     causes: tuple[str, ...] = ()
 
-    def find(self, signs: Signs) -> Evidence | None:
+    def find(self, measurements: Measurements) -> Evidence | None:
         """The evidence for it; None where there is none, or where too little is known."""
-        values = self.measure(signs)
+        values = self.measure(measurements)
         passed = values <= self.threshold if self.below else values >= self.threshold
         if self.from_start:
             passed = np.logical_and.accumulate(passed)
@@ -89,9 +100,9 @@ class Symptom:
         value = float(values[known, column])
         return Evidence(
             symptom=self.name,
-            layer=str(getattr(signs, self.columns)[column]) if self.columns else None,
-            step=int(signs.step[since]),
-            known=int(signs.step[known]),
+            layer=str(getattr(measurements, self.columns)[column]) if self.columns else None,
+            step=int(measurements.step[since]),
+            known=int(measurements.step[known]),
             value=value,
             threshold=self.threshold,
             words=self.words.format(value=value, threshold=self.threshold),
@@ -100,27 +111,27 @@ class Symptom:
         )
 
 
-def _gradient_in_units_of_chance(signs):
-    chance = known(signs.chance_loss)
-    reference = chance if np.isfinite(chance) else signs.loss[:1]
+def _gradient_in_units_of_chance(measurements):
+    chance = known(measurements.chance_loss)
+    reference = chance if np.isfinite(chance) else measurements.loss[:1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return signs.condition * (signs.loss / reference)[:, np.newaxis]
+        return measurements.condition * (measurements.loss / reference)[:, np.newaxis]
 
 
-def _first_not_finite(signs):
+def _first_not_finite(measurements):
     """Counts, of the layer nearest the output alone: from there it comes down to the others."""
-    counts = np.nan_to_num(signs.nonfinite)
+    counts = np.nan_to_num(measurements.nonfinite)
     later = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] - counts
     return np.where(later == 0, counts, 0)
 
 
-def _update(signs):
+def _update(measurements):
     # Weights that are all zero move by more than any share of themselves.
-    return np.where(np.isfinite(signs.update_ratio), signs.update_ratio, np.nan)
+    return np.where(np.isfinite(measurements.update_ratio), measurements.update_ratio, np.nan)
 
 
-def _largest_update(signs):
-    largest = np.nan_to_num(_update(signs), nan=-1.0).max(axis=1, initial=-1.0)
+def _largest_update(measurements):
+    largest = np.nan_to_num(_update(measurements), nan=-1.0).max(axis=1, initial=-1.0)
     return np.where(largest < 0, np.nan, largest)[:, np.newaxis]
 
 
@@ -129,9 +140,11 @@ SWING = 0.2
 SWING_RECORDS = 8
 
 
-def _rises(signs):
+def _rises(measurements):
     """Share of the last `SWING_RECORDS` records at which the loss has risen by `SWING`."""
-    loss = signs.test_loss if np.isfinite(signs.test_loss).any() else signs.loss
+    loss = (
+        measurements.test_loss if np.isfinite(measurements.test_loss).any() else measurements.loss
+    )
     with np.errstate(invalid="ignore"):
         rose = (loss[:-1] > 0) & (loss[1:] > (1 + SWING) * loss[:-1])
     shares = np.full((len(loss), 1), np.nan)
@@ -151,13 +164,11 @@ NEEDS = {
     "test_loss": "a loss",
     "loss": "a loss",
 }
-"""What a run has to record for a field of `Signs`."""
-
-STUCK = "stuck at chance"
+"""What a run has to record for a field of `Measurements`."""
 
 SYMPTOMS = (
     Symptom(
-        name="updates too large",
+        name=UPDATES_TOO_LARGE,
         measure=_update,
         threshold=0.3,
         words="one update moves its weights by {value:.2g} times their norm (healthy: less than "
@@ -168,7 +179,7 @@ SYMPTOMS = (
         needs=("update_ratio",),
     ),
     Symptom(
-        name="updates too small",
+        name=UPDATES_TOO_SMALL,
         measure=_largest_update,
         threshold=5e-5,
         below=True,
@@ -179,12 +190,12 @@ SYMPTOMS = (
         "(healthy: more than {threshold:g})",
         source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n)",
         advice="raise the learning rate",
-        causes=("vanishing gradients", "dead units"),
+        causes=(VANISHING_GRADIENTS, DEAD_UNITS),
         needs=("update_ratio",),
     ),
     Symptom(
-        name="saturated units",
-        measure=lambda signs: signs.saturated,
+        name=SATURATED_UNITS,
+        measure=lambda measurements: measurements.saturated,
         threshold=0.5,
         records=6,
         columns="activation_layers",
@@ -192,12 +203,12 @@ SYMPTOMS = (
         "(healthy: less than {threshold:.0%})",
         source="DeepDiagnosis (Wardat et al. 2022): half of the units",
         advice="smaller initial weights, a normalization, or an activation without ends",
-        causes=("updates too large",),
+        causes=(UPDATES_TOO_LARGE,),
         needs=("saturated",),
     ),
     Symptom(
-        name="dead units",
-        measure=lambda signs: signs.dead,
+        name=DEAD_UNITS,
+        measure=lambda measurements: measurements.dead,
         threshold=0.7,
         records=2,
         columns="activation_layers",
@@ -205,11 +216,11 @@ SYMPTOMS = (
         "{threshold:.0%})",
         source="AutoTrainer (Zhang et al. 2021) and DeepDiagnosis (Wardat et al. 2022): 70%",
         advice="a lower learning rate, leaky_relu, or initial weights around zero",
-        causes=("updates too large",),
+        causes=(UPDATES_TOO_LARGE,),
         needs=("dead",),
     ),
     Symptom(
-        name="exploding gradients",
+        name=EXPLODING_GRADIENTS,
         measure=_gradient_in_units_of_chance,
         threshold=1e3,
         words="changing its weights by 1% changes the loss by up to {value:.2g}% of what chance "
@@ -219,8 +230,8 @@ SYMPTOMS = (
         needs=("condition",),
     ),
     Symptom(
-        name="vanishing gradients",
-        measure=lambda signs: signs.condition,
+        name=VANISHING_GRADIENTS,
+        measure=lambda measurements: measurements.condition,
         threshold=0.03,
         below=True,
         records=2,
@@ -229,21 +240,21 @@ SYMPTOMS = (
         source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice="an activation such as relu, larger initial weights, a normalization, or skip "
         "connections",
-        causes=("updates too large", "saturated units", "dead units"),
+        causes=(UPDATES_TOO_LARGE, SATURATED_UNITS, DEAD_UNITS),
         needs=("condition",),
     ),
     Symptom(
-        name="non-finite values",
+        name=NONFINITE_VALUES,
         measure=_first_not_finite,
         threshold=1,
         words="{value:.0f} of its gradients and weights are NaN or Inf",
         source="IEEE 754; SageMaker Debugger's ExplodingTensor",
         advice="a lower learning rate, smaller initial weights, or clip the gradients",
-        causes=("updates too large", "exploding gradients"),
+        causes=(UPDATES_TOO_LARGE, EXPLODING_GRADIENTS),
         needs=("nonfinite",),
     ),
     Symptom(
-        name="frozen layers",
+        name=FROZEN_LAYERS,
         measure=_update,
         threshold=2.0**-24,
         below=True,
@@ -253,11 +264,11 @@ SYMPTOMS = (
         "what is below {threshold:.0e}",
         source="half of float32's machine epsilon (IEEE 754)",
         advice="raise the learning rate, or mend what keeps the gradient from the layer",
-        causes=("updates too small", "vanishing gradients", "dead units"),
+        causes=(UPDATES_TOO_SMALL, VANISHING_GRADIENTS, DEAD_UNITS),
         needs=("update_ratio",),
     ),
     Symptom(
-        name="oscillating loss",
+        name=OSCILLATING_LOSS,
         measure=_rises,
         threshold=0.375,
         columns=None,
@@ -265,11 +276,11 @@ SYMPTOMS = (
         "in a row (healthy: less than {threshold:.0%})",
         source="set on the corpus",
         advice="lower the learning rate",
-        causes=("updates too large", "exploding gradients"),
+        causes=(UPDATES_TOO_LARGE, EXPLODING_GRADIENTS),
         needs=("test_loss", "loss"),
     ),
     Symptom(
-        name=STUCK,
+        name=STUCK_AT_CHANCE,
         measure=share_learned,
         threshold=0.05,
         below=True,

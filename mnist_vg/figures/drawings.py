@@ -5,7 +5,6 @@ a notebook shows each once. A run that lacks what a figure is made from is left 
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -174,8 +173,8 @@ def _profile(axis, gradients, broken, scale, step):
 def weights_by_epoch(runs: Sequence[Run]) -> "Figure":
     """Mean and spread of each layer's weights over the epochs, a column a run.
 
-    At 0 are the weights before training, the tutorial's "epoch -1". Where a run does
-    not tell its number of examples, the axis is the step.
+    At 0 are the weights before training, the tutorial's "epoch -1". Where it is not known
+    how many steps an epoch has, the axis is the step.
 
     Raises:
         UsageError: no run has full records.
@@ -231,12 +230,11 @@ def _layer_style(layer, depth):
 
 
 def _time(run):
-    """The epoch of each record and its name, or the step where the examples are not known."""
+    """The epoch of each record and its name, or the step where the epoch's length is not known."""
     steps = run.history["step"]
-    if run.decision is None:
+    if run.steps_per_epoch is None:
         return steps, "step"
-    epoch = len(run.decision["points"]) / run.settings["batch_size"]
-    return steps / (math.ceil(epoch) if run.settings["partial_batches"] else epoch), "epoch"
+    return steps / run.steps_per_epoch, "epoch"
 
 
 @_figure("decision", most=12)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.runs.events import decode, read_points
-from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, LAYER_GROUPS, UNITS_DEAD, layer_tag
+from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, LAYER_MEASURES, UNITS_DEAD, layer_tag
 
 
 class History(Mapping):
@@ -29,7 +29,7 @@ class History(Mapping):
         self._tables: dict[str, list[str]] = {}
         for tag in self._points:
             group, _, layer = tag.partition("/")
-            if group in LAYER_GROUPS:
+            if group in LAYER_MEASURES:
                 self._tables.setdefault(group, []).append(layer)
         scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._tables]
         # These two are written for every layer at every record.

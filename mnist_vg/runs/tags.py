@@ -22,7 +22,7 @@ ACTIVATION_SLOPE = "activation_slope"
 ACTIVATION_GRADIENT = "activation_gradient_rms"
 BACKPROPAGATED = "backpropagated_rms"
 HISTOGRAMS = ("gradients", "weights", "activations", ACTIVATION_INPUTS)
-LAYER_GROUPS = (
+LAYER_MEASURES = (
     GRADIENT_MEAN_ABS,
     *NONFINITE,
     "gradient_mean",
@@ -45,16 +45,27 @@ LAYER_GROUPS = (
     ACTIVATION_GRADIENT,
     *HISTOGRAMS,
 )
-"""What stands before the first slash of a tag that ends in a layer's name."""
+"""Every measure of a layer: its tag is the measure, a slash and the layer's name."""
+
+TABLE_MEASURES = (
+    GRADIENT_MEAN_ABS,
+    "gradient_norm",
+    "weight_norm",
+    UPDATE_RATIO,
+    *NONFINITE,
+    UNITS_DEAD,
+    UNITS_SATURATED,
+)
+"""Those that a sweep's table has a column of: a number a layer."""
 
 KERNELS = "kernels"
-"""Group of the whole kernels of tiny layers, which TensorBoard does not show."""
+"""The whole kernels of tiny layers, which TensorBoard does not show."""
 DECISION_AXIS = "decision/axis"
 DECISION_POINTS = "decision/points"
 DECISION_PROBABILITY = "decision/probability"
 GRADIENT_PROFILE = "figures/gradient_profile"
 
 
-def layer_tag(group: str, layer: str) -> str:
-    """The tag of a layer in a group."""
-    return f"{group}/{layer}"
+def layer_tag(measure: str, layer: str) -> str:
+    """The tag of a layer's measure."""
+    return f"{measure}/{layer}"

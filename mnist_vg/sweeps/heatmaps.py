@@ -10,6 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mnist_vg.diagnosis.diagnosis import HEALTHY, NOT_LEARNED, first_cause
+from mnist_vg.diagnosis.symptoms import (
+    DEAD_UNITS,
+    EXPLODING_GRADIENTS,
+    FROZEN_LAYERS,
+    NONFINITE_VALUES,
+    OSCILLATING_LOSS,
+    SATURATED_UNITS,
+    STUCK_AT_CHANCE,
+    UPDATES_TOO_LARGE,
+    UPDATES_TOO_SMALL,
+    VANISHING_GRADIENTS,
+)
 from mnist_vg.figures.style import (
     PALETTE,
     SMALL,
@@ -36,21 +49,18 @@ if TYPE_CHECKING:
 PANELS = 12
 """Panels that a figure has room for."""
 
-HEALTHY = "healthy"
-UNKNOWN = "no known symptom"
-
 VERDICTS = {
-    "updates too large": "#E69F00",
-    "updates too small": "#56B4E9",
-    "saturated units": "#AA4499",
-    "dead units": "#72190E",
-    "exploding gradients": "#CC3311",
-    "vanishing gradients": "#332288",
-    "non-finite values": "#000000",
-    "frozen layers": "#222255",
-    "oscillating loss": "#4EB265",
-    "stuck at chance": "#994455",
-    UNKNOWN: "#9E9E9E",
+    UPDATES_TOO_LARGE: "#E69F00",
+    UPDATES_TOO_SMALL: "#56B4E9",
+    SATURATED_UNITS: "#AA4499",
+    DEAD_UNITS: "#72190E",
+    EXPLODING_GRADIENTS: "#CC3311",
+    VANISHING_GRADIENTS: "#332288",
+    NONFINITE_VALUES: "#000000",
+    FROZEN_LAYERS: "#222255",
+    OSCILLATING_LOSS: "#4EB265",
+    STUCK_AT_CHANCE: "#994455",
+    NOT_LEARNED: "#9E9E9E",
     HEALTHY: "#DCEAF2",
 }
 """What a network may suffer from first, and its colour, which the colour-blind tell apart."""
@@ -105,12 +115,6 @@ def draw(
         "last_gradient_ratio": numbers(last, shown, over, _ratio(last, "last", limit)),
         "verdict": verdicts(last, shown, over),
     }
-
-
-def first_cause(verdict: str) -> str:
-    """The word of `VERDICTS` for a diagnosis, in which causes come first."""
-    first = verdict.partition(", ")[0]
-    return first if first in VERDICTS else UNKNOWN
 
 
 class Measure(NamedTuple):

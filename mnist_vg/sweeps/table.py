@@ -23,14 +23,9 @@ from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
     GRADIENT_FLOW,
-    GRADIENT_MEAN_ABS,
-    GRADIENT_NONFINITE,
     LOSS_TEST,
     LOSS_TRAIN,
-    UNITS_DEAD,
-    UNITS_SATURATED,
-    UPDATE_RATIO,
-    WEIGHT_NONFINITE,
+    TABLE_MEASURES,
 )
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.sweeps.records import Records
@@ -62,24 +57,13 @@ TAGS = {
 """Columns of one number a record, and the tags that they have in event files."""
 SCALARS = (*TAGS, "chance")
 """All columns of one number a record."""
-LAYERS = (
-    GRADIENT_MEAN_ABS,
-    "gradient_norm",
-    "weight_norm",
-    UPDATE_RATIO,
-    GRADIENT_NONFINITE,
-    WEIGHT_NONFINITE,
-    UNITS_DEAD,
-    UNITS_SATURATED,
-)
-"""Columns of a list a record, a number a layer."""
 
 CHUNK = 2**20
 """Rows that are in memory at a time where only the ends of each network are kept."""
 
 
 def schema() -> "pyarrow.Schema":
-    """The columns of the table: the settings, `step`, `SCALARS`, `LAYERS` and `verdict`."""
+    """The columns of the table: the settings, `step`, `SCALARS`, `TABLE_MEASURES` and `verdict`."""
     import pyarrow
 
     word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
@@ -90,7 +74,7 @@ def schema() -> "pyarrow.Schema":
         {field.name: kinds.get(field.type, pyarrow.float64()) for field in setting_fields()}
         | {"step": pyarrow.int64()}
         | dict.fromkeys(SCALARS, pyarrow.float64())
-        | dict.fromkeys(LAYERS, layers)
+        | dict.fromkeys(TABLE_MEASURES, layers)
         | {"verdict": word}
     )
 
@@ -122,7 +106,7 @@ def rows_of(
             return np.full(times * count, chance)
         if name in TAGS:
             return records.measured[TAGS[name]].T.ravel()
-        if name in LAYERS:
+        if name in TABLE_MEASURES:
             table = records.measured.get(name, np.zeros((times, 0, count), np.float32))
             ends = table.shape[1] * np.arange(times * count + 1, dtype=np.int32)
             values = np.ascontiguousarray(table.transpose(2, 0, 1), np.float32).ravel()

@@ -12,15 +12,12 @@ from mnist_vg.datasets import Dataset
 from mnist_vg.model import layer_draws
 from mnist_vg.recording.layers import activation_range
 from mnist_vg.recording.measures import layer_measures, shares_of_units
-from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, HISTOGRAMS, NONFINITE
+from mnist_vg.runs.tags import HISTOGRAMS, TABLE_MEASURES
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training.build import make_optimizer
 from mnist_vg.training.packing import Packing
 from mnist_vg.training.stacked_model import StackedModel
 from mnist_vg.training.trainer import Trainer
-
-MEASURES = (GRADIENT_MEAN_ABS, "gradient_norm", "weight_norm", *NONFINITE)
-"""What a record of stacked networks holds of each layer, beside updates and units."""
 
 EVALUATION_VALUES = 2**19
 """Values of a hidden layer that are scored at once: 2 MiB, which a core's cache may hold."""
@@ -131,7 +128,7 @@ class GroupTrainer(Trainer):
     def _measure(self, values, gradients, signals):
         kernels = [[part[k] for k in self._kernel_positions] for part in (gradients, values)]
         measured = layer_measures(*kernels, histograms=self._histograms, full=True, stacked=True)
-        measured = {key: measured[key] for key in (*MEASURES, *HISTOGRAMS) if key in measured}
+        measured = {key: measured[key] for key in (*TABLE_MEASURES, *HISTOGRAMS) if key in measured}
         [outputs] = signals
         limits = [activation_range(layer) for layer in self.model.activation_layers]
         limits = limits[:1] * (len(outputs) - len(limits)) + limits
