@@ -545,9 +545,10 @@ def test_an_epochs_first_step_is_recorded_and_the_first_is_before_training(tmp_p
     model = compiled(dense)
     untrained = model.get_layer("layer1").kernel.numpy()
     fit(model, VECTORS, GradientLogger(tmp_path / "run", every="epoch"), epochs=3)
-    history = Run.load(tmp_path / "run").history
-    assert history["step"].tolist() == [0, 5, 10]
-    assert history["weights"][0, 0, -1, 1] == untrained.max()
+    run = Run.load(tmp_path / "run")
+    assert run.steps_per_epoch == 5
+    assert run.history["step"].tolist() == [0, 5, 10]
+    assert run.history["weights"][0, 0, -1, 1] == untrained.max()
 
 
 @pytest.mark.parametrize("steps_per_execution", [2, 3])
