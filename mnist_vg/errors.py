@@ -1,10 +1,10 @@
-"""What can be wrong with a request or with a run, in one line each."""
+"""Errors: one line that says what is wrong and what to do."""
 
 import difflib
 
 
 class UsageError(ValueError):
-    """A request that cannot be carried out as given; nothing was changed.
+    """A request cannot be carried out as given; nothing was changed.
 
     The message is one line: which setting, what was given, what is allowed.
     The command line prints it and exits with code 2.
@@ -12,19 +12,19 @@ class UsageError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run that broke half way; what it had written is kept.
+    """A run broke half way; what it had written is kept.
 
-    The command line prints the message, one line, and exits with code 1.
+    The message is one line. The command line prints it and exits with code 1.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; the name of its class where it says nothing."""
+    """The first line of an error's message, or the name of its class if the message is empty."""
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def nearest(given: str, allowed) -> str:
-    """The hint that closes an error about a name: the nearest ones, else the first 40."""
+    """A hint about a wrong name: the most similar names allowed, or else the first 40 of them."""
     near = difflib.get_close_matches(given, allowed, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"

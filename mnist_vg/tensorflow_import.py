@@ -1,16 +1,16 @@
-"""TensorFlow, imported when it is needed, and in silence."""
+"""Importing TensorFlow only when it is needed, and without its start-up messages."""
 
 import os
 import sys
 
 
 def import_tensorflow():
-    """Import TensorFlow, and Keras on it, without the chatter of its start-up."""
+    """Import TensorFlow, with Keras on top of it, without its start-up messages."""
     if "tensorflow" in sys.modules:
         return
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Some lines come before any setting is read.
+    # Some messages are printed before TensorFlow reads any setting.
     stderr = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:

@@ -1,4 +1,4 @@
-"""Numbers to verdicts: which symptoms a run has, a cause before what it leads to."""
+"""From a run's records to its diagnosis: which symptoms it has, and which came first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.runs.run import find_runs
 
 LEARNED_LOSS = 0.5
-"""The same where no accuracy is recorded: half of the first loss."""
+"""Without accuracies, a loss of at most this share of the first one counts as learned."""
 
 
 SEPARATOR = ", "
@@ -30,9 +30,10 @@ def first_cause(verdict: str) -> str:
 
 
 def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """The evidence that no other, of the same step or an earlier one, explains.
+    """The evidence that no other evidence explains.
 
-    Being stuck at chance may follow from any other symptom.
+    A symptom explains those that it may cause, from its own step on. Any symptom may
+    explain that a network is stuck at chance.
     """
     causes = {symptom.name: symptom.causes for symptom in SYMPTOMS}
     return [
@@ -48,23 +49,23 @@ def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
 
 
 def has_learned(measurements: Measurements) -> bool:
-    """Whether the newest records show that the network has learned: then nothing holds it up."""
+    """Whether the newest records show that the network has learned."""
     shares = kappas(measurements)
     if np.isfinite(shares).any():
         return bool(shares[-1] >= LEARNED_KAPPA)
-    newest = measurements.loss[-3:]  # Of single batches, so one alone may be lucky.
+    newest = measurements.loss[-3:]  # Losses of single batches: one alone may be lucky.
     return bool(len(newest) and 0 < np.median(newest) <= LEARNED_LOSS * measurements.loss[0])
 
 
 def find_evidence(measurements: Measurements) -> list[Evidence]:
-    """What makes a network sick, by the step from which on, and a cause before what it leads to.
+    """What makes a network sick, in the order of steps, a cause before its effects.
 
-    Nothing where the network has learned: symptoms that did not keep it from that are none.
+    Empty if the network has learned: what did not keep it from learning is no symptom.
     """
     if has_learned(measurements):
         return []
     found = [evidence for symptom in SYMPTOMS if (evidence := symptom.find(measurements))]
-    # Whatever holds a network up, it is at chance from the beginning.
+    # Every network begins at chance, so that step says nothing about the cause.
     return sorted(found, key=lambda evidence: (evidence.symptom == STUCK_AT_CHANCE, evidence.step))
 
 
@@ -84,9 +85,10 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing speaks against it: no symptom and, once finished, what it has learned.
+        """Whether there is no symptom and, once the run is finished, the network has learned.
 
-        A run that has recorded no accuracy may have learned what its loss does not show.
+        A run without accuracies may have learned what its loss does not show, so it is
+        healthy if it has no symptom.
         """
         recorded = len(self.measurements.step) > 0
         unknown = recorded and not np.isfinite(kappas(self.measurements)).any()
@@ -96,7 +98,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """The symptoms in words, causes first, or what there is to say without any."""
+        """The symptoms in words, causes first; without symptoms, what can be said instead."""
         if self.evidence:
             return SEPARATOR.join(evidence.symptom for evidence in self.evidence)
         if not len(self.measurements.step):
@@ -109,30 +111,42 @@ class Diagnosis:
 
     @property
     def learned_share(self) -> float:
-        """What the newest record knows of what chance does not; NaN where nothing tells."""
+        """How much the newest record has learned, see `share_learned`; NaN if it is not known."""
         shares = share_learned(self.measurements)[-1:]
         return float(shares[0, 0]) if shares.size else np.nan
 
     @property
     def lacks(self) -> dict[str, str]:
-        """Symptoms that cannot be looked for, and what would have to be recorded."""
+        """Symptoms that could not be looked for, and what would have to be recorded for each."""
         known = {key for key in NEEDS if np.isfinite(getattr(self.measurements, key)).any()}
         if len(self.measurements.layers) == 1:
-            known |= {"dead", "saturated"}  # It has no activation to record.
+            known |= {"dead", "saturated"}  # A single layer has no activation to record.
         return {s.name: NEEDS[s.needs[-1]] for s in SYMPTOMS if not known & set(s.needs)}
 
 
 def diagnose(history: Mapping, finished: bool) -> Diagnosis:
-    """The diagnosis of a run that has recorded `history`, and has ended or not."""
+    """The diagnosis of a run.
+
+    Args:
+        history: what it has recorded, see `runs.History`.
+        finished: whether it has ended.
+    """
     measurements = measurements_of(history)
     return Diagnosis(measurements, find_evidence(measurements), finished)
 
 
 def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
-    """Diagnoses of the runs in a folder, or of some, by their place in it; the worst first.
+    """Diagnoses of the runs in a folder, the worst first.
+
+    Args:
+        logdir: the folder.
+        names: paths of runs in that folder; default: all runs.
+
+    Returns:
+        Path in the folder to diagnosis.
 
     Raises:
-        UsageError: there is no run, or none of a name.
+        UsageError: the folder holds no run, or no run of one of these names.
     """
     logdir = as_path(logdir)
     found = {run.folder.relative_to(logdir).as_posix(): run for run in find_runs(logdir)}

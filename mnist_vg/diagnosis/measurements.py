@@ -1,9 +1,9 @@
-"""What the rules look at: a run's records as a row each of what tells health from disease.
+"""What the rules for symptoms look at: a run's records, one row per record.
 
 The relative condition number of the loss with respect to a layer's weights is
-`norm(weights) * norm(gradient) / loss` (Trefethen and Bau 1997, lecture 12): by how many
-percent the loss changes, at most and to first order, when the weights change by one. It is
-the same for every scale of the loss and of the weights.
+`norm(weights) * norm(gradient) / loss` (Trefethen and Bau 1997, lecture 12). It says by how
+many percent the loss changes, at most and to first order, when the weights change by one
+percent. It does not depend on the scale of the loss or of the weights.
 """
 
 import dataclasses
@@ -18,13 +18,23 @@ from mnist_vg.runs.results import kappa
 
 @dataclass(frozen=True)
 class Measurements:
-    """What the rules look at: a row a record, a column a layer; NaN where it is not recorded.
+    """A run's records as arrays; NaN stands where something was not recorded.
 
-    `loss` is that of the step's batch, `test_loss` and `accuracy` those of the test
-    split, `chance_accuracy` and `chance_loss` those of knowing nothing; `condition` is
-    the relative condition number; `nonfinite` counts values of gradients and weights;
-    `update_ratio` is the norm of an update over that of the weights; `dead` and
-    `saturated` are shares of units, a column a layer that has an activation.
+    Attributes:
+        step: int `[records]`.
+        loss: of the step's batch, `[records]`.
+        test_loss: of the test split, `[records]`.
+        accuracy: of the test split, `[records]`.
+        chance_accuracy: of always answering the most frequent label, `[records]`.
+        chance_loss: of always answering with the labels' frequencies, `[records]`.
+        layers: names of the layers.
+        condition: relative condition number, `[records, layers]`.
+        nonfinite: how many gradients and weights are NaN or Inf, `[records, layers]`.
+        update_ratio: norm of the update over that of the weights, `[records, layers]`.
+        activation_layers: names of the layers with an activation.
+        dead: share of units that are zero on the whole batch, `[records, activation_layers]`.
+        saturated: share of units at an end of their activation for most of the batch,
+            `[records, activation_layers]`.
     """
 
     step: np.ndarray
@@ -42,7 +52,7 @@ class Measurements:
     saturated: np.ndarray
 
     def then(self, later: "Measurements") -> "Measurements":
-        """These measurements, and those of later records of the same run, layer by layer."""
+        """These records followed by later ones of the same run, with columns matched by layer."""
         layers = tuple(dict.fromkeys([*self.layers, *later.layers]))
         hidden = tuple(dict.fromkeys([*self.activation_layers, *later.activation_layers]))
         first, second = (part._with_columns(layers, hidden) for part in (self, later))
@@ -54,7 +64,7 @@ class Measurements:
         return Measurements(layers=layers, activation_layers=hidden, **rows)
 
     def _with_columns(self, layers, hidden):
-        """The same with a column for each of these layers, in this order."""
+        """The same records with exactly these columns, in this order."""
         tables = {
             key: _widened(getattr(self, key), names, columns)
             for keys, names, columns in (
@@ -67,27 +77,32 @@ class Measurements:
 
 
 def _widened(table, names, columns):
-    """A table with other columns; NaN in those that it does not know by name."""
+    """A table with other columns. A column that it does not have is NaN."""
     places = [names.index(name) if name in names else -1 for name in columns]
     unknown = np.full((len(table), 1), np.nan)
     return np.concatenate([table, unknown], axis=1)[:, places]
 
 
 def histogram_norm(buckets: np.ndarray) -> np.ndarray:
-    """Norm of the values that a histogram counts, taken as even within each bucket.
+    """Euclidean norm of the values that a histogram counts.
 
-    Good to a few percent where values spread over the buckets; too large where nearly all
-    are in one and few far away: seven times, say, of a million zeros and a hundred normals.
+    Values are taken as evenly spread within each bucket. The result is right to a few
+    percent where values spread over many buckets. It is too large where nearly all values
+    are in one bucket and a few are far away: a million zeros with a hundred standard
+    normals give seven times their norm.
 
     Args:
-        buckets: rows of left edge, right edge and count, `[..., buckets, 3]`.
+        buckets: left edge, right edge and count, `[..., buckets, 3]`.
+
+    Returns:
+        `[...]`.
     """
     left, right, counts = np.moveaxis(buckets, -1, 0)
     return np.sqrt((counts * (left**2 + left * right + right**2) / 3).sum(axis=-1))
 
 
 def measurements_of(history: Mapping) -> Measurements:
-    """The measurements in a run's records; for `history` see `events.History`."""
+    """The measurements in a run's records; for `history` see `runs.History`."""
     steps = history["step"]
     layers = tuple(history.get("layers", ()))
     hidden = tuple(history.get("activation_layers", ()))
@@ -105,14 +120,14 @@ def measurements_of(history: Mapping) -> Measurements:
 
     loss = column(tags.LOSS_TRAIN)
     counts = {group: np.nan_to_num(table(group)) for group in tags.NONFINITE}
-    # Steps at which no gradient was measured have notes, or final weights.
+    # Steps without a gradient hold notes, or the final weights.
     rows = np.isfinite(table(tags.GRADIENT_MEAN_ABS)) | (counts[tags.GRADIENT_NONFINITE] > 0)
     rows = rows.any(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         weights, gradients = norm("weight_norm", "weights"), norm("gradient_norm", "gradients")
-        # Weights that begin at zero have no size yet to set a gradient against.
+        # Weights that are all zero have no size to compare a gradient with.
         condition = np.where((weights == 0) & (gradients > 0), np.nan, weights * gradients)
-        # Nothing is large or small beside a loss that overflows, or that has no natural zero.
+        # A loss that overflows, or may be negative, is no scale to compare with.
         usable = np.isfinite(loss) & (loss > 0)
         condition /= np.where(usable, loss, np.nan)[:, np.newaxis]
     arrays = {
@@ -133,17 +148,20 @@ def measurements_of(history: Mapping) -> Measurements:
 
 
 def known(values):
-    """The first value that is recorded, `[1]`; NaN where none is."""
+    """The first recorded value, `[1]`; NaN if none is recorded."""
     return values[np.isfinite(values)][:1] if np.isfinite(values).any() else np.array([np.nan])
 
 
 def kappas(measurements):
-    """NaN where accuracy or chance is not recorded, as in runs of earlier versions."""
+    """Kappa of each record, `[records]`; NaN where accuracy or chance is not recorded."""
     return kappa(measurements.accuracy, known(measurements.chance_accuracy))
 
 
 def share_learned(measurements):
-    """Kappa, from 0 on; where it is not known, the share of the first loss that is gone."""
+    """How much each record has learned, `[records, 1]`, 0 or more.
+
+    That is kappa or, without accuracies, the share of the first loss that is gone.
+    """
     shares = kappas(measurements)
     if not np.isfinite(shares).any():
         loss = np.where(

@@ -11,10 +11,10 @@ from mnist_vg.runs.events import buckets
 
 
 class Monitor:
-    """Looks at a run record by record, and tells each symptom once.
+    """Watches a run record by record, and reports each symptom once.
 
     Args:
-        history: of the records that a run which goes on has already.
+        history: what the run has recorded already, if it is resumed.
     """
 
     def __init__(self, history: Mapping | None = None):
@@ -24,7 +24,13 @@ class Monitor:
     def record(
         self, step: int, scalars: Mapping[str, float], tables: Sequence[tuple[Sequence, Mapping]]
     ) -> list[Evidence]:
-        """The symptoms that one more record makes certain; arguments are `EventLog.record`'s."""
+        """The symptoms that a new record makes certain.
+
+        Args:
+            step: of the record.
+            scalars: tag to value.
+            tables: names of layers with their measures, as `EventLog.record` takes them.
+        """
         history = {"step": np.array([step])} | {tag: [value] for tag, value in scalars.items()}
         for (layers, measures), name in zip(tables, ("layers", "activation_layers"), strict=False):
             history[name] = layers

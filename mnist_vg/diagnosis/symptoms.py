@@ -1,7 +1,7 @@
-"""The symptoms: what is measured of each, its threshold, and where that comes from.
+"""The symptoms: what each one measures, its threshold, and the source of both.
 
-Thresholds that no source gives were set on one half of the labelled corpus in
-`benchmarks/corpus.json`, and are scored on the other by `make bench-diagnosis`.
+Thresholds without a published source were set on one half of the labelled corpus in
+`benchmarks/corpus.json`; `make bench-diagnosis` scores them on the other half.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,18 @@ STUCK_AT_CHANCE = "stuck at chance"
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a run is called sick: one symptom, where it shows first.
+    """Why a run is called sick: one symptom, and where it shows first.
 
-    `layer` is None where it is of the whole network; `step` is that of the first record
-    which shows it, `known` that of the record at which it was certain; `value` is what
-    was measured then, `threshold` what it has passed; `words` tells both; `source` is
-    where the measure and the threshold are from, and `advice` what to try.
+    Attributes:
+        symptom: its name.
+        layer: the layer that shows it most; None for a symptom of the whole network.
+        step: of the first record that shows it.
+        known: step of the record that made it certain.
+        value: what was measured at `known`.
+        threshold: what the value has passed.
+        words: value and threshold in words.
+        source: where measure and threshold come from.
+        advice: what to try.
     """
 
     symptom: str
@@ -45,21 +51,31 @@ class Evidence:
 
     @property
     def line(self) -> str:
-        """All of it in one line."""
+        """Symptom, layer, step and words in one line."""
         where = f" in {self.layer}" if self.layer else ""
         return f"{self.symptom}{where}, from step {self.step} on: {self.words}"
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """One way to be sick: a measure that passes a threshold for some records in a row.
+    """One way to be sick: a measure that passes a threshold in several records in a row.
 
-    `measure` is a pure function from `Measurements` to `[records, columns]`, NaN where it is not
-    known; `columns` is the field that names its columns, None where there is one for the
-    whole network. A value passes where it is at least the threshold, or `below`: at most.
-    `from_start` asks every record from the first one on to pass, `still` the newest one.
-    `needs` are fields of `Measurements` of which one is enough to know it, and `causes` are
-    symptoms that lead to this one.
+    Attributes:
+        name: as verdicts have it.
+        measure: a pure function from `Measurements` to `[records, columns]`, NaN where the
+            value is not known.
+        threshold: a value of at least this much passes.
+        words: the evidence in words, a format string of `value` and `threshold`.
+        source: where measure and threshold come from.
+        advice: what to try.
+        needs: fields of `Measurements`; one of them is enough to look for the symptom.
+        records: how many records in a row have to pass.
+        below: whether a value passes when it is at most the threshold.
+        columns: field of `Measurements` that names the columns; None for a symptom of the
+            whole network.
+        from_start: whether every record from the first one on has to pass.
+        still: whether the newest record has to pass.
+        causes: symptoms that lead to this one.
     """
 
     name: str
@@ -77,7 +93,7 @@ class Symptom:
     causes: tuple[str, ...] = ()
 
     def find(self, measurements: Measurements) -> Evidence | None:
-        """The evidence for it; None where there is none, or where too little is known."""
+        """The evidence for this symptom; None if there is none, or too little is recorded."""
         values = self.measure(measurements)
         passed = values <= self.threshold if self.below else values >= self.threshold
         if self.from_start:
@@ -119,14 +135,14 @@ def _gradient_in_units_of_chance(measurements):
 
 
 def _first_not_finite(measurements):
-    """Counts, of the layer nearest the output alone: from there it comes down to the others."""
+    """Counts only of the last layer that has any: backpropagation carries them to the others."""
     counts = np.nan_to_num(measurements.nonfinite)
     later = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] - counts
     return np.where(later == 0, counts, 0)
 
 
 def _update(measurements):
-    # Weights that are all zero move by more than any share of themselves.
+    # The ratio is infinite for weights that are all zero; that is no large update.
     return np.where(np.isfinite(measurements.update_ratio), measurements.update_ratio, np.nan)
 
 
@@ -136,12 +152,12 @@ def _largest_update(measurements):
 
 
 SWING = 0.2
-"""A rise of the loss from one record to the next that is no noise of the test split."""
+"""A relative rise of the loss from one record to the next that is more than noise."""
 SWING_RECORDS = 8
 
 
 def _rises(measurements):
-    """Share of the last `SWING_RECORDS` records at which the loss has risen by `SWING`."""
+    """Share of the last `SWING_RECORDS` records in which the loss rose by `SWING` or more."""
     loss = (
         measurements.test_loss if np.isfinite(measurements.test_loss).any() else measurements.loss
     )
@@ -164,7 +180,7 @@ NEEDS = {
     "test_loss": "a loss",
     "loss": "a loss",
 }
-"""What a run has to record for a field of `Measurements`."""
+"""What a run has to record for each field of `Measurements`."""
 
 SYMPTOMS = (
     Symptom(
@@ -294,4 +310,4 @@ SYMPTOMS = (
         needs=("accuracy", "loss"),
     ),
 )
-"""Every symptom, a cause before what it may lead to."""
+"""Every symptom; a cause stands before the symptoms that it may lead to."""

@@ -1,4 +1,4 @@
-"""The logging module: writes a run's event file through `tf.summary`."""
+"""`EventLog`: writes a run's event file through `tf.summary`."""
 
 import contextlib
 import math
@@ -40,21 +40,22 @@ from mnist_vg.runs.tags import (
 )
 
 REMOTE_SECONDS = 30
-"""Time between two uploads of a remote event file, each of which is one of the whole file.
+"""Time between two uploads of a remote event file. Each uploads the whole file.
 
-Cloud Storage allows one of an object a second (its page "Quotas and limits")."""
+Cloud Storage allows one write per object and second (its page "Quotas and limits")."""
 
 
 class EventLog:
-    """Writes one run's event file; a viewer sees each record at once.
+    """Writes one run's event file. TensorBoard can show each record at once.
 
-    What is in a bucket cannot be added to. So a remote run's file is written on this
-    machine, and uploaded as often as `REMOTE_SECONDS` says, and by `upload` and `lengths`.
+    A file in a bucket cannot be appended to. So the file of a remote run is written on this
+    machine and uploaded: every `REMOTE_SECONDS`, and by `upload` and `lengths`.
 
     Args:
-        folder: the run folder, in which no other writer may be at work.
+        folder: the run folder; no other writer may be at work in it.
 
-    Each method raises OSError where what it writes does not reach the disk.
+    Raises:
+        OSError: what is written does not reach the disk. Every method raises it.
     """
 
     def __init__(self, folder: Path):
@@ -67,15 +68,15 @@ class EventLog:
         self._path = events.event_files(written)[-1]
         self._remote = folder / self._path.name if self._here else None
         self._uploaded_length, self._uploaded_at = 0, -math.inf
-        # The file's first record tells its version.
+        # The file's first record is its version.
         self._unchecked, self._length = 1, 0
 
     def describe(self, settings: Mapping, about: str, graph=None) -> None:
         """Write what is known before the first step.
 
         Args:
-            settings: the run's, for the HParams tab and the text card.
-            about: what the run is known for.
+            settings: of the run, for the HParams tab and the text card.
+            about: what the run is known for, for the text card.
             graph: the forward pass as a GraphDef, for the Graphs tab.
         """
         self._write(
@@ -100,11 +101,11 @@ class EventLog:
         """Write one record.
 
         Args:
-            step: the optimizer update that it tells of, counted from 0.
+            step: the optimizer update, counted from 0.
             scalars: tag to value.
-            tables: names of layers, the one nearest the input first, with what
-                `measures` returned of them at that step, as NumPy arrays.
-            arrays: tag to array, for `Run` to read; TensorBoard passes them over.
+            tables: names of layers, the one nearest the input first, with their measures
+                at that step: name to array, as `measures.layer_measures` returns them.
+            arrays: tag to array, for `Run` to read; TensorBoard ignores them.
         """
         summary = Summary()
         for tag, value in scalars.items():
@@ -146,13 +147,13 @@ class EventLog:
         self.upload()
 
     def upload(self) -> None:
-        """Bring a remote run's file up to date; any other's is so after every record."""
+        """Upload a remote run's file, if it has grown. A local file is always up to date."""
         if self._remote and self._length > self._uploaded_length:
             self._remote.write_bytes(self._path.read_bytes())
             self._uploaded_length, self._uploaded_at = self._length, time.monotonic()
 
     def lengths(self) -> list[int]:
-        """Bytes of each event file up to the newest record, for `events.cut_event_files`."""
+        """The size of each event file in bytes, for `events.cut_event_files`."""
         self.upload()
         return [*self._earlier, self._length]
 
@@ -165,7 +166,7 @@ class EventLog:
 
     @contextlib.contextmanager
     def _recording(self):
-        # Keras' TensorBoard callback has its own say on when summaries are recorded.
+        # Keras' TensorBoard callback may have switched recording off.
         with self._writer.as_default(), tf.summary.record_if(True):
             yield
 
@@ -176,9 +177,9 @@ class EventLog:
                 self._unchecked += 1
 
     def _flush(self):
-        """Bring what was written to the disk, and see that it is there.
+        """Flush to the disk, and check that all records are there.
 
-        TensorFlow's writer goes on in silence when the disk is full.
+        TensorFlow's writer says nothing when the disk is full.
         """
         self._writer.flush()
         count, self._length = events.whole_records(self._path, self._length)
@@ -188,7 +189,7 @@ class EventLog:
 
 
 def hparams_summaries(settings: Mapping) -> list:
-    """What the HParams tab is told of a run's settings; it has no place for None."""
+    """A run's settings for the HParams tab, without those that are None: it would show text."""
     known = {key: value for key, value in settings.items() if value is not None}
     metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW, SYMPTOM_COUNT]
     config = hparams_summary.hparams_config_pb(
@@ -255,7 +256,7 @@ def _array_value(tag, array):
 
 
 def _picture_value(tag, png):
-    width, height = struct.unpack(">II", png[16:24])  # A PNG's header chunk comes first.
+    width, height = struct.unpack(">II", png[16:24])  # Width and height, in a PNG's first chunk.
     parts = [str(width).encode(), str(height).encode(), png]
     metadata = image_metadata.create_summary_metadata(display_name=None, description=None)
     return Summary.Value(tag=tag, metadata=metadata, tensor=tensor_util.make_tensor_proto(parts))

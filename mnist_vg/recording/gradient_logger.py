@@ -1,4 +1,4 @@
-"""`GradientLogger`: what every layer's gradient does, from a plain `model.fit()`."""
+"""`GradientLogger`: records what every layer's gradient does in a plain `model.fit()`."""
 
 import os
 
@@ -18,31 +18,30 @@ class GradientLogger(keras.callbacks.Callback):
     model.fit(x, y, callbacks=[GradientLogger("logdir/my_run", every=200)])
     ```
 
-    Measured inside the training step, on the training batch, on the steps that are
-    recorded and on no other; there is no second forward or backward pass. A step is one
-    update of the weights, counted by the optimizer from 0. Gradients are those before
-    clipping, averaged where they are accumulated, unscaled where the loss is scaled, and
-    summed over a strategy's replicas. The loss is that of the step's batch, the last one
-    of an accumulated step; a `train_step` of the model's own has to find it with
-    `compute_loss` for that.
+    It measures inside the training step, on the training batch, and only in the steps that
+    are recorded; there is no second forward or backward pass. A step is one update of the
+    weights, counted from 0 by the optimizer. Gradients are those before clipping. They are
+    averaged if they are accumulated, unscaled if the loss is scaled, and summed over the
+    replicas of a strategy. The loss is that of the step's batch (the last one of an
+    accumulated step). A custom `train_step` must compute it with `compute_loss`.
 
-    A second `fit` goes on in the same run, as does a new logger with a model whose
-    optimizer has done steps; what the folder has from the step to come on is removed.
+    A second `fit` resumes the same run. So does a new logger, if the model's optimizer has
+    done steps before. Records from the next step on are then removed.
 
     Args:
-        folder: the run folder, made where missing, also a remote one; see `Recorder`.
-        every: steps between two records, or "epoch": the first step of every epoch, so
-            that the first record is of the untrained network.
-        layers: a regular expression; layers whose path contains it are recorded.
+        folder: the run folder; made if it is missing. It may be remote, see `Recorder`.
+        every: steps between two records, or "epoch" for the first step of every epoch, so
+            that the first record shows the untrained network.
+        layers: a regular expression; only layers whose path contains it are recorded.
         histograms: whether to record histograms.
-        measures: "default", the main job's, or "full", which adds norms, spreads and
-            shares of gradients and weights, the ratio of the optimizer's step (without
-            weight decay) to the weights, the gradient after clipping, and activations.
+        measures: "default", or "full" to add norms, spreads and shares of gradients and
+            weights, the size of the update (without weight decay) over that of the weights,
+            the gradient after clipping, and activations.
         overwrite: replace a run that the folder holds.
 
     Raises:
-        UsageError: when `fit` starts, an argument is not allowed, the model cannot be
-            recorded or the folder holds a run.
+        UsageError: when `fit` starts: an argument is not allowed, the model cannot be
+            recorded, or the folder holds a run.
     """
 
     def __init__(
@@ -63,13 +62,13 @@ class GradientLogger(keras.callbacks.Callback):
         self._skipped = 0
 
     def on_train_begin(self, logs=None):
-        """Look whether this fit can be recorded."""
+        """Check that this fit can be recorded."""
         self._check()
         self._begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Open the run folder before the first epoch; see to the first step of every one."""
-        # Not earlier: callbacks that bring a model's state back do so in on_train_begin.
+        """Open the run before the first epoch, and with `every="epoch"` record its first step."""
+        # Not earlier: callbacks that restore a model do so in on_train_begin.
         if not self._begun:
             self._begin()
             self._begun = True
@@ -93,8 +92,8 @@ class GradientLogger(keras.callbacks.Callback):
                 **self._options,
             )
             self._original = None
-        # The model keeps its own function, which knows of no hooks; ours is still in its
-        # place where a fit broke off between the two.
+        # The model keeps its own function, which has no hooks. If an earlier fit has failed
+        # between on_train_batch_begin and its end, our function is still in its place.
         original = getattr(model.train_function, "replaces", model.train_function)
         if original is not self._original:
             self._original = original
@@ -127,7 +126,7 @@ class GradientLogger(keras.callbacks.Callback):
             raise UsageError("model: it has no weights to train, so there is no gradient")
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Put the hooked training function in the model's place for one execution."""
+        """Replace the model's training function by the hooked one, for one execution."""
         self._hooked = self._hooks.may_be_due()
         if not self._hooked:
             return
@@ -149,7 +148,7 @@ class GradientLogger(keras.callbacks.Callback):
         vars(model)["train_function"] = train_function
 
     def on_train_batch_end(self, batch, logs=None):
-        """Write the records of the steps that have been done."""
+        """Write the records of the steps that were done."""
         caught = self._hooks.executed(self._hooked)
         if self._hooked and not self._hooks.applied:
             raise UsageError(
@@ -176,5 +175,5 @@ def _settings(model):
     return {
         "model": type(model).__name__,
         "optimizer": type(optimizer).__name__,
-        "learning_rate": float(f"{rate:.6g}"),  # of a schedule, its value now
+        "learning_rate": float(f"{rate:.6g}"),  # a schedule's present value
     }

@@ -1,4 +1,20 @@
-"""Gradients caught inside a Keras training step, where the optimizer applies them."""
+"""Hooks in a Keras training step, which catch the gradients that the optimizer applies.
+
+The hooks replace methods of the model and of its optimizer, some of them private. Each
+stands at the one place where what is recorded passes by:
+
+- `Model.compute_loss`: the loss;
+- `Layer.call`: the activations;
+- `Optimizer._backend_apply_gradients`: the variables;
+- `Optimizer._clip_gradients`: the gradients, all together, averaged if they are accumulated
+  and unscaled if the loss is scaled, before clipping and before the weights change. (`apply`
+  would see micro-batches and scaled gradients, `update_step` only clipped ones.)
+- `Optimizer.update_step`: how far the weights move.
+
+The measures leave the compiled step through a small variable, one row per record, which is
+read after the call. A variable works everywhere; a callback into Python does not work
+inside a function that XLA compiles.
+"""
 
 import contextlib
 import threading
@@ -17,64 +33,70 @@ from mnist_vg.recording.taps import replaced
 
 
 class Caught(NamedTuple):
-    """One record as it leaves the training step."""
+    """One record as it leaves the training step.
+
+    Attributes:
+        step: the optimizer update, counted from 0.
+        loss: of the batch; None if the model's `train_step` does not call `compute_loss`.
+        moved: norm of each layer's update, `[layers]`.
+        measured: what `Probe.tables` takes.
+    """
 
     step: int
     loss: float | None
-    """None where the model's `train_step` does not call its `compute_loss`."""
     moved: np.ndarray
-    """Norm of what the optimizer added to each layer's weights, `[layers]`."""
     measured: np.ndarray
-    """What `Probe.tables` takes."""
 
 
 class KerasHooks:
-    """Hooks in a model and its optimizer that measure the steps that are due.
+    """Measures the steps of a model that are due, inside its training function.
 
-    The hooks are there only while a training function runs that was made for them. It
-    puts a row of numbers a record into a small variable, which `executed` reads after the
-    call. An execution without a due step needs no hooks: it is the model's own.
+    The hooks are in place only while a training function runs that was made for them, so
+    that nothing is left behind if it raises. Other calls run the model's own function, at
+    its own speed. (Keras calls an *execution* what one call of the training function does:
+    `steps_per_execution` steps.)
 
     Args:
         model: compiled.
-        probe: measures; in full, activations and updates too.
+        probe: takes the measures; a full one also those of activations and updates.
         every: steps between two records; None records only the step after `arm`.
     """
 
     def __init__(self, model: keras.Model, probe: Probe, every: int | None):
         self._model, self._probe, self._every = model, probe, every
         self._outer = model.optimizer
-        # With loss scaling the inner one sees the unscaled gradients, of finite steps only.
+        # With loss scaling, the inner optimizer sees unscaled gradients, and only finite ones.
         self._optimizer = getattr(self._outer, "inner_optimizer", self._outer)
         self._scaled = self._optimizer is not self._outer
-        # The updates of one execution, as far as is known.
+        # Updates per execution, as far as is known.
         self._updates = model.steps_per_execution
         one = self._updates == 1 and type(model).train_step is keras.Model.train_step
-        # If not, the training function itself has to find out which steps are due.
+        # Whether an execution is certain to be one update. Then the measures need no branch
+        # in the program. (Inside a branch, XLA on a CPU uses one core.)
         self._certain = one and not self._scaled
-        # A train_step of the model's own may update more than once.
+        # A custom train_step may update more than once.
         self._slots = (2 if one else 64) + self._updates // (every or self._updates)
         self._ring = None
         self._records, self._skipped = _counter(), _counter()
         self._armed = _plain_variable(False)
         self.applied = False
-        """Whether the optimizer has been seen to apply gradients."""
+        """Whether the optimizer has applied gradients while the hooks were in place."""
         self._forget()
         self.begin()
 
     def begin(self) -> None:
-        """Begin an epoch: look at what has been done elsewhere, or left by a broken fit."""
+        """Begin an epoch: take up what other code has done, or what a failed fit has left."""
         self._steps = self.steps
         self._drained = int(self._records.numpy())
         self._waiting = False
 
     @property
     def steps(self) -> int:
-        """Updates that the optimizer has done."""
+        """How many updates the optimizer has done."""
         return int(self._optimizer.iterations.numpy())
 
     def take_skipped(self) -> int:
-        """Steps skipped since the last call, for gradients that overflowed when scaled."""
+        """How many steps loss scaling skipped since the last call, as gradients overflowed."""
         skipped = int(self._skipped.numpy()) if self._scaled else 0
         if skipped:
             self._skipped.assign(0)
@@ -86,18 +108,18 @@ class KerasHooks:
         self._waiting = True
 
     def may_be_due(self) -> bool:
-        """Whether the execution to come may hold a step to record, or one to count.
+        """Whether the next execution may hold a step to record, or a skipped one to count.
 
-        If so, it is to run inside `hooks`.
+        If so, it has to run inside `hooks`.
         """
         if self._every is None:
             return self._waiting or self._scaled
         return -self._steps % self._every < self._updates or self._scaled
 
     def executed(self, hooked: bool) -> list[Caught]:
-        """Take notice of an execution that is done; the records that it made."""
+        """Note that an execution is done, and return the records that it made."""
         if self._certain and not self._optimizer.gradient_accumulation_steps:
-            self._steps += 1  # Reading takes as long as a fiftieth of a small network's step.
+            self._steps += 1  # Reading it would take 2% of a small network's step.
         else:
             before, self._steps = self._steps, self.steps
             self._updates = max(self._updates, self._steps - before)
@@ -126,7 +148,7 @@ class KerasHooks:
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
-        """Catch what the calls inside apply."""
+        """Within the context, catch what the optimizer applies."""
         self._forget()
         self._activations = (
             activations(self._model, self._probe.pattern) if self._probe.full else {}
@@ -149,7 +171,7 @@ class KerasHooks:
             yield
 
     def _forget(self):
-        # A strategy traces its replicas in turn, each in a thread of its own.
+        # A tf.distribute strategy traces each replica in a thread of its own.
         self._seen = threading.local()
         self._columns: dict[int, int] = {}
 
@@ -204,7 +226,7 @@ class KerasHooks:
         clipped = clipped if self._probe.full and clipped is not gradients else []
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
-            # Inside the branch of a due step TensorFlow does not allow a reduction.
+            # Before the branch of a due step: TensorFlow allows no reduction inside it.
             dense = [tf.convert_to_tensor(gradient) for gradient in [*gradients, *clipped]]
             *dense, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*dense, loss])
             gradients, clipped = dense[: len(gradients)], dense[len(gradients) :]
@@ -227,7 +249,8 @@ class KerasHooks:
             head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]
             row = tf.concat([head, tf.zeros([self._layers], tf.float64), measured], axis=0)
             self._make_ring(row.shape[0])
-            # At the end of data of unknown length TensorFlow runs all that needs no data.
+            # The counter must wait for the row: when data of unknown length end, TensorFlow
+            # still runs every operation that needs no data.
             with tf.control_dependencies([row]):
                 slot = self._records % self._slots
                 self._ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [slot]))
@@ -256,7 +279,7 @@ class KerasHooks:
 
     def _see_update(self, original):
         def update(gradient, variable, learning_rate):
-            # Each replica of a strategy makes the same update; the first is enough.
+            # Every replica makes the same update, so the first one is enough.
             column = self._columns.pop(self._optimizer._get_variable_index(variable), None)
             if column is None:
                 return original(gradient, variable, learning_rate)
@@ -274,12 +297,16 @@ class KerasHooks:
 
 
 def _counter():
-    # Of 64 bits, as Keras' own: 32 would be kept on the host, where XLA on a GPU has no access.
+    # 64 bits, like Keras' own: TensorFlow keeps int32 in host memory, which XLA on a GPU cannot
+    # reach.
     return _plain_variable(np.int64(0))
 
 
 def _plain_variable(value):
-    """A variable that belongs to no strategy, also in the midst of tracing a function."""
+    """A variable outside any strategy, which may also be made while a function is traced.
+
+    It is made in another thread, where no function is traced and no strategy is in force.
+    """
     with ThreadPoolExecutor(1) as elsewhere:
         return elsewhere.submit(tf.Variable, value, trainable=False).result()
 
@@ -289,7 +316,7 @@ def _has_units(tensor):
 
 
 def _reachable(tensor):
-    """Whether the function being traced, or the eager loop, can use a tensor."""
+    """Whether the code that runs now can use a tensor: the traced function, or the eager loop."""
     if not tf.is_symbolic_tensor(tensor):
         return True
     graph = tf.compat.v1.get_default_graph()

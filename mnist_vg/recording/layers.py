@@ -1,4 +1,4 @@
-"""A Keras model's layers by names that stay the same from run to run."""
+"""The layers of a Keras model, by names that stay the same from run to run."""
 
 import re
 
@@ -13,9 +13,9 @@ BOUNDED = {
     "hard_tanh": (-1.0, 1.0),
     "softsign": (-1.0, 1.0),
 }
-"""Activations that flatten toward both ends of a range, with that range."""
+"""Activations that flatten toward both ends of their range, and that range."""
 
-# They call what is inside them once a time step, in a loop that no tensor may leave.
+# They call their inner layers in a loop, once per time step, and no tensor can leave that loop.
 _WHOLE = (keras.layers.RNN, keras.layers.TimeDistributed)
 
 _RECTIFIERS = (
@@ -27,13 +27,15 @@ _RECTIFIERS = (
 
 
 def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """Every layer of a model by its path: names joined by slashes, the model's left out.
+    """Every layer of a model by its path, such as `encoder/dense_1`.
 
-    A layer inside another (a nested model's, say) comes before it, siblings in the
-    model's order, a shared layer once, where it is met first. A name that Keras made
-    (`dense_7`) depends on what was made before it in the process, so names of this form are
-    counted anew among siblings: `dense`, `dense_1`. Recurrent and time distributed
-    layers are not opened: what is in them counts as theirs.
+    A path joins the names of nested layers with slashes; the model's own name is left out.
+    Inner layers come before the layer that holds them. A shared layer comes once.
+
+    Keras numbers the names that it makes (`dense_7`) through the whole process, so the same
+    model has other names in the next run. Such names are numbered again among siblings:
+    `dense`, `dense_1`. Recurrent and time-distributed layers count as one layer, with all
+    that is inside.
     """
     return {path: layer for path, layer in _walk(model, "", set())}
 
@@ -72,18 +74,18 @@ def _unique(name, names):
 
 
 def group_weights(model: keras.Model | None, variables, pattern: str = "") -> dict[str, list[int]]:
-    """Which of the variables are whose, for measures a layer.
+    """Which variables are the weights of which layer.
 
-    A layer's weights are its variables without biases; where it has no others
-    (batch normalization's, whose are named beta and gamma, are others), with them.
+    Biases are left out, unless a layer has nothing else. (Beta and gamma of a batch
+    normalization are weights here.)
 
     Args:
-        model: gives the paths; without one they are made of the variables' own.
-        variables: `keras.Variable`s or `tf.Variable`s, any of the model's.
-        pattern: a regular expression that a path must contain.
+        model: gives the paths; without a model the variables' own paths serve.
+        variables: some of the model's, `keras.Variable` or `tf.Variable`.
+        pattern: a regular expression; only layers whose path contains it are returned.
 
     Returns:
-        Positions in `variables` by the path of the layer, in the model's order.
+        Path of a layer to positions in `variables`, in the model's order.
 
     Raises:
         UsageError: no path contains the pattern.
@@ -137,7 +139,7 @@ def _own_name(variable):
 
 
 def activations(model: keras.Model, pattern: str = "") -> dict[str, keras.layers.Layer]:
-    """The layers that have an activation, by path."""
+    """The layers with an activation, by path."""
     found = {path: layer for path, layer in layer_paths(model).items() if _has_activation(layer)}
     return {path: layer for path, layer in found.items() if re.search(pattern, path)}
 
@@ -149,5 +151,5 @@ def _has_activation(layer):
 
 
 def activation_range(layer: keras.layers.Layer) -> tuple[float, float] | None:
-    """The ends of a layer's activation, where it flattens toward both."""
+    """The ends of the range of a layer's activation, if it flattens toward both; else None."""
     return BOUNDED.get(getattr(getattr(layer, "activation", None), "__name__", None))

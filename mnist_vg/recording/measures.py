@@ -1,9 +1,9 @@
-"""Pure functions from tensors to numbers, safe inside an XLA-compiled function.
+"""Measures: pure functions from tensors to numbers, safe inside an XLA-compiled function.
 
-Every measure takes a float `[rows, values]`, a row for each tensor that is
-measured, and returns a number (or thirty) a row. Values that are not finite are
-left out of histograms and counted by `nonfinite_count`; the other measures let
-them through, so that an explosion shows.
+Every measure takes float `[rows, values]`, one row per measured tensor, and returns
+one number per row (a histogram: thirty). Histograms leave out values that are not finite,
+and `nonfinite_count` counts them. The other measures let them through, so that an
+explosion shows.
 """
 
 import numpy as np
@@ -18,25 +18,26 @@ from mnist_vg.runs.tags import (
 )
 
 BUCKETS = 30
-"""Buckets of a histogram: what `tf.summary.histogram` has, and TensorBoard draws."""
+"""Buckets of a histogram: as many as `tf.summary.histogram` writes and TensorBoard draws."""
 
 LARGE = 2**18
-"""Values of a tensor beyond which its histogram is one of a sample."""
+"""A tensor with more values than this gets a histogram of a sample."""
 
 SAMPLE = 2**16
-"""Values in a sample, about: a bucket's share is then known to 0.2% (one standard
-error, `sqrt(p (1 - p) / n)`), which no drawn histogram shows."""
+"""Values in a sample, about. The share of a bucket is then known to 0.2% (one standard
+error, `sqrt(p (1 - p) / n)`), less than a drawn histogram shows."""
 
 RUN = 64
-"""Values that a sample takes in one place: what is fetched from memory in one go."""
+"""Neighbouring values that a sample takes together, since memory is fetched in such blocks."""
 
 STACKED = 2**14
-"""Values of a tensor up to which tensors of one size are copied together to be measured."""
+"""Tensors of one size with at most this many values are copied together and measured at once."""
 
 SATURATION = float(1 / (1 + np.exp(5)))
-"""How near, as a share of its range, a bounded activation is to its end when it is
-saturated: a sigmoid's distance at a sum of 5, the bound of DeepDiagnosis (Wardat et
-al. 2022); of tanh, the same curve, that is a sum of 2.5."""
+"""A bounded activation counts as saturated within this share of its range from an end.
+
+That is where a sigmoid is at an input of 5, the bound of DeepDiagnosis (Wardat et al.
+2022). For tanh, which is the same curve, it is an input of 2.5."""
 
 
 def mean_abs(values) -> tf.Tensor:
@@ -78,7 +79,7 @@ def nonfinite_count(values) -> tf.Tensor:
 
     if values.shape[1] <= LARGE:
         return count()
-    # A mean is finite only where all values are; the compiler takes it once for both.
+    # A mean is finite only if all values are, and it is computed anyway.
     none = tf.reduce_all(tf.math.is_finite(mean_abs(values)))
     return tf.cond(none, lambda: tf.zeros(values.shape[0]), count)
 
@@ -95,8 +96,8 @@ def _mean(values):
 def _sum(values):
     """Sum of each row.
 
-    A product with ones, for a large one: on a CPU XLA shares that out among the cores,
-    and takes a third of the time of a sum.
+    For a long row it is a product with ones: on a CPU, XLA splits a product among the
+    cores, but not a sum, and so takes a third of the time.
     """
     size = values.shape[1]
     if size <= LARGE:
@@ -109,19 +110,19 @@ def _sum(values):
 
 
 def histogram(values) -> dict[str, tf.Tensor]:
-    """Counts in 30 buckets of equal width between a row's least and largest value.
+    """Counts in 30 buckets of equal width between a row's smallest and largest value.
 
-    The rule of `tf.summary.histogram`, TensorBoard's own, to the last bit: float64
-    throughout, a bucket holds its left edge, the last one both edges, and where all
-    values are equal the last bucket holds them all. Counted by segment, in one pass
-    over the values; TensorBoard's own op builds a one-hot row for each.
+    The counts are those of `tf.summary.histogram` to the last bit: float64 throughout, a
+    bucket holds its left edge, the last bucket holds both edges, and if all values are
+    equal, the last bucket holds them all. Counting by segment takes one pass over the
+    values; TensorBoard's op builds a one-hot row for each value.
 
-    Of a row of more than `LARGE` values it is the histogram of a sample of about
-    `SAMPLE` values, evenly spread, each of which counts for as many as it stands for.
+    A row of more than `LARGE` values gets the histogram of about `SAMPLE` evenly spread
+    values, each counted for as many values as it stands for.
 
     Returns:
         `min` and `max`, float64 `[rows]`, and `counts`, float64 `[rows, 30]`, of the
-        finite values. Of a row without one, `counts` is all zeros.
+        finite values. A row without finite values has zeros in `counts`.
     """
     values, weight = _sample(values)
     values = tf.cast(values, tf.float64)
@@ -129,7 +130,7 @@ def histogram(values) -> dict[str, tf.Tensor]:
     least = tf.reduce_min(tf.where(finite, values, np.inf), axis=1, keepdims=True)
     largest = tf.reduce_max(tf.where(finite, values, -np.inf), axis=1, keepdims=True)
     width = (largest - least) / BUCKETS
-    # Where all values are equal the quotient is NaN, whose cast would be undefined.
+    # If all values are equal the quotient is NaN, and casting NaN to int is undefined.
     countable = finite & (width > 0)
     bucket = tf.cast(tf.where(countable, tf.floor((values - least) / width), BUCKETS), tf.int32)
     rows = values.shape[0]
@@ -143,11 +144,11 @@ def histogram(values) -> dict[str, tf.Tensor]:
 
 
 def _sample(values):
-    """What a histogram counts of each row, and for how many values each stands."""
+    """The values of each row that a histogram counts, and how many values each stands for."""
     size = values.shape[1]
     if size is None or size <= LARGE:
         return values, 1
-    # A prime, since with a divisor of the matrix' width only some columns would come.
+    # A prime: a divisor of the matrix's width would pick values of a few columns only.
     stride = size // SAMPLE
     while any(stride % divisor == 0 for divisor in range(2, stride)):
         stride += 1
@@ -158,22 +159,22 @@ def _sample(values):
 
 
 def measure_each(measure, tensors, stacked=False) -> dict[str, tf.Tensor]:
-    """Apply a measure to tensors of any shapes, in as few operations as their sizes allow.
+    """Apply a measure to tensors of any shapes, in few operations.
 
     Args:
         measure: from `[rows, values]` to a structure of tensors `[rows, ...]`.
         tensors: float tensors of known shapes.
-        stacked: whether each is of stacked networks, `[..., values]`, and so many rows.
+        stacked: whether each tensor holds stacked networks, `[..., values]`, one row each.
 
     Returns:
-        The measure's structure, each part stacked along a first axis in the order
-        of `tensors`, and of their rows.
+        The measure's structure, each part `[rows, ...]`, in the order of `tensors` and
+        of their rows.
     """
     tables = [tf.reshape(t, [-1, t.shape[-1]] if stacked else [1, -1]) for t in tensors]
     groups: dict[object, list[int]] = {}
     for position, table in enumerate(tables):
         size = table.shape[1]
-        # A large one is measured where it lies.
+        # Copying a large tensor would cost more than it saves.
         key = (size, table.dtype) if size <= STACKED else position
         groups.setdefault(key, []).append(position)
     measured = [
@@ -186,7 +187,7 @@ def measure_each(measure, tensors, stacked=False) -> dict[str, tf.Tensor]:
 
     def in_order(*parts):
         joined = tf.concat(parts, axis=0)
-        # The compiler sees through slices of what was joined, and through no gathering.
+        # XLA can fuse slices of a concatenation, but not a gather.
         return joined if (np.diff(order) == 1).all() else tf.gather(joined, np.argsort(order))
 
     return tf.nest.map_structure(in_order, *measured)
@@ -212,13 +213,13 @@ def layer_measures(
     """What a record holds of every layer, stacked along a first axis of layers.
 
     Args:
-        gradients: one gradient of the loss a layer, the layer nearest the input first.
-        weights: the variables' values that they were taken at, in the same order.
-        clipped: the gradients after clipping, where the optimizer clips.
-        histograms: whether to count them.
+        gradients: one gradient of the loss per layer, the layer nearest the input first.
+        weights: the weights at which they were taken, in the same order.
+        clipped: the gradients after clipping, if the optimizer clips.
+        histograms: whether to add histograms.
         full: whether to add means, spreads, norms and shares.
-        stacked: whether they are of stacked networks, `[..., replicas, values]`, each of
-            which then takes the place of a layer, replicas of one layer side by side.
+        stacked: whether the tensors hold stacked networks, `[..., replicas, values]`. Each
+            network then counts as a layer; those of one layer stand side by side.
 
     Returns:
         By the name of its tags, float32 `[layers]` each: `GRADIENT` and `WEIGHT`, or with
@@ -234,8 +235,8 @@ def layer_measures(
     def measure(rows):
         return {function.__name__: function(rows) for function in functions}
 
-    # All are of the same sizes, and so are measured together; the compiler drops
-    # what is not asked for.
+    # Gradients and weights have the same sizes, so one call measures them together. The
+    # compiler drops what is not used.
     tensors = [*gradients, *weights, *(clipped if len(parts) == 3 else [])]
     together = measure_each(measure, tensors, stacked)
     count = together["mean_abs"].shape[0] // len(parts)
@@ -255,16 +256,16 @@ def layer_measures(
 
 
 def activation_measures(outputs, ranges, histograms=True) -> dict[str, tf.Tensor]:
-    """What a full record holds of the layers that have an activation.
+    """What a full record holds of every layer with an activation.
 
     Args:
-        outputs: a layer's outputs `[batch, ..., units]`, one entry a call of the layer.
-        ranges: of each layer the ends `(low, high)` of its activation, or None where
-            it has none.
-        histograms: whether to count them.
+        outputs: for each layer a list of outputs `[batch, ..., units]`, one per call.
+        ranges: for each layer the ends `(low, high)` of its activation's range, or None
+            for an activation without two ends.
+        histograms: whether to add histograms.
 
     Returns:
-        By the group of its tags, `[layers]` each: `activation_mean` and
+        By the name of its tags, `[layers]` each: `activation_mean` and
         `activation_std`; what `unit_shares` returns; and with `histograms`
         `activations`.
     """
@@ -277,16 +278,16 @@ def activation_measures(outputs, ranges, histograms=True) -> dict[str, tf.Tensor
 
 
 def unit_shares(outputs, ranges) -> dict[str, tf.Tensor]:
-    """Shares of units that hold up the gradient, `[layers]` each.
+    """Shares of units that pass on no gradient, or hardly any.
 
     Args:
         outputs: of each activation, `[batch, units]`.
         ranges: as `activation_measures` takes them.
 
     Returns:
-        `units_dead`, the share of units that give exactly zero on all of the batch
-        (a dead ReLU: Lu et al. 2019), and `units_saturated`, the share of units
-        that are within `SATURATION` of an end on more than half of it.
+        `units_dead` `[layers]`, the share of units that are exactly zero on the whole
+        batch (dead ReLUs, Lu et al. 2019), and `units_saturated` `[layers]`, the share
+        of units that are within `SATURATION` of an end on more than half of the batch.
     """
     return _stacked([shares_of_units(*layer) for layer in zip(outputs, ranges, strict=True)])
 
@@ -296,7 +297,7 @@ def _stacked(measured):
 
 
 def shares_of_units(values, limits) -> dict[str, tf.Tensor]:
-    """What `unit_shares` returns, of one activation: `[batch, ..., units]` gives `[...]`."""
+    """What `unit_shares` returns, for one activation: `[batch, ..., units]` gives `[...]`."""
     if limits is None:
         saturated = tf.zeros(values.shape[1:-1])
     else:
@@ -328,11 +329,10 @@ def signal_measures(outputs, ranges, inputs, slopes, output_gradients) -> dict[s
     Args:
         outputs: of each activation, `[batch, units]`.
         ranges: as `activation_measures` takes them.
-        inputs: what each activation was applied to, after normalization if there is
-            one, `[batch, units]`.
-        slopes: its derivative there; of one that is not elementwise (softmax), that of
-            the sum of its outputs.
-        output_gradients: the gradients of an example's loss with respect to `outputs`.
+        inputs: of each activation, after any normalization, `[batch, units]`.
+        slopes: the derivative of each activation at its inputs, `[batch, units]`. For one
+            that is not elementwise (softmax): the derivative of the sum of its outputs.
+        output_gradients: gradients of an example's loss with respect to `outputs`.
 
     Returns:
         What `activation_measures` returns and, `[layers]` each, `activation_inputs`, a

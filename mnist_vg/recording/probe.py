@@ -1,4 +1,4 @@
-"""From a step's gradients to the numbers of a record, in any kind of function."""
+"""From a step's gradients to the numbers of a record, eagerly or in a graph."""
 
 import functools
 import re
@@ -14,13 +14,13 @@ from mnist_vg.runs.tags import UPDATE_RATIO
 
 
 class Probe:
-    """Measures gradients and weights by layer: `measure` in a graph, `tables` outside.
+    """Measures gradients and weights by layer: `measure` inside a step, `tables` after it.
 
     Args:
-        model: names the layers; without one they are named by the variables' paths.
+        model: gives the names of the layers; without a model the variables' paths serve.
         pattern: a regular expression; layers whose path contains it are measured.
-        histograms: whether to count histograms.
-        full: whether to measure all that can be measured.
+        histograms: whether to add histograms.
+        full: whether to take the measures of a full record.
 
     Raises:
         UsageError: the pattern is no regular expression, or matches no layer.
@@ -29,7 +29,7 @@ class Probe:
     def __init__(self, model: keras.Model | None, pattern: str, histograms: bool, full: bool):
         _check_pattern(pattern)
         if model is not None and all(layer.built for layer in model.layers):
-            group_weights(model, model.trainable_variables, pattern)  # refuses a wrong one
+            group_weights(model, model.trainable_variables, pattern)  # refuses a wrong pattern now
         self.model, self.pattern, self.full = model, pattern, full
         self._histograms = histograms
         self._groups: dict[tuple, dict[str, list[int]]] = {}
@@ -39,8 +39,8 @@ class Probe:
         """Measure one step.
 
         Args:
-            gradients: one a variable, None where there is none.
-            variables: what they are the gradients of, not updated yet.
+            gradients: one per variable; None for a variable without a gradient.
+            variables: the variables, not updated yet.
             clipped: the gradients after clipping, for the full record.
             activations: path of a layer to `(outputs, range)`, see `activation_measures`.
 
@@ -48,8 +48,8 @@ class Probe:
             What `tables` takes, float64 `[numbers]`.
 
         Raises:
-            UsageError: gradients and variables do not fit, or are not those of the
-                step before.
+            UsageError: gradients and variables do not fit each other, or are not those
+                of the step before.
         """
         _check_gradients(gradients, variables)
         groups = {
@@ -96,9 +96,8 @@ class Probe:
         """What `measure` returned, as names of layers with their measures.
 
         Args:
-            measured: of one step, as an array.
-            moved: how far each layer's weights moved in the update, their norm
-                `[layers]`, for the full record.
+            measured: what `measure` returned, as an array.
+            moved: norm of each layer's update, `[layers]`, for the full record.
         """
         if self._spec is None:
             raise UsageError("measured: measure has not been called, so there is nothing to write")
@@ -144,7 +143,7 @@ def _check_gradients(gradients, variables):
 
 
 def _join(tensors):
-    """One vector of a layer's tensors; sparse gradients become dense ones."""
+    """A layer's tensors as one vector; a sparse gradient becomes dense."""
     flat = [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors]
     return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
 
@@ -157,7 +156,7 @@ def _measured_layers(gradients, weights, clipped, histograms, full):
 
 @functools.lru_cache(maxsize=16)
 def _compiled_layer_measures(sizes, clips, histograms, full):
-    """Compiled by itself, so that it is as quick in an eager loop, and where Keras uses no XLA."""
+    """Compiled apart from the step, so that it is as fast where the step is not compiled."""
     specs = [tf.TensorSpec([size], dtype) for size, dtype in sizes]
 
     def measure(gradients, weights, clipped):

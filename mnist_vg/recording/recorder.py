@@ -1,4 +1,4 @@
-"""Records of a training loop that is not this package's own."""
+"""`Recorder`: records any training loop of your own."""
 
 import contextlib
 import dataclasses
@@ -26,30 +26,30 @@ _open: weakref.WeakValueDictionary[Path, "Recorder"] = weakref.WeakValueDictiona
 
 
 class Recorder:
-    """Records what every layer's gradient and weights do in a training loop of one's own.
+    """Records what every layer's gradient and weights do, in a training loop of your own.
 
     ```python
     recorder = Recorder("logdir/my_loop", model, every=100)
     recorder.record(step, gradients, variables, loss=loss)  # eager or in a tf.function
     ```
 
-    The run folder, the tags and the measures are those of every other run of this
-    package. A folder that holds a run is refused, unless the loop goes on with that
-    run from `initial_step`; what it has from there on is then removed. Use it as a
-    context manager, or call `finish`, so that the run is marked as finished.
+    Run folder, tags and measures are the same as for every other run of this package. A
+    folder that holds a run is refused, unless the loop resumes that run at
+    `initial_step`; its records from that step on are then removed. Use the recorder as a
+    context manager or call `finish`, so that the run is marked as finished.
 
     Args:
-        folder: the run folder, made where missing, also a remote one (`gs://…`). There a record
-            is seen within half a minute, and what was recorded since is lost in a kill.
-        model: names the layers; without one they are named by the variables' paths.
+        folder: the run folder; made if it is missing. It may be remote (`gs://…`): records
+            are then uploaded twice a minute, and a kill loses those since the last upload.
+        model: gives the names of the layers; without a model the variables' paths serve.
         every: steps between two records.
-        layers: a regular expression; layers whose path contains it are recorded.
+        layers: a regular expression; only layers whose path contains it are recorded.
         histograms: whether to record histograms.
-        measures: "default" or "full", which adds norms, spreads and shares.
-        initial_step: the first step to come, of a loop that goes on.
+        measures: "default", or "full" to add norms, spreads and shares.
+        initial_step: the first step to come, if the loop resumes a run.
         overwrite: replace a run that the folder holds.
-        settings: what else is told of the run, for its card and `run.json`.
-        steps_per_epoch: for figures over epochs.
+        settings: further facts about the run, for its text card and `run.json`.
+        steps_per_epoch: updates per epoch, for figures over epochs.
 
     Raises:
         UsageError: an argument is not allowed, or the folder holds a run.
@@ -74,7 +74,7 @@ class Recorder:
         self.folder = run_folder(folder)
         self._every = check_every(every)
         self.probe = Probe(model, layers, bool(histograms), measures == "full")
-        """What turns gradients into records, and is one for all fits of a model."""
+        """Turns gradients into records; the same for all fits of a model."""
         if not isinstance(settings, (Mapping, type(None))):
             raise UsageError(f"settings: {settings!r} must be a mapping of names to values")
         self._settings = _plain({"every": every, "measures": measures, **(settings or {})})
@@ -82,7 +82,7 @@ class Recorder:
         self.open(initial_step, overwrite)
 
     def open(self, initial_step: int = 0, overwrite: bool = False) -> None:
-        """Take the folder, and begin the run there or go on with it from `initial_step`.
+        """Claim the folder, and begin a run there or resume it at `initial_step`.
 
         Raises:
             UsageError: the folder holds a run that this one may not replace.
@@ -93,20 +93,20 @@ class Recorder:
         if earlier is None:
             self._take(initial_step, overwrite)
             return
-        # Left open by a loop that broke off: in a notebook nothing else closes it.
+        # A loop that raised has left it open: in a notebook nothing else closes it.
         self._found(initial_step, overwrite)
         earlier.close()
         self._take(initial_step, overwrite)
 
     def _found(self, initial_step, overwrite):
-        """The run that the folder holds, and whether to go on with it."""
+        """The run that the folder holds, and whether to resume it."""
         if overwrite:
-            with contextlib.suppress(UsageError):  # Even a damaged one is replaced.
+            with contextlib.suppress(UsageError):  # A damaged run may be replaced, too.
                 return Run.load(self.folder), False
             return None, False
         run = Run.load(self.folder)
         if run is None or next(read_events(self.folder), None) is None:
-            return run, False  # It broke off before its first record.
+            return run, False  # It ended before its first record.
         if initial_step == 0 or run.dataset is not None:
             why = (
                 "it is one of the trainer's"
@@ -158,16 +158,16 @@ class Recorder:
 
     @tf.autograph.experimental.do_not_convert
     def record(self, step, gradients, variables, loss=None) -> None:
-        """Record one step, where it is due; elsewhere do nothing.
+        """Record one step if it is due; otherwise do nothing.
 
         In a `tf.function` the measures are computed in the graph, and a call back into
         Python writes them. With `jit_compile=True` a function cannot call back: call
         `measure` inside it, and `write` with its result outside.
 
         Args:
-            step: the optimizer update that `gradients` are for, counted from 0.
-            gradients: one a variable, None where there is none.
-            variables: what they are the gradients of, not updated yet.
+            step: the optimizer update that the gradients are for, counted from 0.
+            gradients: one per variable; None for a variable without a gradient.
+            variables: the variables, not updated yet.
             loss: of the step's batch.
 
         Raises:
@@ -193,30 +193,29 @@ class Recorder:
         tf.cond(step % self._every == 0, write, lambda: None)
 
     def measure(self, gradients, variables) -> tf.Tensor:
-        """Turn a step's gradients into the numbers of a record, in any kind of function.
+        """Turn a step's gradients into the numbers of a record, eagerly or in a graph.
 
         Args:
-            gradients: one a variable, None where there is none.
-            variables: what they are the gradients of, not updated yet.
+            gradients: one per variable; None for a variable without a gradient.
+            variables: the variables, not updated yet.
 
         Returns:
             What `write` takes, float64 `[numbers]`.
 
         Raises:
-            UsageError: gradients and variables do not fit, or are not those of the
-                record before.
+            UsageError: gradients and variables do not fit each other, or are not those
+                of the record before.
         """
         return self.probe.measure(gradients, variables)
 
     def write(self, step: int, measured, scalars: Mapping[str, float], moved=None) -> None:
-        """Write a record, and print a line for each symptom that it makes certain.
+        """Write a record, and print one line for each symptom that it makes certain.
 
         Args:
-            step: the optimizer update that it tells of, counted from 0.
+            step: the optimizer update, counted from 0.
             measured: what `measure` returned at that step.
             scalars: tag to value.
-            moved: how far each layer's weights moved in the update, their norm
-                `[layers]`, for the full record.
+            moved: norm of each layer's update, `[layers]`, for the full record.
 
         Raises:
             UsageError: the step is not after the one before.
@@ -234,7 +233,7 @@ class Recorder:
             print(f"\n{self.run.name} at step {step}: {symptom.line}")
 
     def note(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write numbers, tag to value, beside the records.
+        """Write further numbers, tag to value, outside the records.
 
         Raises:
             UsageError: the recorder is closed.
@@ -249,17 +248,17 @@ class Recorder:
             )
 
     def finish(self, results: Mapping[str, float] | None = None) -> None:
-        """Mark the run as finished, and let its folder go.
+        """Mark the run as finished, and release its folder.
 
         Args:
-            results: what came out, for its card and `run.json`.
+            results: name to number, for its text card and `run.json`.
         """
         if _open.get(self.folder.resolve()) is self:
             self._writer.conclude(self._writer.read_back(), results or {})
         self.close()
 
     def close(self) -> None:
-        """Let the folder go, with everything recorded in it."""
+        """Release the folder, with all that was recorded in it."""
         self._claimed.close()
         if _open.get(self.folder.resolve()) is self:
             del _open[self.folder.resolve()]
@@ -269,7 +268,7 @@ def run_folder(folder) -> Path:
     """The run folder as a path.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is no path, or the path of a file.
     """
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
         raise UsageError(f"folder: {folder!r} must be a path, such as 'logdir/my_run'")
@@ -283,7 +282,7 @@ def check_every(every, otherwise: str = "") -> int:
     """The number of steps between two records.
 
     Raises:
-        UsageError: it is not a whole number from 1 on, nor what is allowed `otherwise`.
+        UsageError: it is not a whole number of 1 or more; `otherwise` says what else it may be.
     """
     if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
         raise UsageError(f"every: {every!r} must be a whole number of steps, 1 or more{otherwise}")
@@ -297,7 +296,7 @@ def _one_number(loss):
 
 
 def _plain(settings):
-    """Settings as JSON and the HParams tab can hold them."""
+    """Settings in a form that JSON and the HParams tab can hold."""
     plain = {
         key: value.item() if isinstance(value, np.generic) else value
         for key, value in settings.items()

@@ -1,4 +1,4 @@
-"""A run, from its first record to its verdict."""
+"""`RunWriter`: writes a run, from its first record to its verdict."""
 
 import dataclasses
 import time
@@ -21,21 +21,21 @@ Table = tuple[Sequence[str], Mapping]
 
 
 class RunWriter:
-    """Begins a run in its folder, records it, watches it, and concludes it.
+    """Opens a run in its folder, records it, watches it for symptoms, and concludes it.
 
-    The folder is one that no other process writes to, see `runs.folder.claim_folder`.
+    The process must have claimed the folder, see `runs.folder.claim_folder`.
 
     Args:
-        run: what `run.json` tells of the run; its `seconds` are those before this process.
-        lengths: of a run that goes on, the bytes to keep of each event file, as `lengths`
-            returned them; empty for a new run.
+        run: the run as `run.json` is to describe it; `seconds` is the time it took before.
+        lengths: for a run that is resumed, the bytes to keep of each event file, as the
+            method `lengths` returned them; empty for a new run.
         about: what the run is known for, for its text card.
         graph: the forward pass as a GraphDef, for the Graphs tab.
         chance: what chance scores, tag to value.
 
     Raises:
-        UsageError: event files are missing, or shorter than they were.
-        OSError: the folder cannot be written. Each method raises it, too.
+        UsageError: event files are missing, or shorter than `lengths`.
+        OSError: the folder cannot be written. Every method raises it, too.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RunWriter:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far, in all processes together."""
+        """How long the run has taken so far, in all processes that worked on it."""
         return time.monotonic() - self._started
 
     def record(
@@ -87,12 +87,12 @@ class RunWriter:
         tables: Iterable[Table] = (),
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Write what no symptom is looked for in; arguments are those of `EventLog.record`."""
+        """Write without looking for symptoms; arguments are those of `EventLog.record`."""
         self._log.record(step, scalars, tables, arrays)
         self._last_step = max(self._last_step, step)
 
     def lengths(self) -> list[int]:
-        """Bytes of each event file up to the newest record, for a checkpoint."""
+        """The size of each event file in bytes, for a checkpoint."""
         return self._log.lengths()
 
     def mark(self, status: str) -> None:
@@ -100,7 +100,7 @@ class RunWriter:
         self._save(status=status, seconds=self.seconds)
 
     def read_back(self) -> Run:
-        """The run as its folder tells it now, with all that was recorded."""
+        """The run as its folder describes it now, with all that was recorded."""
         self._log.upload()
         return Run.load(self.run.folder)
 
@@ -117,10 +117,10 @@ class RunWriter:
 
         Args:
             run: what `read_back` returned.
-            results: what came out, name to number.
-            card: the same in words, for the text card.
-            diagnosis: where it is known already.
-            seconds: how long the run took; default: up to now.
+            results: name to number.
+            card: the results in words, for the text card.
+            diagnosis: of the run, if it is known already.
+            seconds: how long the run took; default: the time up to now.
 
         Returns:
             The finished run.

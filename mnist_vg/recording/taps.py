@@ -1,4 +1,4 @@
-"""What goes into each activation of a network, and what comes out, caught while it is called."""
+"""Catching the inputs and outputs of a network's activations while it is called."""
 
 import contextlib
 import threading
@@ -10,9 +10,9 @@ from mnist_vg.model import Model
 
 
 class Taps(threading.local):
-    """What `tapped` catches: `pairs` of input and output, those of the thread that asks.
+    """What `tapped` has caught: `pairs` of input and output, one list per thread.
 
-    A strategy traces its replicas in turn, each in a thread of its own.
+    A `tf.distribute` strategy traces each replica in a thread of its own.
     """
 
     def __init__(self):
@@ -21,7 +21,7 @@ class Taps(threading.local):
 
 @contextlib.contextmanager
 def tapped(model: Model) -> Iterator[Taps]:
-    """Within the context, each call of the model adds a pair for each of its activations."""
+    """Within the context, each call of the model adds one pair per activation."""
     taps = Taps()
 
     def tap(apply):
@@ -33,7 +33,7 @@ def tapped(model: Model) -> Iterator[Taps]:
 
     with contextlib.ExitStack() as stack:
         for layer in model.activation_layers:
-            # A parametric ReLU is its own function.
+            # A parametric ReLU is a layer, and has no function.
             part = "activation" if hasattr(layer, "activation") else "call"
             stack.enter_context(replaced(layer, part, tap(getattr(layer, part))))
         yield taps
@@ -42,7 +42,7 @@ def tapped(model: Model) -> Iterator[Taps]:
 @contextlib.contextmanager
 def replaced(owner, name: str, function) -> Iterator[None]:
     """Within the context, an object's method or attribute is another function."""
-    # Not by setattr: Keras would track the change.
+    # Not with setattr, since Keras would track the change.
     attributes = vars(owner)
     own = {name: attributes[name]} if name in attributes else {}
     attributes[name] = function

@@ -1,6 +1,6 @@
-"""A run's event files: what they hold, and where their records begin and end.
+"""A run's event files: what they hold, and where each record begins and ends.
 
-Nothing here imports TensorFlow: TensorBoard brings the messages that they are made of.
+TensorBoard has the Protocol Buffer messages that they consist of, so TensorFlow is not needed.
 """
 
 import io
@@ -17,13 +17,13 @@ from mnist_vg.errors import UsageError
 from mnist_vg.runs.paths import is_remote
 
 EVENT_SUFFIX = ".mnist_vg"
-"""Ends the names of this program's event files, so that it never touches another's."""
+"""The end of every event file's name: files without it are not ours, and are left alone."""
 ARRAYS_PLUGIN = "mnist_vg"
-"""Marks arrays in an event file that are for this program alone."""
+"""Plugin name of arrays that only this package reads. TensorBoard ignores them."""
 
 
 def event_files(folder: Path) -> list[Path]:
-    """This program's event files in a run folder, in the order of reading."""
+    """The event files in a run folder that this package wrote, in the order of reading."""
     return sorted(folder.glob(f"*tfevents*{EVENT_SUFFIX}"))
 
 
@@ -31,13 +31,13 @@ _READ_PLUGINS = ("scalars", "histograms", ARRAYS_PLUGIN)
 
 
 def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
-    """Yield `(step, tag, tensor)` of each scalar, histogram and array, in the order of writing.
+    """Yield `(step, tag, tensor)` for each scalar, histogram and array, in the order of writing.
 
-    `decode` makes arrays of the tensors.
+    `decode` turns a tensor into an array.
 
-    A record that is cut short, as a killed run leaves, ends its file, and so does one
-    that is damaged beyond reading. Checksums are not checked: without TensorFlow that
-    takes a second for each megabyte.
+    A file is read up to the first record that is incomplete, as a killed run leaves it,
+    or damaged. Checksums are not checked: without TensorFlow that takes a second per
+    megabyte.
     """
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
@@ -55,7 +55,7 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
 
 
 def read_points(folder: Path) -> dict[str, dict[int, Any]]:
-    """What `read_events` yields, as tag to step to tensor."""
+    """What `read_events` yields, as a dict: tag to step to tensor."""
     points: dict[str, dict[int, Any]] = {}
     for step, tag, tensor in read_events(folder):
         points.setdefault(tag, {})[step] = tensor
@@ -63,40 +63,43 @@ def read_points(folder: Path) -> dict[str, dict[int, Any]]:
 
 
 def decode(tensor) -> np.ndarray:
-    """The values of a tensor of `read_events`, float64."""
+    """A tensor that `read_events` yielded, as a float64 array."""
     from tensorboard.util import tensor_util
 
     return tensor_util.make_ndarray(tensor).astype(float)
 
 
 def buckets(min, max, counts) -> np.ndarray:
-    """Histograms as they are recorded: rows of left edge, right edge and count.
+    """Histograms in the form in which they are recorded.
 
     Args:
-        min: the least value, a number or an array of them.
-        max: the largest one, of the same shape.
-        counts: of buckets of one width, along a last axis.
+        min: the smallest value, `[...]`.
+        max: the largest value, `[...]`.
+        counts: values in each bucket, `[..., buckets]`. All buckets have the same width.
+
+    Returns:
+        Left edge, right edge and count of each bucket, `[..., buckets, 3]`.
     """
-    with np.errstate(invalid="ignore"):  # There are no ends where no value is finite.
+    with np.errstate(invalid="ignore"):  # Without a finite value, min and max are infinite.
         edges = np.linspace(min, max, np.shape(counts)[-1] + 1, axis=-1)
     return np.stack([edges[..., :-1], edges[..., 1:], counts], axis=-1)
 
 
 def whole_records(path: Path, start: int) -> tuple[int, int]:
-    """How many whole records an event file has from byte `start` on, and where they end."""
+    """How many complete records follow byte `start` of an event file, and where the last ends."""
     with path.open("rb") as file:
         ends = [end for _, end in _frames(file, start)]
     return len(ends), ends[-1] if ends else start
 
 
 def _frames(file, start=0):
-    """Yield where the data of each whole record begin, and where the record ends."""
+    """Yield, for each complete record, where its data begin and where the record ends."""
     file.seek(0, os.SEEK_END)
     size = file.tell()
     while start + 8 <= size:
         file.seek(start)
         [length] = struct.unpack("<Q", file.read(8))
-        # A record: its length and that one's checksum, the data and theirs.
+        # A record is a length, the checksum of the length, the data, and their checksum.
         end = start + 8 + 4 + length + 4
         if end > size:
             break
@@ -105,10 +108,10 @@ def _frames(file, start=0):
 
 
 def lengths_before(folder: Path, step: int) -> list[int]:
-    """Bytes of each event file up to its first record of `step` or later."""
+    """The size of each event file in bytes, without the records of `step` and later."""
     files = _remaining_files(folder)
     lengths = [path.stat().st_size for path in files]
-    # Steps rise from file to file, so only the last ones need a look.
+    # Steps rise from file to file, so the search can start at the last file.
     for number in reversed(range(len(files))):
         lengths[number], earlier = _length_before(files[number], step)
         if earlier:
@@ -117,7 +120,7 @@ def lengths_before(folder: Path, step: int) -> list[int]:
 
 
 def _length_before(path, step):
-    """Bytes up to the first record of `step` or later, and whether there is an earlier one."""
+    """Where the records before `step` end, in bytes, and whether there are any."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     length, earlier = 0, False
@@ -131,14 +134,21 @@ def _length_before(path, step):
 
 
 def cut_event_files(folder: Path, lengths: list[int]) -> None:
-    """Put the event files back to the bytes that a checkpoint knows of.
+    """Cut the event files back to the lengths that a checkpoint has noted.
 
-    The first `len(lengths)` files are cut to those lengths, any later one is
-    removed. What stays is renamed to sort before every file of a clock's time,
-    since TensorBoard reads in the order of names and a clock may go back. To
-    be killed at any point in here does no harm: the order of names never changes.
+    The first `len(lengths)` files are cut, and any later file is removed. The files that
+    stay are renamed so that they come first by name, whatever the clock says:
+    TensorBoard reads files in the order of their names, which begin with the time. A kill
+    at any point does no harm, since the order of the names never changes.
 
-    What is in a bucket can be neither cut nor renamed: there a file's copy takes its place.
+    A file in a bucket can be neither cut nor renamed. There a shortened copy replaces it.
+
+    Args:
+        folder: the run folder.
+        lengths: bytes to keep of each file, in the order of reading.
+
+    Raises:
+        UsageError: a file is missing, or is shorter than its length here.
     """
     files = _remaining_files(folder)
     sizes = [path.stat().st_size for path in files]
@@ -159,7 +169,7 @@ def cut_event_files(folder: Path, lengths: list[int]) -> None:
 
 
 def _copy_cut(path, length, resumed):
-    """Put a whole new file of the first bytes in a file's place, by a name that tells of both."""
+    """Replace a file in a bucket by a copy of its first bytes, which is named after it."""
     copied = path.name.startswith(resumed)
     if copied and path.stat().st_size == length:
         return
@@ -170,7 +180,7 @@ def _copy_cut(path, length, resumed):
 
 
 def _remaining_files(folder):
-    """The event files, after those whose copy stands already, where `_copy_cut` was killed."""
+    """The event files, after removing any that a kill in `_copy_cut` left beside its copy."""
     files = event_files(folder)
     copied = {path.name.partition(".resumed.")[2] for path in files}
     for path in files:

@@ -1,4 +1,4 @@
-"""Who may write into a run folder, and what this program may remove there."""
+"""Who may write to a run folder, and what may be removed from it."""
 
 import contextlib
 import os
@@ -19,11 +19,13 @@ LOCK_FILE = "run.lock"
 
 
 def remove_run(folder: Path, trained: bool = True) -> None:
-    """Remove what this program wrote to a run folder, and nothing else.
+    """Remove what this package wrote to a run folder, and nothing else.
 
-    A checkpoint is this program's own only where its trainer has `trained` the run.
+    Args:
+        folder: the run folder.
+        trained: whether the trainer made the run; only then is the checkpoint ours.
     """
-    # The file that makes it a run goes first: killed in here, a folder is none.
+    # `run.json` first: if this is killed half way, what is left is no run.
     for path in (folder / RUN_FILE, *folder.glob(f"{UNFINISHED}*"), *event_files(folder)):
         path.unlink(missing_ok=True)
     if not trained:
@@ -32,14 +34,20 @@ def remove_run(folder: Path, trained: bool = True) -> None:
     for path in [*checkpoint.glob("ckpt-*"), *checkpoint.glob("checkpoint*")]:
         remove_tree(path) if path.is_dir() else path.unlink()
     with contextlib.suppress(OSError):
-        checkpoint.rmdir()  # Where others keep files there too, it stays.
+        checkpoint.rmdir()  # It stays where it holds files that are not ours.
 
 
 def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:
-    """The run of `scenario` that `folder` holds already, None where there is none.
+    """The run of this scenario that a folder holds already; None where there is no run.
+
+    Args:
+        folder: the run folder.
+        scenario: what is to be trained there.
+        overwrite: whether a run that is there is to be replaced; it then counts as none.
 
     Raises:
-        UsageError: the folder holds a run of other settings or a sweep, or cannot hold one.
+        UsageError: the folder holds a sweep or a run with other settings, or cannot be
+            written.
     """
     if (folder / SWEEP_FILE).exists():
         raise UsageError(f"logdir: {folder} holds a sweep; train elsewhere with --logdir or --name")
@@ -53,7 +61,7 @@ def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> R
 
 
 def check_writable(folder: Path) -> None:
-    """See that a folder can be written, or made.
+    """Check that a folder can be written, or made.
 
     Raises:
         UsageError: it cannot.
@@ -86,13 +94,13 @@ def _check_same_settings(run, scenario):
 
 @contextlib.contextmanager
 def claim_folder(folder: Path) -> Iterator[None]:
-    """Hold a run folder, made where missing, against every other process.
+    """Within the context, no other process can claim this folder. Makes it where it is missing.
 
-    The operating system lets go of the lock when its process ends, however it ends. A
-    remote folder has no lock: that no other process writes there is the user's care.
+    The operating system releases the lock when the process ends, however it ends. A
+    remote folder has no lock: there the user must see that only one process writes.
 
     Raises:
-        UsageError: another process holds it, or the folder cannot be made.
+        UsageError: another process has claimed the folder, or it cannot be made.
     """
     lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
     try:

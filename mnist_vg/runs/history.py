@@ -11,14 +11,20 @@ from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, LAYER_MEASURES, UNITS_DEAD, la
 
 
 class History(Mapping):
-    """What a run recorded: arrays by name, decoded where they are asked for.
+    """What a run has recorded: arrays by name, each decoded when it is first asked for.
 
-    `step`, int64 `[records]`; each scalar tag by its name, float64 `[records]`; and for
-    tags of layers one table by the group before the slash: scalars float64 `[records,
-    layers]`, histograms float64 `[records, layers, 30, 3]` of left edge, right edge and
-    count. NaN stands where a record lacks a number. `layers` and, where activations were
-    recorded, `activation_layers` name the columns of the tables. A full record of the
-    trainer's has tiny kernels whole: `kernels/layer1` `[records, inputs, units]`.
+    | name | array |
+    |---|---|
+    | `step` | int64 `[records]` |
+    | a scalar's tag, such as `loss/train` | float64 `[records]` |
+    | a measure of layers, such as `gradient_mean_abs` | float64 `[records, layers]` |
+    | a histogram of layers, such as `gradients` | float64 `[records, layers, 30, 3]`: left
+      edge, right edge, count |
+    | `layers` | names of the layers, in the order of the columns |
+    | `activation_layers` | the same for measures of activations, where there are any |
+    | `kernels/layer1`, in full records of small kernels | float64 `[records, inputs, units]` |
+
+    NaN stands where a record has no such number.
 
     Args:
         points: tag to step to tensor, as `read_points` returns them.
@@ -26,21 +32,21 @@ class History(Mapping):
 
     def __init__(self, points: Mapping[str, Mapping[int, Any]]):
         self._points = {tag: at for tag, at in points.items() if not tag.startswith("decision/")}
-        self._tables: dict[str, list[str]] = {}
+        self._layers_of: dict[str, list[str]] = {}
         for tag in self._points:
-            group, _, layer = tag.partition("/")
-            if group in LAYER_MEASURES:
-                self._tables.setdefault(group, []).append(layer)
-        scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._tables]
-        # These two are written for every layer at every record.
+            measure, _, layer = tag.partition("/")
+            if measure in LAYER_MEASURES:
+                self._layers_of.setdefault(measure, []).append(layer)
+        scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._layers_of]
+        # These two measures have every layer in every record.
         columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": UNITS_DEAD}
-        self._columns = {name: group for name, group in columns.items() if group in self._tables}
-        self._names = ["step", *scalars, *self._columns, *self._tables]
+        self._columns = {name: m for name, m in columns.items() if m in self._layers_of}
+        self._names = ["step", *scalars, *self._columns, *self._layers_of]
         self._decoded: dict[str, np.ndarray] = {}
 
     @classmethod
     def read(cls, folder: Path) -> "History":
-        """What the event files in a run folder hold at this moment."""
+        """What the event files in a run folder hold now."""
         return cls(read_points(folder))
 
     def __iter__(self):
@@ -61,10 +67,10 @@ class History(Mapping):
         if name == "step":
             return np.array(sorted(set().union(*self._points.values())), np.int64)
         if name in self._columns:
-            return np.array(self._tables[self._columns[name]])
-        if name not in self._tables:
+            return np.array(self._layers_of[self._columns[name]])
+        if name not in self._layers_of:
             return self._column(name)
-        known = {layer: self._column(layer_tag(name, layer)) for layer in self._tables[name]}
+        known = {layer: self._column(layer_tag(name, layer)) for layer in self._layers_of[name]}
         lacking = np.full_like(next(iter(known.values())), np.nan)
         of_activations = name.startswith(("activation", "units"))
         names = self["activation_layers" if of_activations else "layers"]

@@ -1,9 +1,9 @@
-"""Paths of run folders: on this machine, or where a file system of TensorFlow's reaches.
+"""Paths of run folders: on this machine, or in a bucket that TensorFlow can reach.
 
-TensorFlow is imported for a remote path, and for no other.
+TensorFlow is imported only for a remote path.
 """
 
-# ruff: noqa: D102  # What the methods of RemotePath do, those of pathlib.Path do.
+# ruff: noqa: D102  # The methods of RemotePath do what those of pathlib.Path do.
 
 import contextlib
 import errno
@@ -19,19 +19,19 @@ from pathlib import Path, PurePosixPath
 from mnist_vg.errors import UsageError, first_line
 from mnist_vg.tensorflow_import import import_tensorflow
 
-# Two letters at least, since one is a drive of Windows. `Path` leaves one slash of two.
+# Two letters at least: one is a drive on Windows. One slash, since `Path` keeps only one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 UNFINISHED = "_mnist_vg.new"
-"""Begins the name of a file that is being written. Readers of a folder pass it over: TensorBoard
-looks for `tfevents`, and Parquet's leave out what begins with `_`."""
+"""The beginning of the name of a file that is still being written. Readers ignore such a file:
+TensorBoard looks for `tfevents`, and Parquet readers skip names that begin with `_`."""
 
 
 def as_path(path: str | os.PathLike) -> "Path | RemotePath":
-    """A local path as `pathlib.Path`; one with a scheme, `gs://bucket/logs`, as `RemotePath`.
+    """A local path as `pathlib.Path`, one with a scheme (`gs://bucket/logs`) as `RemotePath`.
 
     Raises:
-        UsageError: no file system here knows the scheme.
+        UsageError: TensorFlow does not know the scheme, or the path names no bucket.
     """
     if isinstance(path, RemotePath):
         return path
@@ -46,22 +46,22 @@ def as_path(path: str | os.PathLike) -> "Path | RemotePath":
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether `as_path` made it of a path with a scheme."""
+    """Whether `as_path` returned it for a path with a scheme."""
     return isinstance(path, RemotePath)
 
 
 def remove_tree(folder: "Path | RemotePath") -> None:
-    """Remove a folder and what it holds."""
+    """Remove a folder and all that is in it."""
     folder.rmtree() if is_remote(folder) else shutil.rmtree(folder)
 
 
 def write_whole(path: "Path | RemotePath", content: bytes) -> None:
-    """Write a file whole or not at all, whatever becomes of this process meanwhile.
+    """Write a file completely or not at all, even if this process is killed meanwhile.
 
     Raises:
         OSError: it could not be written.
     """
-    # A name for each file, since two processes may write two of them at once.
+    # A name of its own for each file: two processes may write two files at once.
     new = path.with_name(f"{UNFINISHED}{zlib.crc32(path.name.encode()):08x}")
     with new.open("wb") as file:
         file.write(content)
@@ -80,11 +80,10 @@ def _check_scheme(scheme, text):
 
 
 class RemotePath(PurePosixPath):
-    """What run folders need of `pathlib.Path`, for a path with a scheme.
+    """The part of `pathlib.Path` that run folders need, for a path with a scheme.
 
-    `tf.io.gfile` reads and writes, so it reaches what TensorFlow's checkpoints reach.
-
-    The methods are those of `pathlib.Path`, and raise OSError as they do.
+    It reads and writes with `tf.io.gfile`, and so reaches what TensorFlow's checkpoints
+    reach. Its methods raise OSError as those of `pathlib.Path` do.
     """
 
     def __str__(self):
@@ -105,19 +104,19 @@ class RemotePath(PurePosixPath):
         return self.exists() and not self.is_dir()
 
     def stat(self) -> types.SimpleNamespace:
-        """The size alone."""
+        """Only the size."""
         with self._files() as gfile:
             return types.SimpleNamespace(st_size=gfile.stat(str(self)).length)
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """A pattern of names, not of paths."""
+        """The pattern is for names, not for paths."""
         with self._files() as gfile:
-            # To list a folder that cannot be reached is, for gfile, to find none.
+            # gfile lists a folder that it cannot reach as an empty one.
             names = gfile.listdir(str(self)) if gfile.exists(str(self)) else []
             yield from map(self.joinpath, fnmatch.filter(names, pattern))
 
     def rglob(self, name: str) -> Iterator["RemotePath"]:
-        """A name, not a pattern."""
+        """Takes a name, not a pattern."""
         with self._files() as gfile:
             for folder, _, names in gfile.walk(str(self)) if gfile.exists(str(self)) else ():
                 if name in names:
@@ -170,6 +169,6 @@ class RemotePath(PurePosixPath):
         try:
             yield tf.io.gfile
         except tf.errors.NotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "there is none", str(self)) from error
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", str(self)) from error
         except tf.errors.OpError as error:
             raise OSError(errno.EIO, first_line(error), str(self)) from error

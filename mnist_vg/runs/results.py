@@ -6,34 +6,35 @@ from collections.abc import Mapping, Sequence
 
 
 def kappa(accuracy, chance):
-    """The share of what chance gets wrong that is right: of the form of Cohen's kappa (1960).
+    """Accuracy corrected for chance: 0 is chance, 1 is perfect.
 
-    Chance is always answering the most frequent label.
+    `(accuracy - chance) / (1 - chance)`, the form of Cohen's kappa (1960). Chance is the
+    accuracy of always answering the most frequent label.
     """
     return (accuracy - chance) / (1 - chance)
 
 
 LEARNED_KAPPA = 0.61
-"""Where agreement beyond chance counts as substantial: Landis and Koch 1977, p. 165."""
+"""From here on, agreement beyond chance is called substantial (Landis and Koch 1977, p. 165)."""
 
 
 def learned(accuracy: float | None, chance: float) -> bool:
     """Whether a test accuracy shows that a network could learn its task.
 
     Args:
-        accuracy: share of right answers, 0 to 1; None where it is not finite.
+        accuracy: share of right answers, 0 to 1; None if it is not finite.
         chance: accuracy of always answering the most frequent label, below 1.
     """
     return accuracy is not None and kappa(accuracy, chance) >= LEARNED_KAPPA
 
 
 def result_row(results: Sequence[dict[str, float | None]]) -> dict[str, str]:
-    """Results of a scenario's finished runs in words, heading to text.
+    """Results of a scenario's finished runs in words, as heading to text.
 
-    Of several runs, under several seeds, the median with the least and the largest.
-    Losses and accuracies are those of the final weights on the whole splits; the
-    gradient's is layer 1's mean absolute value over the last layer's, at the first
-    record and at the last.
+    Several runs (one per seed) give the median with the smallest and the largest value.
+    Losses and accuracies are those of the final weights on whole splits. The gradient
+    ratio is layer 1's mean absolute gradient over the last layer's, at the first record
+    and at the last.
     """
     could = sum(learned(of_run["test_accuracy"], of_run["chance"]) for of_run in results)
 
@@ -52,7 +53,7 @@ def result_row(results: Sequence[dict[str, float | None]]) -> dict[str, str]:
 
 
 def spread_of(values: Sequence[float | None], spec: str) -> str:
-    """Median, least and largest of what is finite, in words; None is what is not."""
+    """Median, smallest and largest of some values, in words; None stands for a value not finite."""
     finite = [value for value in values if value is not None]
     if not finite:
         return "not finite"
@@ -64,7 +65,7 @@ def spread_of(values: Sequence[float | None], spec: str) -> str:
 
 
 def finite_or_none(results: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Results as JSON can hold them: None where a number is not finite."""
+    """The results in a form that JSON can hold: None for a number that is not finite."""
     return {
         name: None if value is None or not math.isfinite(value) else float(value)
         for name, value in results.items()

@@ -33,14 +33,15 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        status: "running" (or killed), "interrupted" or "finished".
-        settings: those of the scenario, or what `GradientLogger` and `Recorder` know.
-        dataset: name and version; None of a run that the trainer has not trained.
+        status: "running" (also after a kill), "interrupted" or "finished".
+        settings: the scenario's, or what `GradientLogger` and `Recorder` know of the model.
+        dataset: name and version; None where our trainer did not train the run.
         versions: package to version.
-        seconds: of training and logging.
-        results: of a finished run, name to number; None where a number is not finite.
-        verdict: of a finished run, the diagnosis in words.
-        steps_per_epoch: None where it is not known.
+        seconds: time spent on training and logging.
+        results: name to number, None for a number that is not finite. None until the run
+            is finished.
+        verdict: the diagnosis in words. None until the run is finished.
+        steps_per_epoch: updates per epoch; None where it is not known.
     """
 
     folder: Path
@@ -60,15 +61,15 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """The name without the seed, which `Scenario.with_seed` appends."""
+        """The name without the seed that `Scenario.with_seed` appends."""
         return self.name.removesuffix(f"-seed{self.settings.get('seed')}")
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "Run | None":
-        """The run in `folder`, None where there is none.
+        """The run in `folder`; None where there is no run.
 
         Raises:
-            UsageError: its `run.json` cannot be read, or tells no run.
+            UsageError: its `run.json` cannot be read, or is not one of ours.
         """
         folder = as_path(folder)
         path = folder / RUN_FILE
@@ -76,7 +77,7 @@ class Run:
             run = cls(folder=folder, **json.loads(path.read_text()))
             finished = run.status == "finished"
             if not isinstance(run.settings, dict) or finished != (run.results is not None):
-                raise ValueError("it does not tell a run")
+                raise ValueError("it does not describe a run")
             return run
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -89,7 +90,7 @@ class Run:
             ) from error
 
     def save(self) -> None:
-        """Write `run.json`, whole or not at all."""
+        """Write `run.json`, completely or not at all."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "folder"]
         facts = {name: getattr(self, name) for name in names}
         text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
@@ -102,13 +103,13 @@ class Run:
 
     @property
     def decision(self) -> dict[str, np.ndarray] | None:
-        """What a finished network of two inputs and two classes says of the plane.
+        """The decision of a finished network with two inputs and two classes.
 
         Returns:
-            `axis` `[grid]`, the values of either input; `probability` `[grid, grid]`, of
-            the second class, a row for each value of the second input; `points`
-            `[examples, 3]`, what it was trained on, and the class. None of other runs,
-            and of those without a full record.
+            `axis` `[grid]`, the values of both inputs; `probability` `[grid, grid]` of the
+            second class, one row for each value of the second input; `points`
+            `[examples, 3]`, the training examples with their class. None for other
+            networks, and without full records.
         """
         if not set(_DECISION.values()) <= self._points.keys():
             return None
@@ -120,10 +121,10 @@ class Run:
 
 
 def find_runs(logdir: str | os.PathLike) -> list[Run]:
-    """Every run in a folder and below it, by name.
+    """Every run in a folder and in the folders below it, in the order of their paths.
 
     Raises:
-        UsageError: there is none, or the folder cannot be read.
+        UsageError: there is no run, or the folder cannot be read.
     """
     try:
         folders = sorted(path.parent for path in as_path(logdir).rglob(RUN_FILE))
@@ -135,6 +136,6 @@ def find_runs(logdir: str | os.PathLike) -> list[Run]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what trains, for `run.json`."""
+    """The versions of the packages that a run depends on, for `run.json`."""
     packages = ("mnist_vg", "tensorflow", "keras", "tensorboard", "numpy")
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}

@@ -1,4 +1,4 @@
-"""The names under which TensorBoard shows what is recorded."""
+"""Tags: the names under which TensorBoard shows what is recorded."""
 
 LOSS_TRAIN = "loss/train"
 ACCURACY_TRAIN = "accuracy/train"
@@ -11,7 +11,8 @@ SYMPTOM_COUNT = "symptoms/found"
 SKIPPED_STEPS = "skipped_steps"
 GRADIENT_MEAN_ABS = "gradient_mean_abs"
 UPDATE_RATIO = "update_ratio"
-# TensorBoard unfolds the first two groups by name: the gradient's flow is to stay one of them.
+# TensorBoard opens the first two groups of tags by name. These names come late, so that
+# `gradient_flow` stays among the first two.
 UNITS_DEAD = "units_dead"
 UNITS_SATURATED = "units_saturated"
 GRADIENT_NONFINITE = "gradient_nonfinite"

@@ -48,11 +48,11 @@ _check_initializer_name = one_of(KERNEL_INITIALIZERS)
 
 
 def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
-    """Name and arguments of an initializer: `he_normal`, `random_normal(stddev=1)`.
+    """Name and arguments of an initializer such as `he_normal` or `random_normal(stddev=1)`.
 
     Raises:
-        ValueError: Keras does not know the name or an argument, or one is no plain
-            value; the message tells which.
+        ValueError: Keras does not know the name or an argument, or the value of an
+            argument is not allowed. The message says which.
     """
     text = str(text).strip()
     try:
@@ -65,7 +65,7 @@ def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if call.args or len(given) < len(call.keywords) or not given.keys() <= set(allowed):
         raise ValueError(f"has wrong arguments; {_signature(name)}")
-    # In the order of the signature, so that two spellings are one setting.
+    # In the order of the signature, so that two spellings are the same setting.
     values = {key: _argument(key, given[key]) for key in allowed if key in given}
     for key, value in values.items():
         if value is None:
@@ -75,7 +75,7 @@ def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
 
 
 def _argument(key, node):
-    """The word or the finite number of an argument; None where it is neither."""
+    """The value of an argument, a word or a finite number; None if it is neither."""
     try:
         value = ast.literal_eval(node)
         if key in INITIALIZER_WORDS:
@@ -92,7 +92,7 @@ def _signature(name):
 
 
 def check_initializer(value):
-    """The check of a setting: an initializer's name and arguments, in one spelling."""
+    """A setting's check: returns an initializer in its one spelling."""
     if not isinstance(value, str):
         raise ValueError("must be a name, with arguments if any: random_normal(stddev=1)")
     name, arguments = parse_initializer(value)

@@ -1,4 +1,4 @@
-"""Scenarios: everything that decides a run, checked before anything starts."""
+"""`Scenario`: everything that decides a run, checked before anything starts."""
 
 import dataclasses
 import math
@@ -10,8 +10,8 @@ from typing import Any
 from mnist_vg.errors import UsageError
 from mnist_vg.scenarios.initializers import check_initializer, one_of
 
-# The names that Keras knows, kept here so that a typing error is caught without
-# importing TensorFlow; a test holds them against Keras' own registries.
+# The names that Keras knows. They stand here so that a typing error is caught without
+# importing TensorFlow; a test compares them with Keras' own registries.
 ACTIVATIONS = tuple(
     "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish "
     "hard_tanh leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid "
@@ -27,9 +27,9 @@ OUTPUTS = ("softmax", "sigmoid", "sigmoid_twice")
 MEASURES = ("default", "full")
 WITH_MOMENTUM = ("sgd", "rmsprop")
 MIXING_OPTIMIZERS = ("adafactor", "muon")
-"""Those whose update of an element depends on others: on where it stands."""
+"""Optimizers whose update of one element depends on the other elements of its variable."""
 PARAMETRIC_RELU = "parametric_relu"
-"""An activation with a slope of its own to train for each unit, so no Keras function."""
+"""An activation with trained slopes, one per unit: in Keras a layer, not a function."""
 
 
 def _optional(check):
@@ -104,11 +104,10 @@ class Scenario:
     sigmoid network of the tutorial "The Vanishing Gradient Problem" (Great
     Learning; first published by Adventures in Machine Learning, 2018).
 
-    `learning_rate=None` and `momentum=None` are the optimizer's own default;
-    `data_seed=None` is `seed`;
-    `global_clipnorm=None` does not clip; `output_initializer=None` is
-    `kernel_initializer`. `name` defaults to the activation's. An initializer may have
-    arguments: `random_normal(stddev=1)`.
+    The default of `name` is the activation's name. None stands for: the optimizer's own
+    default (`learning_rate`, `momentum`), no clipping (`global_clipnorm`), the same as
+    `kernel_initializer` (`output_initializer`), the same as `seed` (`data_seed`). An
+    initializer may have arguments: `random_normal(stddev=1)`.
 
     Raises:
         UsageError: a field's value is not allowed; the line names the field, the
@@ -132,7 +131,7 @@ class Scenario:
     output: str = _setting(
         "softmax",
         one_of(OUTPUTS),
-        "softmax; for two classes also sigmoid, or sigmoid_twice, one more unit before it",
+        "softmax; for two classes also sigmoid, or sigmoid_twice (one more sigmoid unit before it)",
         part="model",
     )
     kernel_initializer: str = _setting(
@@ -145,7 +144,7 @@ class Scenario:
     output_initializer: str | None = _setting(
         None,
         _optional(check_initializer),
-        "initializer of the output's kernels; default: the others'",
+        "initializer of the output layer's kernels; default: kernel_initializer",
         part="model",
         compiled=False,
     )
@@ -155,46 +154,49 @@ class Scenario:
     shared_initializer: bool = _setting(
         False,
         _flag,
-        "one draw for all layers, as from one shared Keras 3 initializer",
+        "draw all layers from one seed, as one shared Keras 3 initializer does",
         part="model",
         compiled=False,
     )
     normalization: str = _setting(
-        "none", one_of(NORMALIZATIONS), "before each activation: none, batch or layer", part="model"
+        "none",
+        one_of(NORMALIZATIONS),
+        "normalization before each activation: none, batch or layer",
+        part="model",
     )
     skip_connections: bool = _setting(
         False, _flag, "add each hidden layer's input to its output", part="model"
     )
     optimizer: str = _setting("adam", one_of(OPTIMIZERS), "Keras optimizer")
     learning_rate: float | None = _setting(
-        None, _optional(_positive), "default: the optimizer's own", part="optimizer", compiled=False
+        None, _optional(_positive), "default: the optimizer's", part="optimizer", compiled=False
     )
     momentum: float | None = _setting(
         None,
         _optional(_momentum),
-        "of sgd or rmsprop; default: the optimizer's own",
+        "momentum of sgd or rmsprop; default: the optimizer's",
         part="optimizer",
     )
     global_clipnorm: float | None = _setting(
         None,
         _optional(_positive),
-        "clip the norm of all gradients together; default: no clipping",
+        "clip the global norm of the gradients to this; default: no clipping",
         part="optimizer",
     )
     iterations: int = _setting(2500, _integer(1), "optimizer updates", compiled=False)
     batch_size: int = _setting(30, _integer(1), "examples an update")
     partial_batches: bool = _setting(
-        False, _flag, "end an epoch with the batch that is left, not go on into the next epoch"
+        False, _flag, "end each epoch with a smaller batch; otherwise a batch may span two epochs"
     )
     log_every: int = _setting(200, _integer(1), "updates between two records", compiled=False)
     measures: str = _setting(
-        "default", one_of(MEASURES), "what is recorded: default, or full for much more"
+        "default", one_of(MEASURES), "what to record: default, or full for much more"
     )
     seed: int = _setting(
-        0, _integer(0), "decides initial weights and batches", part="model", compiled=False
+        0, _integer(0), "seed of initial weights and batches", part="model", compiled=False
     )
     data_seed: int | None = _setting(
-        None, _optional(_integer(0)), "decides the batches; default: the seed does", compiled=False
+        None, _optional(_integer(0)), "seed of the batches; default: seed", compiled=False
     )
     about: str = dataclasses.field(default="", compare=False)
     """What the scenario is expected to show; not a setting."""
@@ -213,7 +215,7 @@ class Scenario:
             object.__setattr__(self, field.name, checked)
         if self.momentum is not None and self.optimizer not in WITH_MOMENTUM:
             raise UsageError(
-                f"momentum: {self.momentum} is nothing that {self.optimizer} has; "
+                f"momentum: {self.momentum} was given, but {self.optimizer} has no momentum; "
                 f"use {' or '.join(WITH_MOMENTUM)}, or leave it out"
             )
         if self.output == "sigmoid_twice" and self.num_layers < 2:
@@ -225,11 +227,11 @@ class Scenario:
 
     @property
     def batch_seed(self) -> int:
-        """What decides the batches: scenarios that share it see the same ones."""
+        """The seed of the batches: scenarios with the same one see the same batches."""
         return self.seed if self.data_seed is None else self.data_seed
 
     def structure(self) -> tuple:
-        """What the compiled program depends on: equal ones train in one program."""
+        """What the compiled program depends on: scenarios of one structure can share it."""
         fields = [field for field in setting_fields() if field.metadata["compiled"]]
         return tuple(getattr(self, field.name) for field in fields)
 
@@ -249,18 +251,18 @@ def setting_fields() -> list[dataclasses.Field]:
 
 
 GROUP_VALUES = ("iterations", "log_every")
-"""Settings that are no part of the structure, and yet one for all of a group."""
+"""Settings outside the structure that are the same for all networks of a group."""
 
 
 def stackable(scenario: Scenario) -> bool:
-    """Whether the network can be one of a group.
+    """Whether the network can train side by side with others, as one model.
 
-    An optimizer that mixes elements would mix networks.
+    An optimizer that mixes the elements of a variable would mix the networks.
     """
     return scenario.optimizer not in MIXING_OPTIMIZERS
 
 
 def group_key(scenario: Scenario) -> tuple:
-    """What networks that train together have in common, beside their batches."""
+    """What networks must have in common to train together, besides their batches."""
     structure = dataclasses.replace(scenario, global_clipnorm=None).structure()
     return *structure, *(getattr(scenario, field) for field in GROUP_VALUES)

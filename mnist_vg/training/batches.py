@@ -1,4 +1,4 @@
-"""Which examples each step takes."""
+"""Batches: which examples each step takes."""
 
 import functools
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @functools.lru_cache(maxsize=4)
 def _shuffle(seed: int, epoch: int, examples: int) -> np.ndarray:
-    # The spawn key keeps this stream apart from the layers' draws of the same seed.
+    # With the spawn key, this stream differs from the one that draws weights from the seed.
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch,))
     return np.random.default_rng(sequence).permutation(examples).astype(np.int32)
 
@@ -17,15 +17,14 @@ def batch_indices(
 ) -> np.ndarray:
     """Which examples the steps `first` … `last` take, int32 `[steps, batch_size]`.
 
-    Each epoch is a new shuffle without replacement. Epochs are joined: a batch at an
-    epoch's end goes on into the next, so all are full and no example is left out. With
-    `partial` an epoch ends with the batch that is left, `examples % batch_size` of
-    them, as in Keras' `fit`; what follows them in such a row means nothing.
+    Every epoch shuffles the examples anew. A batch at the end of an epoch takes its
+    remaining examples from the next epoch, so that all batches are full and no example is
+    left out. With `partial`, an epoch ends with a smaller batch of
+    `examples % batch_size` examples, as in Keras' `fit`; the rest of that row is unused.
 
-    A function of its arguments alone: every scenario of one seed sees the same
-    batches, and a resumed run those that it would have seen.
+    The result depends only on the arguments. So every scenario of one seed sees the same
+    batches, and a resumed run sees those that it would have seen.
     """
-    # Steps of an epoch of whole rows, or as if all epochs were one.
     positions = np.arange(first * batch_size, (last + 1) * batch_size)
     length = -(-examples // batch_size) * batch_size if partial else examples
     epochs, offsets = np.divmod(positions, length)

@@ -1,4 +1,4 @@
-"""A scenario to what it is made of: its network, its optimizer and their trainer."""
+"""From a scenario to its network, its optimizer and its trainer."""
 
 import keras
 
@@ -12,19 +12,24 @@ def make_model(scenario: Scenario, dataset: Dataset) -> Model:
     """The scenario's network for a data set.
 
     Raises:
-        ValueError: they do not fit each other.
+        ValueError: scenario and data set do not fit each other.
     """
     return Model(dataset.input_size, dataset.label_size, **scenario.part("model"))
 
 
 def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
-    """The scenario's Keras optimizer, at Keras' own defaults where it is silent."""
+    """The scenario's Keras optimizer, with Keras' defaults for settings that are None."""
     given = {name: value for name, value in scenario.part("optimizer").items() if value is not None}
     return keras.optimizers.deserialize({"class_name": scenario.optimizer, "config": given})
 
 
 def make_trainer(scenario: Scenario, dataset: Dataset, kind: type[Trainer] = Trainer) -> Trainer:
-    """The scenario's trainer, of this kind, at its beginning, not compiled yet.
+    """The scenario's trainer at step 0, not compiled yet.
+
+    Args:
+        scenario: what to train.
+        dataset: the scenario's.
+        kind: class of the trainer.
 
     Raises:
         ValueError: scenario and data set do not fit each other.

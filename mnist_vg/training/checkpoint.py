@@ -1,4 +1,4 @@
-"""A trainer's state in a folder, and back."""
+"""`Checkpoint`: a trainer's state in a folder, saved and restored."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from mnist_vg.training.trainer import Trainer
 
 
 class _Notes(tf.train.experimental.PythonState):
-    """Plain values that are saved with the variables, in the same instant."""
+    """Plain values that are saved together with the variables."""
 
     def __init__(self):
         self.values = {}
@@ -24,11 +24,11 @@ class _Notes(tf.train.experimental.PythonState):
 
 
 class Checkpoint:
-    """The trainer's state in a folder, written whole or not at all.
+    """The trainer's newest state in a folder, written completely or not at all.
 
     Args:
-        folder: holds the newest state; an older one is removed once it stands.
-        trainer: what is saved, and what `restore` brings back.
+        folder: holds the newest state. The one before is removed after it is written.
+        trainer: its variables and steps are saved and restored.
     """
 
     def __init__(self, folder: Path, trainer: Trainer):
@@ -41,18 +41,18 @@ class Checkpoint:
             self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
 
     def save(self, **notes) -> None:
-        """Save the state together with `notes`, which JSON can hold."""
+        """Save the state, together with notes that JSON can hold."""
         self._notes.values = {"steps_done": self._trainer.steps_done, **notes}
         self._manager.save()
 
     def restore(self) -> dict | None:
-        """Bring the newest state back and return its notes; None where there is none.
+        """Restore the newest state and return its notes; None if there is no state.
 
         Raises:
-            UsageError: it is damaged or of another network.
+            UsageError: the state is damaged, or belongs to another network.
         """
+        # Files that TensorFlow does not list come from a first save that was killed.
         newest = self._manager.latest_checkpoint
-        # Files without a name in TensorFlow's list are of a first save that was cut short.
         if newest is None:
             return None
         with _damage_reported(self._folder):
@@ -66,7 +66,7 @@ def _damage_reported(folder):
     try:
         yield
     except (tf.errors.AbortedError, tf.errors.UnavailableError):
-        raise  # A remote folder is out of reach.
+        raise  # A remote folder cannot be reached; nothing is damaged.
     except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
         raise UsageError(
             f"checkpoint: {folder} is damaged ({first_line(error)}); train this run anew with "

@@ -1,4 +1,9 @@
-"""Training on several devices: each replica takes an equal share of every batch."""
+"""`DistributedTrainer`: each replica takes an equal share of every batch.
+
+`strategy.run` takes the place of one call: each replica backpropagates through its share,
+and gradients, loss and accuracy are averaged. All the rest (clipping, the update, the
+measures) happens once, with the numbers of the whole batch, in the code of one device.
+"""
 
 import contextlib
 import functools
@@ -21,7 +26,7 @@ from mnist_vg.training.trainer import Block, Trainer
 
 @functools.cache
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of a name in `tf_config.STRATEGIES`; one a process, since TensorFlow has one.
+    """The strategy with a name in `tf_config.STRATEGIES`; made once per process.
 
     Raises:
         UsageError: the workers do not find each other.
@@ -39,17 +44,17 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 class DistributedTrainer(Trainer):
-    """A trainer that runs on the replicas of the strategy in whose scope it is made.
+    """A trainer on all replicas of the strategy in whose scope it is made.
 
-    What it tells of a step is what a `Trainer` tells, up to rounding: gradient, loss and
-    accuracy are means over the whole batch, and measures of signals are taken of the
-    outputs of all replicas. Batch normalization is over the whole batch, too.
+    It reports what a `Trainer` reports, up to rounding: gradient, loss and accuracy are
+    means over the whole batch, signals are measured over all replicas, and batch
+    normalization is over the whole batch, too.
 
     Raises:
         UsageError: a batch cannot be shared evenly.
     """
 
-    # What XLA compiles has one device, and on a CPU it knows no CollectiveGatherV2.
+    # An XLA-compiled function has one device, and on a CPU it lacks CollectiveGatherV2.
     jit_compile = False
 
     def __init__(self, model, optimizer, examples, batch_size, seed, **options):
@@ -69,7 +74,7 @@ class DistributedTrainer(Trainer):
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Within the context the other workers follow this one, the chief."""
+        """As the chief: within the context, the other workers follow."""
         self._told(self.steps_done)
         try:
             yield
@@ -78,18 +83,18 @@ class DistributedTrainer(Trainer):
                 self._told()
 
     def advance(self, steps: int, record: bool) -> Block:
-        """As the chief: train `steps` more, and have the other workers do so."""
-        # All run the same loop, since collectives are matched by its iterations.
+        """As the chief: train `steps` more, together with the other workers."""
+        # All workers must run the same loop: TensorFlow matches collectives by iteration.
         self._told(steps, record)
         with _connected():
             return super().advance(steps, record)
 
     def called(self) -> int:
-        """As another worker: wait for the chief, and tell where it begins."""
+        """As another worker: wait for the chief, and return the step at which it begins."""
         return self._told()[0]
 
     def follow(self) -> None:
-        """As another worker: train whenever the chief does, until it ends."""
+        """As another worker: train whenever the chief does, until the chief ends."""
         steps, record = self._told()
         while steps:
             with _connected():
@@ -97,7 +102,7 @@ class DistributedTrainer(Trainer):
             steps, record = self._told()
 
     def _told(self, steps=0, record=False):
-        """What the chief says, once all workers are here."""
+        """The steps and the record that the chief announces, once all workers are here."""
         with _connected():
             said = self._shared(tf.constant([steps, record], tf.int64))
         return self._local(said).numpy().tolist()
@@ -138,7 +143,7 @@ class DistributedTrainer(Trainer):
         return self._local(self._strategy.run(gather, [signals]))
 
     def _local(self, values):
-        """What all replicas have alike, as the first one of this process has it."""
+        """Values that all replicas share, as this process's first replica has them."""
         return tf.nest.map_structure(
             lambda value: self._strategy.experimental_local_results(value)[0], values
         )
@@ -157,19 +162,20 @@ def _number(replica):
 
 
 def follow(scenario: Scenario, folder: Path, dataset: Dataset, trainer: DistributedTrainer) -> Run:
-    """Train as a worker that is not the chief: from where the chief stands, writing nothing.
+    """Train as a worker that is not the chief. It begins where the chief does, and writes nothing.
 
     Args:
-        scenario: the one that the chief trains.
-        folder: the run's, which the chief writes and all workers see.
+        scenario: what the chief trains.
+        folder: of the run; the chief writes it, and all workers see it.
         dataset: the scenario's.
-        trainer: compiled, and at its beginning.
+        trainer: compiled, at step 0.
 
     Returns:
         The run as the chief has written it.
 
     Raises:
-        UsageError: what the folder holds is not what the chief trains.
+        UsageError: the folder does not hold what the chief trains.
+        RunFailed: the chief stopped before the end.
     """
     with break_told(scenario, trainer), interrupt_at_exit():
         begin = trainer.called()

@@ -1,4 +1,4 @@
-"""What TensorFlow raises, told as errors of this package: one line, and what to do."""
+"""Errors of TensorFlow as errors of this package: one line that says what to do."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from mnist_vg.scenarios.scenario import Scenario
 
 @contextlib.contextmanager
 def makes_a_network(scenario: Scenario) -> Iterator[None]:
-    """Within, a scenario that makes no network is a UsageError."""
+    """Within the context, a scenario that makes no network raises UsageError."""
     try:
         yield
     except UsageError:
@@ -31,7 +31,7 @@ def makes_a_network(scenario: Scenario) -> Iterator[None]:
 
 @contextlib.contextmanager
 def break_told(scenario: Scenario, trainer) -> Iterator[None]:
-    """Within, what breaks the training of a run is a RunFailed that tells the step."""
+    """Within the context, an error of TensorFlow or the disk raises RunFailed with the step."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:

@@ -1,4 +1,4 @@
-"""Networks of one structure, trained together."""
+"""`GroupTrainer`: networks of one structure, trained together."""
 
 import dataclasses
 import functools
@@ -20,19 +20,19 @@ from mnist_vg.training.stacked_model import StackedModel
 from mnist_vg.training.trainer import Trainer
 
 EVALUATION_VALUES = 2**19
-"""Values of a hidden layer that are scored at once: 2 MiB, which a core's cache may hold."""
+"""Values of a hidden layer that are scored at once: 2 MiB, which may fit a core's cache."""
 
 
 class GroupTrainer(Trainer):
-    """Networks of one group in training; what is one number of a network is one a network.
+    """Trains the networks of a group side by side, as one `StackedModel`.
 
-    They share the batches. Initial values, learning rates and the norms at which gradients
-    are clipped are each network's own.
+    They share the batches. Each has its own initial values, learning rate and clipping norm.
+    Where a `Trainer` returns a number, it returns one per network.
 
     Args:
-        scenarios: of one `sweeps.group_key`.
-        dataset: theirs.
-        histograms: whether a record has them.
+        scenarios: the networks', with one `group_key`.
+        dataset: the scenarios'.
+        histograms: whether a record has histograms.
 
     Raises:
         ValueError: the scenarios make no network for the data set.
@@ -58,7 +58,7 @@ class GroupTrainer(Trainer):
         self.begin(scenarios)
 
     def begin(self, scenarios: Sequence[Scenario]) -> None:
-        """Take on as many scenarios of the same group, without compiling anything.
+        """Begin with as many other scenarios of the same `group_key`, without compiling.
 
         Raises:
             ValueError: one of them clips gradients, and none of those before did.
@@ -84,15 +84,15 @@ class GroupTrainer(Trainer):
         labels = tf.broadcast_to(labels, [*self._networks, tf.shape(labels)[0]])
         return super()._judge(tf.transpose(logits, [1, 0, 2]), labels)
 
-    # Two programs: in a branch of one, the measures would keep a copy of all gradients
-    # and values at every step.
+    # Two programs, one that measures and one that does not. As a branch in one program, the
+    # measures would keep a copy of all gradients and values, and double the time of a step.
     @functools.cached_property
     def _compiled_blocks(self):
         blocks = {r: functools.partial(self._block, record=r) for r in (False, True)}
         return {r: self._traced_block(block) for r, block in blocks.items()}
 
     def compile(self) -> None:
-        """Compile both."""
+        """Compile both programs."""
         for record in self._compiled_blocks:
             self._run(0, -1, record)
 
@@ -109,7 +109,8 @@ class GroupTrainer(Trainer):
         if self._clips:
             squares = tf.add_n([_sum_by_replica(tf.square(gradient)) for gradient in gradients])
             norms, most = tf.sqrt(squares), tf.convert_to_tensor(self._clipnorms)
-            # NaN for a norm that is not finite, as in Keras, but where nothing is clipped.
+            # As in Keras, a norm that is not finite gives NaN. A network that does not clip
+            # keeps its gradients.
             factor = tf.minimum(1.0, most / norms) + (norms - norms)
             factor = tf.where(tf.math.is_inf(most), 1.0, factor)
             gradients = [factor * gradient for gradient in gradients]
@@ -139,7 +140,7 @@ class GroupTrainer(Trainer):
         return {"layers": measured}
 
     def _tables(self, measured):
-        """Names of layers with their measures, as arrays `[layers, networks, ...]`."""
+        """Names of layers with their measures, name to array `[layers, networks, ...]`."""
 
         def apart(part):
             return part.reshape(-1, *self._networks, *part.shape[1:])
@@ -159,11 +160,11 @@ def _sum_by_replica(values):
 
 
 def draws(scenario: Scenario) -> list[tuple]:
-    """What draws a scenario's kernels and biases, layer by layer."""
+    """The initializers of a scenario's kernels and biases, layer by layer."""
     names = inspect.signature(layer_draws).parameters
     return layer_draws(**{name: getattr(scenario, name) for name in names})
 
 
 def learning_rate(scenario: Scenario) -> float:
-    """A scenario's learning rate, its optimizer's own where it has none."""
+    """A scenario's learning rate, or its optimizer's default."""
     return float(make_optimizer(scenario).learning_rate)

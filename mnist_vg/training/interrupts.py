@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: put off to where a run is whole, and never lost."""
+"""Ctrl-C and SIGTERM: delayed to where a run is complete, and never lost."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ INTERRUPT_SECONDS = 0.9
 
 @contextlib.contextmanager
 def interrupt_at_exit() -> Iterator[Callable[[], bool]]:
-    """Put Ctrl-C off to the end of the block, where the state of a run is whole.
+    """Delay Ctrl-C to the end of the context, where the state of a run is complete.
 
-    Yields a function that tells whether Ctrl-C came; if so, KeyboardInterrupt is
-    raised at the end. A second Ctrl-C is not put off.
+    Yields a function that says whether Ctrl-C was pressed. If it was, KeyboardInterrupt is
+    raised at the end. A second Ctrl-C is not delayed.
     """
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -40,9 +40,9 @@ def interrupt_at_exit() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, which a terminal sends to all of its own.
+    """Within the context, start processes that never see Ctrl-C.
 
-    It is the parent's to handle, and they end with the parent.
+    A terminal sends it to all of its processes, but only the parent is to handle it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -53,7 +53,7 @@ def interrupts_blocked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """Keep what this process does on SIGTERM, which TensorFlow's and Ray's start would replace."""
+    """Keep this process's handler of SIGTERM, which TensorFlow and Ray replace when they start."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -63,15 +63,15 @@ def sigterm_kept() -> Iterator[None]:
 
 
 def end_soon_after_interrupt(end: Callable[[], None]) -> None:
-    """Call `end` soon after Ctrl-C or SIGTERM, also in the midst of a long compilation.
+    """Call `end` soon after Ctrl-C or SIGTERM, even during a long compilation.
 
-    Python acts on a signal only between its own instructions. A run may be killed at
-    any instant, so all that is lost is what came after its last checkpoint.
+    Python handles a signal only between its own instructions. A run may be killed at any
+    time: it only loses what came after its last checkpoint.
 
     Args:
         end: ends the process; called in a thread of its own.
     """
-    # What a scheduler or `docker stop` sends is a request to end in order, too.
+    # Schedulers and `docker stop` send SIGTERM to ask for an orderly end.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

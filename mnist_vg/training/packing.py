@@ -1,33 +1,34 @@
-"""A model's variables as the optimizer sees them: fewer and faster.
+"""A model's variables in the form in which the optimizer trains them fastest.
 
-An optimizer that treats every element alike cannot tell how elements are laid out.
-So the small variables share one vector, which spares the compiler a dozen
-operations for each, and layer 1's kernel, by far the largest of the tutorial's, is
-held as `[units, inputs]`, where its gradient is a product of rows.
-`benchmarks/block.py` has the figures.
+Most optimizers treat every element by itself, so the layout of the elements does not
+matter to them. This is used twice. The small variables are packed into one vector: each
+variable apart would cost the compiled program a dozen operations. And layer 1's kernel, by
+far the largest of the tutorial's network, is held transposed, `[units, inputs]`: its
+gradient is then a product that reads both matrices row by row.
+`benchmarks/block.py` measures both.
 """
 
 import keras
 import tensorflow as tf
 
 SMALL = 2**14
-"""Elements up to which a variable goes into the shared vector. A larger one gains
-nothing there, and would be copied at every step."""
+"""A variable of at most this many elements goes into the shared vector. A larger one would
+gain nothing there, and would be copied at every step."""
 
 
 class Packing:
-    """Trained variables in place of a model's.
+    """Packed variables, which are trained instead of the model's.
 
-    Two forms of the same numbers: *values*, one tensor a variable of the model, the
-    first kernel transposed; and `variables`, what the optimizer trains.
+    There are two forms of the same numbers: *values*, one tensor per variable of the model
+    with the first kernel transposed, and `variables`, which the optimizer trains.
 
     Args:
         variables: the model's trainable variables.
-        first_kernel: the one of them that is transposed.
-        elementwise: whether the optimizer is; for another one each variable is
-            trained as the model has it.
-        replicas: of stacked networks, how many: `variables` are `[..., replicas, values]`
-            then, one of the model's each.
+        first_kernel: the variable to transpose; None for none.
+        elementwise: whether the optimizer treats each element by itself. If not, each
+            variable is trained as the model has it.
+        replicas: number of stacked networks; `variables` are then one per variable of
+            the model, `[..., replicas, values]`.
     """
 
     def __init__(
@@ -56,38 +57,38 @@ class Packing:
         return ([tf.concat(small, axis=0)] if small else []) + large
 
     def _by_replica(self, value):
-        # Keras' batch normalization has the units of all replicas in one row.
+        # Batch normalization of stacked networks has the units of all of them in one row.
         in_one_row = self._replicas and value.shape.rank == 1
         return tf.reshape(value, [self._replicas, -1]) if in_one_row else value
 
     def unpack(self) -> list[tf.Tensor]:
-        """The present values."""
+        """The present values, from `variables`."""
         packed = [tf.convert_to_tensor(variable) for variable in self.variables]
         small = tf.split(packed.pop(0), self._small_sizes) if self._small else []
         values = dict(zip(self._small + self._large, small + packed, strict=True))
         return [tf.reshape(values[i], shape) for i, shape in enumerate(self._shapes)]
 
     def model_values(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Values as the model has them."""
+        """Values in the shapes of the model's variables."""
         return [
             tf.transpose(value) if transposed else value
             for value, transposed in zip(values, self._transposed, strict=True)
         ]
 
     def load(self) -> None:
-        """Take the model's values over."""
+        """Copy the model's variables into `variables`."""
         for variable, tensor in zip(
             self.variables, self.pack(self._values_of_model()), strict=True
         ):
             variable.assign(tensor)
 
     def store(self) -> None:
-        """Give the model the present values."""
+        """Copy `variables` back into the model's."""
         for variable, value in zip(
             self._model_variables, self.model_values(self.unpack()), strict=True
         ):
             variable.assign(value)
 
     def _values_of_model(self):
-        # Transposing once more is the way back.
+        # `model_values` transposes the first kernel, in either direction.
         return self.model_values([tf.convert_to_tensor(v) for v in self._model_variables])

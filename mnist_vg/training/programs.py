@@ -1,4 +1,4 @@
-"""Compiled programs: made ahead of their use, and used again by what has the same structure."""
+"""Compiled programs: compiled ahead of their use, and shared by scenarios of one structure."""
 
 import contextlib
 import itertools
@@ -22,10 +22,10 @@ def trainers(
     data_dir: str | os.PathLike | None = None,
     strategy: str | None = None,
 ) -> Iterator[tuple[Dataset, Trainer]]:
-    """Yield each scenario's data set and trainer, at its beginning, good until the next.
+    """Yield data set and trainer of each scenario in turn, the trainer compiled and at step 0.
 
-    Neighbours of one structure share a compiled program. While the trainer of one is in
-    use, the next program is compiled.
+    A trainer may be used until the next one is asked for. Neighbours of one structure
+    share a compiled program. While one program is in use, the next one is compiled.
 
     Args:
         scenarios: in the order of training.
@@ -33,7 +33,7 @@ def trainers(
         strategy: as `driver.train` takes it.
 
     Raises:
-        UsageError: a data set cannot be had, or a scenario makes no network for it.
+        UsageError: a data set cannot be loaded, or a scenario makes no network for it.
     """
     alike = [list(group) for _, group in itertools.groupby(scenarios, key=Scenario.structure)]
     firsts = [first for first, *_ in alike]
@@ -48,9 +48,10 @@ def trainers(
 
 
 def _compiled(scenarios, data_dir, strategy):
-    """Yield data set and compiled trainer of each; on one device, the next while one trains."""
+    """Yield data set and compiled trainer of each scenario. One is compiled ahead."""
     if strategy:
-        # Workers agree on variables as they make them, and cannot while they train.
+        # None is compiled ahead: workers make variables together, which they cannot do while
+        # they train.
         yield from (_compile(scenario, data_dir, strategy) for scenario in scenarios)
         return
     ahead = ThreadPoolExecutor(1)
@@ -59,11 +60,11 @@ def _compiled(scenarios, data_dir, strategy):
         upcoming = next(submitted, None)
         while upcoming:
             made = upcoming.result()
-            # One ahead and no more: each holds its data set on the device.
+            # Only one ahead, since each holds its data set on the device.
             upcoming = next(submitted, None)
             yield made
     finally:
-        # After Ctrl-C nobody waits for the compiler.
+        # After Ctrl-C, do not wait for the compiler.
         ahead.shutdown(wait=False, cancel_futures=True)
 
 
@@ -78,31 +79,32 @@ def _compile(scenario, data_dir, strategy=None):
 
 
 def _placed(strategy):
-    """The class of a strategy's trainers, and the scope in which their variables are made."""
+    """The class of a strategy's trainers, and the scope in which to make their variables."""
     if strategy is None:
         return Trainer, contextlib.nullcontext()
     return DistributedTrainer, make_strategy(strategy).scope()
 
 
 def restart(trainer: Trainer, scenario: Scenario, dataset: Dataset) -> None:
-    """Put a trainer to the beginning of another scenario of its structure."""
+    """Put a trainer to step 0 of another scenario with the same structure."""
     model = make_model(scenario, dataset)
     trainer.restart(model, make_optimizer(scenario), scenario.batch_seed)
 
 
 _newest: dict[tuple, Trainer] = {}
-"""The group's trainer that was compiled last, by its kind: a sweep's next group may be of it."""
+"""The trainer that was compiled last, by its kind. A sweep's next group is often of that kind."""
 
 
 def group_trainer(
     scenarios: Sequence[Scenario], dataset: Dataset, histograms: bool = False
 ) -> Trainer:
-    """The trainer of a sweep's group at its beginning: the one before, or a new one.
+    """The trainer of a sweep's group at step 0: the one before if it fits, or a new one.
 
     Args:
-        scenarios: of one `group_key`, and more than one only where `stackable`.
-        dataset: theirs.
-        histograms: whether a record has them.
+        scenarios: the networks of the group, with one `group_key`. A network that is not
+            `stackable` is a group of its own.
+        dataset: the scenarios'.
+        histograms: whether a record has histograms.
 
     Raises:
         UsageError: the scenarios make no network for the data set.

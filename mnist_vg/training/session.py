@@ -1,4 +1,4 @@
-"""A scenario trained in its run folder: steps, records, checkpoints, and the end."""
+"""`Session`: trains a scenario in its run folder, with records and checkpoints."""
 
 import math
 import time
@@ -36,7 +36,7 @@ from mnist_vg.training.interrupts import interrupt_at_exit
 from mnist_vg.training.trainer import Block, Trainer, run_blocks
 
 DECISION_GRID = 100
-"""Points along either input at which the finished network of two inputs is asked."""
+"""Points along each input at which the decision of a network of two inputs is recorded."""
 
 
 def train_run(
@@ -49,13 +49,13 @@ def train_run(
     checkpoint_seconds: float,
     watch: Callable[[Scenario, Block, Sequence[Evidence]], None],
 ) -> Run:
-    """Train a scenario in its folder, or go on with what the folder holds of it.
+    """Train a scenario in its folder, or resume the run that the folder holds.
 
     Args:
         scenario: what to train.
-        folder: the run's.
+        folder: of the run.
         dataset: the scenario's.
-        trainer: compiled, and at its beginning.
+        trainer: compiled, at step 0.
         overwrite: remove a run that the folder holds.
         checkpoint_seconds: time between two checkpoints.
         watch: called after each block, with the symptoms that its record makes certain.
@@ -66,7 +66,7 @@ def train_run(
     Raises:
         UsageError: the folder holds another run, or another process writes there.
         RunFailed: the run broke half way.
-        KeyboardInterrupt: Ctrl-C came; all steps that were done are saved.
+        KeyboardInterrupt: Ctrl-C was pressed; all steps so far are saved.
     """
     with break_told(scenario, trainer), claim_folder(folder):
         # Another process may have written here since the first look.
@@ -85,13 +85,13 @@ def train_run(
 
 
 class Session:
-    """A run in the making, in a folder that this process has claimed.
+    """Trains a run, in a folder that this process has claimed.
 
     Args:
-        scenario: what is trained.
-        folder: the run's; what it holds of this run is gone on with.
+        scenario: what to train.
+        folder: of the run. A checkpoint in it is resumed.
         dataset: the scenario's.
-        trainer: compiled, and at its beginning.
+        trainer: compiled, at step 0.
     """
 
     def __init__(self, scenario: Scenario, folder: Path, dataset: Dataset, trainer: Trainer):
@@ -104,7 +104,7 @@ class Session:
         )
 
     def train(self, checkpoint_seconds: float, watch: Callable) -> Run:
-        """Train to the end, or up to the block in which Ctrl-C came."""
+        """Train to the end, or to the end of the block in which Ctrl-C was pressed."""
         iterations, log_every = self.scenario.iterations, self.scenario.log_every
         saved = time.monotonic()
         with interrupt_at_exit() as interrupted:
@@ -119,12 +119,12 @@ class Session:
             if self.trainer.steps_done < iterations:
                 self.writer.mark("interrupted")
             else:
-                # Written after the last checkpoint: killed here, a run writes it once more.
+                # After the last checkpoint: if this is killed, the resumed run writes it again.
                 self._finish()
         return self.writer.run
 
     def _record(self, block):
-        """Record a block that ends in a step which is due; the symptoms that this shows."""
+        # If this is killed after the last checkpoint, the resumed run writes it again.
         if block.tables is None:
             return []
         test = self.trainer.evaluate(self.dataset.test)
@@ -134,7 +134,7 @@ class Session:
     def _finish(self):
         seconds = self.writer.seconds
         if self.scenario.measures == "full":
-            # The weights that one more update would have found.
+            # The final weights, which no step has recorded.
             tables, kernels = self.trainer.weights()
             arrays = _arrays(kernels) | self._decision()
             self.writer.note(self.scenario.iterations, {}, tables, arrays)
@@ -149,7 +149,7 @@ class Session:
         self.writer.conclude(run, results, card=result_row([results]), seconds=seconds)
 
     def _decision(self):
-        """What a network of two inputs and two classes says of the plane around its examples."""
+        """For two inputs and two classes: the network's decision on the plane of the inputs."""
         train = self.dataset.train
         plane_of_points = (self.dataset.input_size, self.dataset.label_size) == (2, 2)
         if not plane_of_points or train.inputs.dtype != np.float32:
@@ -180,15 +180,15 @@ def begin_run(
     lengths: Sequence[int] = (),
     seconds: float = 0.0,
 ) -> RunWriter:
-    """The writer of a scenario's run, at its beginning or where a checkpoint has left it.
+    """The writer of a scenario's run, which is new or resumed from a checkpoint.
 
     Args:
-        scenario: what is trained.
-        folder: the run's.
+        scenario: what to train.
+        folder: of the run.
         dataset: the scenario's.
-        graph: the forward pass of the scenario's network, which a new run shows.
+        graph: the network's forward pass, for the Graphs tab of a new run.
         lengths: as `RunWriter` takes them.
-        seconds: how long the run has taken already.
+        seconds: how long the run has taken before.
     """
     steps = len(dataset.train.labels) / scenario.batch_size
     run = Run(
@@ -205,7 +205,7 @@ def begin_run(
 
 
 def scalars_of(train: tuple[float, float], test: tuple[float, float]) -> dict[str, float]:
-    """Losses and accuracies of a record, the batch's and the test split's, by tag."""
+    """A record's losses and accuracies by tag: of the batch, and of the test split."""
     return dict(
         zip((LOSS_TRAIN, ACCURACY_TRAIN, LOSS_TEST, ACCURACY_TEST), train + test, strict=True)
     )
@@ -214,12 +214,12 @@ def scalars_of(train: tuple[float, float], test: tuple[float, float]) -> dict[st
 def results_of(
     flow: np.ndarray, train: tuple[float, float], test: tuple[float, float], chance: float
 ) -> dict[str, float | None]:
-    """A run's results: of the final weights, and of the gradient on its way.
+    """A run's results: scores of the final weights, and gradient ratios.
 
     Args:
         flow: log10 of the first layer's gradient over the last one's, at each record.
         train: loss and accuracy on the whole training split.
-        test: and on the test split.
+        test: loss and accuracy on the test split.
         chance: test accuracy of always answering the most frequent label.
 
     Returns:

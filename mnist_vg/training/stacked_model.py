@@ -1,4 +1,8 @@
-"""Networks of one structure side by side, as one Keras model."""
+"""`StackedModel`: networks of one structure side by side, as one Keras model.
+
+No network's numbers reach another's. So the gradient of the sum of their losses holds the
+gradient of each loss.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,20 +17,20 @@ from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario
 from mnist_vg.training.build import make_model
 
 DEEP = 32
-"""Layers from which on those of one width are a loop: somewhat slower at a step, and
-compiled in seconds however many (`benchmarks/replicas.py`)."""
+"""From this many layers on, the hidden layers are a loop in the program. A step is then
+somewhat slower, but compiling takes seconds at any depth (`benchmarks/replicas.py`)."""
 
 
 class StackedDense(keras.layers.Layer):
-    """Dense layers of one size side by side, `[batch, replicas, units]`.
+    """Dense layers of one size side by side.
 
-    Examples `[batch, values]` are seen by all; of `[batch, replicas, units]` each
-    replica sees its own.
+    It maps `[batch, values]`, which all replicas see, or `[batch, replicas, values]` to
+    `[batch, replicas, units]`.
 
     Args:
-        replicas: how many.
-        units: of each.
-        activation: of all.
+        replicas: number of layers.
+        units: of each layer.
+        activation: of all layers.
     """
 
     def __init__(self, replicas, units, activation, name):
@@ -44,7 +48,7 @@ class StackedDense(keras.layers.Layer):
     def call(self, inputs):
         """The activations of every replica."""
         if self._shared:
-            # A row a unit, so that the products of all replicas are one.
+            # One row per unit, so that the products of all replicas are one product.
             kernels = tf.reshape(self.kernel, [-1, self._inputs])
             sums = tf.matmul(inputs, kernels, transpose_b=True)
             sums = tf.reshape(sums, [-1, self._replicas, self.units])
@@ -58,24 +62,28 @@ class StackedDense(keras.layers.Layer):
         return input_shape[0], self._replicas, self.units
 
     def draw(self, draws) -> None:
-        """Draw anew: of each replica what draws its kernel, and its bias."""
+        """Draw new values.
+
+        Args:
+            draws: initializers of kernel and bias, one pair per replica.
+        """
         kernels = [np.asarray(of_kernel((self._inputs, self.units))) for of_kernel, _ in draws]
         self.kernel.assign([(k.T if self._shared else k).ravel() for k in kernels])
         self.bias.assign([of_bias((self.units,)) for _, of_bias in draws])
 
 
 class StackedDeep(keras.layers.Layer):
-    """Dense layers of one width after each other, in a loop: `[batch, replicas, units]`.
+    """Hidden layers of one width, one after the other, as a loop in the program.
 
-    The compiled program is as long for a hundred layers as for one. Goes from the sums
-    of the layer before to those of the last one here, each after the activation of those
-    before it.
+    The compiled program is as long for a hundred layers as for one. The layer maps the
+    sums that go into one activation to the sums that go into the activation `depth` layers
+    later, both `[batch, replicas, units]`.
 
     Args:
-        replicas: how many networks.
-        depth: how many layers.
+        replicas: number of networks.
+        depth: number of layers.
         units: of each layer.
-        activation: of all.
+        activation: of all layers.
     """
 
     def __init__(self, replicas, depth, units, activation, name):
@@ -95,12 +103,12 @@ class StackedDeep(keras.layers.Layer):
         size = [self.depth, self._replicas, self.units, self.units]
         kernels = tf.reshape(self.kernel, size)
         biases = tf.convert_to_tensor(self.bias)[:, :, tf.newaxis]
-        # By replica, so that a layer of all is one product of matrices.
+        # Replicas first, so that one batched product computes a layer of all of them.
         sums, self._before = self._loop(tf.transpose(sums, [1, 0, 2]), kernels, biases)
         return tf.transpose(sums, [1, 0, 2])
 
     def outputs_before(self):
-        """What the activations in the loop gave, `[batch, depth * replicas, units]`."""
+        """The outputs of the activations in the loop, `[batch, depth * replicas, units]`."""
         _, _, batch, units = self._before.shape
         return tf.transpose(
             tf.reshape(self.activation(self._before), [-1, batch, units]), [1, 0, 2]
@@ -121,7 +129,7 @@ class StackedDeep(keras.layers.Layer):
         return loop
 
     def _back(self, of_last, before, kernels):
-        """Gradients of the first sums, kernels and biases, from that of the last sums."""
+        """Gradients with respect to first sums, kernels and biases, given that of the last sums."""
 
         def layer(done, of_sums, of_kernels, of_biases):
             at = self.depth - 1 - done
@@ -148,7 +156,11 @@ class StackedDeep(keras.layers.Layer):
         return input_shape
 
     def draw(self, draws) -> None:
-        """Draw anew: of each layer, and of each replica, what draws its kernel, and its bias."""
+        """Draw new values.
+
+        Args:
+            draws: for each layer, initializers of kernel and bias, one pair per replica.
+        """
         size = (self.units, self.units)
         kernels = [[np.ravel(of_kernel(size)) for of_kernel, _ in layer] for layer in draws]
         self.kernel.assign(kernels)
@@ -156,14 +168,12 @@ class StackedDeep(keras.layers.Layer):
 
 
 class StackedModel(Model):
-    """A network's structure so many times side by side: `[batch, replicas, logits]`.
-
-    No replica's numbers reach another's.
+    """A network's structure several times side by side, with outputs `[batch, replicas, logits]`.
 
     Args:
-        scenario: gives the structure; initial values are `set_draws`' to give.
+        scenario: gives the structure; `set_draws` gives the initial values.
         dataset: gives the sizes of examples and logits.
-        replicas: how many.
+        replicas: number of networks.
     """
 
     def __init__(self, scenario: Scenario, dataset: Dataset, replicas: int):
@@ -175,12 +185,12 @@ class StackedModel(Model):
                 make_model(scenario, dataset), clone_function=lambda each: _stacked(each, replicas)
             )
             inputs, outputs = stacked.input, stacked.output
-        # Past `Model`, which builds the layers of one network.
+        # Not `Model.__init__`, which builds the layers of a single network.
         super(Model, self).__init__(inputs, outputs, name="replicas")
 
     @property
     def dense_layers(self) -> list[keras.layers.Layer]:
-        """What holds kernels, the one nearest the input first."""
+        """The layers with kernels, the one nearest the input first."""
         return [layer for layer in self.layers if isinstance(layer, (StackedDense, StackedDeep))]
 
     @property
@@ -190,19 +200,19 @@ class StackedModel(Model):
 
     @property
     def activation_layers(self) -> list[keras.layers.Layer]:
-        """What applies activations outside of a loop."""
+        """The layers that apply activations, outside the loop of a deep network."""
         return [self.get_layer("activation")] if self.deep else super().activation_layers
 
     @property
     def deep(self) -> StackedDeep | None:
-        """The layers that are a loop."""
+        """The hidden layers that are a loop; None in a network that is not deep."""
         return next((layer for layer in self.layers if isinstance(layer, StackedDeep)), None)
 
     def set_draws(self, draws: Sequence[Sequence[tuple]]) -> None:
-        """Draw kernels and biases anew.
+        """Draw new kernels and biases.
 
         Args:
-            draws: of each replica, what `layer_draws` returns.
+            draws: what `layer_draws` returns, for each replica.
         """
         by_layer = list(zip(*draws, strict=True))
         for layer in self.dense_layers:
@@ -213,11 +223,11 @@ class StackedModel(Model):
 
 
 def _stacked(layer, replicas):
-    """A layer of stacked networks in the place of a network's."""
+    """The stacked form of a network's layer."""
     if isinstance(layer, keras.layers.Dense):
         return StackedDense(replicas, layer.units, layer.activation, layer.name)
     if isinstance(layer, keras.layers.BatchNormalization):
-        # By unit, so units of all replicas may stand in one row.
+        # It works unit by unit, so the units of all replicas can stand in one row.
         return _in_one_row(type(layer).from_config(layer.get_config()), layer, replicas)
     if isinstance(layer, keras.layers.LayerNormalization):
         by_group = keras.layers.GroupNormalization(replicas, epsilon=layer.epsilon)
@@ -232,14 +242,14 @@ def _in_one_row(normalization, layer, replicas):
 
 
 def _loops(scenario):
-    """Whether a network is deep, and of nothing but dense layers of one width."""
+    """Whether a network is deep and has only plain dense layers of one width."""
     plain = scenario.normalization == "none" and not scenario.skip_connections
     plain = plain and scenario.activation != PARAMETRIC_RELU and scenario.output != "sigmoid_twice"
     return plain and scenario.num_layers >= DEEP
 
 
 def _deep(scenario, dataset, replicas):
-    # Three layers have the sizes of all.
+    # A network of three layers has every size that is needed.
     first, _, last = make_model(dataclasses.replace(scenario, num_layers=3), dataset).dense_layers
     inputs = keras.Input((dataset.input_size,), name="input")
     sums = StackedDense(replicas, first.units, keras.activations.linear, "first")(inputs)

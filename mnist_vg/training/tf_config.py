@@ -1,4 +1,4 @@
-"""Which processes train together, and which of them this one is."""
+"""`TF_CONFIG`: which processes train together, and which one this is."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import re
 from mnist_vg.errors import UsageError
 
 STRATEGIES = ("mirrored", "multiworker")
-"""Ways to train on several devices: those of this machine, or of several machines."""
+"""Ways to train on several devices: on this machine, or on several machines."""
 
 EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -15,10 +15,10 @@ EXAMPLE = (
 
 
 def leads(strategy: str | None) -> bool:
-    """Whether this process is the one that writes: the only one, or the chief of several.
+    """Whether this process writes the run: it is the only one, or the chief of several.
 
-    The chief is the task of type `chief` and, where there is none, worker 0, as
-    `tf.distribute.MultiWorkerMirroredStrategy` has it.
+    The chief is the task of type `chief`, or worker 0 if there is no such task, as in
+    `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Args:
         strategy: one of `STRATEGIES`, or None for one device.
@@ -43,7 +43,7 @@ def leads(strategy: str | None) -> bool:
 
 
 def _parse(text):
-    """The cluster, and the type and index of this process' task in it."""
+    """The cluster, and type and index of this process's task in it."""
     try:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]

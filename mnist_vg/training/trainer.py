@@ -1,4 +1,4 @@
-"""The compiled block of steps, and the loop over blocks."""
+"""`Trainer`: the compiled block of steps; and the loop over blocks."""
 
 import contextlib
 import functools
@@ -29,34 +29,41 @@ from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs
 from mnist_vg.training.packing import Packing
 
 BLOCK_STEPS = 256
-"""Steps in one call of the compiled function, at most: its indices have one shape."""
+"""Most steps in one call of the compiled function, whose indices have a fixed shape."""
 
 BLOCK_SECONDS = 0.25
-"""How long a block may take: Python sees Ctrl-C between blocks only."""
+"""How long a block may take, since Python notices Ctrl-C only between blocks."""
 
 
 TINY = 2**8
-"""Weights of a kernel up to which a full record holds it whole."""
+"""A full record holds all values of a kernel with at most this many weights."""
 
 EVALUATION_BATCH = 10_000
-"""Examples scored at once: the MNIST test split in one go, larger sets in bounded memory."""
+"""Examples that are scored at once: all of MNIST's test split, and no more memory than that."""
 
 
 class Block(NamedTuple):
-    """What a block of steps tells of its last step, `step`, and of that step's batch."""
+    """What a block of steps reports of its last step.
+
+    Attributes:
+        step: the block's last step.
+        loss: of that step's batch.
+        accuracy: of that step's batch.
+        tables: if a record is due, names of layers with their measures, name to array: of
+            the gradients that were applied at `step`, and, in a full record, of the hidden
+            layers' signals. Otherwise None.
+        kernels: in a full record, each kernel of at most `TINY` weights, at `step`.
+    """
 
     step: int
     loss: float
     accuracy: float
     tables: list[tuple[list[str], dict]] | None
-    """Where a record is due, names of layers with their measures, as arrays: of every
-    layer's gradient applied at `step`, and, in full, of every hidden layer's signals."""
     kernels: dict[str, np.ndarray]
-    """With a full record, the kernels of up to `TINY` weights that it was taken at."""
 
 
 def _where(due, measured, otherwise):
-    """A branch of the program; none where it is known beforehand which way it goes."""
+    """A branch in the program, or none if it is known while tracing which way it goes."""
     if isinstance(due, bool):
         return measured() if due else otherwise()
     return tf.cond(due, measured, otherwise)
@@ -65,18 +72,21 @@ def _where(due, measured, otherwise):
 class Trainer:
     """A model in training: its optimizer, its examples and the steps done.
 
+    Up to `BLOCK_STEPS` steps are one call of one XLA-compiled function. `tf.summary` does
+    not work inside it, so it computes the measures and returns them.
+
     Args:
-        model: the network; its variables are updated in place, block by block.
+        model: the network; its variables are updated in place after each block.
         optimizer: a Keras optimizer, not built yet.
         examples: the training split.
-        batch_size: examples a step.
+        batch_size: examples per step.
         seed: decides the order of the examples.
         partial_batches: see `batch_indices`.
-        full: whether a record is a full one.
+        full: whether to take full records.
     """
 
     _networks: tuple[int, ...] = ()
-    """Shape of what is one number a network."""
+    """Shape of what a network has one of; `(replicas,)` in `GroupTrainer`."""
     _evaluation_batch = EVALUATION_BATCH
     jit_compile = True
     """Whether XLA compiles the block."""
@@ -115,18 +125,18 @@ class Trainer:
         return Packing(variables, first_kernel, elementwise)
 
     def restart(self, model: Model, optimizer: keras.optimizers.Optimizer, seed: int) -> None:
-        """Begin anew, bit for bit as a new trainer would, without compiling anything.
+        """Begin again, bit for bit as a new trainer would, without compiling anything.
 
         Args:
-            model: of the same structure, gives the initial values.
-            optimizer: of the same settings but the learning rate, not built yet.
+            model: gives the initial values; of the same structure.
+            optimizer: not built yet; its settings are the same but for the learning rate.
             seed: decides the order of the examples.
         """
         self.model.set_weights(model.get_weights())
         self._begin(optimizer, seed)
 
     def _begin(self, optimizer, seed):
-        """Begin anew from the model's values, as with a fresh optimizer."""
+        """Begin again from the model's present values, with the state of a fresh optimizer."""
         self._packing.load()
         optimizer.build(self._packing.variables)
         for variable, fresh in zip(self.optimizer.variables, optimizer.variables, strict=True):
@@ -135,7 +145,7 @@ class Trainer:
         self.steps_done = 0
 
     def _trace(self):
-        # Traced by hand: TensorFlow would warn of a function that each trainer traces anew.
+        # Traced explicitly: TensorFlow would warn that each trainer traces the function again.
         def some(tensor):
             return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
 
@@ -164,15 +174,15 @@ class Trainer:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Within the context all processes that train this model are at work on it."""
+        """Within the context, all processes that train this model take part."""
         yield
 
     def compile(self) -> None:
-        """Compile the block, by running it for no step."""
+        """Compile the block, by running it for zero steps."""
         self._run(0, -1, record=False)
 
     def advance(self, steps: int, record: bool) -> Block:
-        """Train `steps` (1 … `BLOCK_STEPS`) more; with `record`, measure the last one."""
+        """Train `steps` more (1 to `BLOCK_STEPS`); with `record`, measure the last one."""
         last = self.steps_done + steps - 1
         loss, accuracy, measured = self._run(self.steps_done, last, record)
         self.steps_done += steps
@@ -180,14 +190,14 @@ class Trainer:
         return Block(last, loss.numpy().tolist(), accuracy.numpy().tolist(), tables, kernels)
 
     def probability(self, inputs: np.ndarray) -> np.ndarray:
-        """Of the second of two classes, `[examples]`."""
+        """Probability of the second of two classes, `[examples]`."""
         logits = self.model(scaled_inputs(tf.constant(inputs)), training=False)
         if logits.shape[-1] == 1:
             return tf.sigmoid(logits)[:, 0].numpy()
         return tf.nn.softmax(logits)[:, 1].numpy()
 
     def weights(self) -> tuple[list[tuple[list[str], dict]], dict[str, np.ndarray]]:
-        """What a full record holds of the present weights: tables and tiny kernels."""
+        """What a full record holds of the present weights: tables, and the small kernels."""
         kernels = [layer.kernel.value for layer in self.model.dense_layers]
         measured = layer_measures(kernels, kernels, full=True)
         measured = {key: part for key, part in measured.items() if key.startswith("weight")}
@@ -198,7 +208,7 @@ class Trainer:
         return {name: kernel for name, kernel in named if kernel.shape.num_elements() <= TINY}
 
     def _tables(self, measured):
-        """What a record holds: the tables, and the kernels that are tiny."""
+        """What a record holds: the tables, and the small kernels."""
         measured = tf.nest.map_structure(lambda part: part.numpy(), measured)
         tables = [(self._names, measured["layers"])]
         if "signals" in measured:
@@ -206,7 +216,7 @@ class Trainer:
         return tables, measured.get("kernels", {})
 
     def evaluate(self, examples: Split) -> tuple[float, float]:
-        """Mean loss and accuracy over a whole split, the last partial batch included."""
+        """Mean loss and accuracy over a whole split."""
         scores, sizes = [], []
         for start in range(0, len(examples.labels), self._evaluation_batch):
             batch = slice(start, start + self._evaluation_batch)
@@ -239,12 +249,12 @@ class Trainer:
         return self._compiled_block(*arguments, tf.constant(record))
 
     def _block(self, inputs, labels, indices, ends_epoch, steps, record):
-        """`steps` steps in one compiled loop, of which the last is measured with `record`.
+        """Train `steps` steps in one compiled loop; with `record`, measure the last one.
 
-        Every step runs through the same loop body, whether measured or not, so that
-        the numbers do not depend on where a block begins and ends.
+        Every step runs through the same loop body, whether it is measured or not. So the
+        numbers do not depend on where a block begins and ends.
 
-        Where `record` is not a tensor but known beforehand, it tells of all the steps.
+        If `record` is a bool and not a tensor, it holds for all steps.
         """
         self._packing.load()
 
@@ -282,11 +292,11 @@ class Trainer:
         return loss, accuracy, measured
 
     def _apply(self, gradients):
-        """Update the packed variables, from their gradients."""
+        """Update the packed variables."""
         self.optimizer.apply(gradients, self._packing.variables)
 
     def _update_ratio(self, before):
-        """How far each layer's weights have moved, for their norm, `[layers]`."""
+        """Norm of each layer's update over the norm of its weights, `[layers]`."""
         after = self._packing.unpack()
         weights = [before[k] for k in self._kernel_positions]
         moved = [after[k] - before[k] for k in self._kernel_positions]
@@ -294,7 +304,7 @@ class Trainer:
         return tf.divide(*tf.split(norms, 2))
 
     def _step(self, values, inputs, labels, due, measured):
-        """Gradients, loss and accuracy of a batch; what was measured, anew where it is due."""
+        """Gradients, loss and accuracy of a batch, and the measures: new ones if they are due."""
         with tapped(self.model) as taps:
             gradients, loss, accuracy, state, signals = self._backpropagate(
                 values, inputs, labels, taps
@@ -309,7 +319,7 @@ class Trainer:
         return gradients, loss, accuracy, measured
 
     def _backpropagate(self, values, inputs, labels, taps):
-        """Of a batch: gradients, loss, accuracy, the values of untrained variables, signals."""
+        """Gradients, loss, accuracy, values of non-trainable variables, and signals of a batch."""
         with tf.GradientTape(persistent=self._full, watch_accessed_variables=False) as tape:
             tape.watch(values)
             logits, state = self.model.stateless_call(
@@ -323,22 +333,28 @@ class Trainer:
         return gradients, loss, accuracy, state, self._signals(tape, loss, logits, taps.pairs)
 
     def _whole(self, signals):
-        """The signals of the whole batch, where `_backpropagate` has them in parts."""
+        """The signals of the whole batch, if `_backpropagate` returns them in parts."""
         return signals
 
     def _signals(self, tape, loss, logits, taps):
-        """Of each activation: output; in full also input, slope, the loss' gradient to both."""
+        """The outputs of the activations; in a full record also inputs, slopes and gradients.
+
+        Backpropagation computes all of these anyway. The tape has them, since `tapped` has
+        caught the tensors while the step was traced.
+        """
         outputs = [outputs for _, outputs in taps]
         if not self._full:
             return [outputs]
-        batch_size = float(logits.shape[0])  # The gradient of an example's loss, not of the mean.
+        batch_size = float(
+            logits.shape[0]
+        )  # For the gradient of one example's loss, not of the batch's mean.
         sums = [inputs for inputs, _ in taps]
         slopes = [tape.gradient(outputs, inputs) for inputs, outputs in taps]
         back = [batch_size * g for g in tape.gradient(loss, [*sums, *outputs, logits])]
         return [outputs, sums, slopes, back]
 
     def _traced_measures(self, batch_size):
-        """The measures of a record, as a function of one batch size."""
+        """The measures of a record, traced for one batch size."""
         values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
         hidden = [tf.TensorSpec(shape, tf.float32) for shape in self._signal_shapes(batch_size)]
         signals = [hidden]
@@ -376,10 +392,10 @@ class Trainer:
 
 
 def run_blocks(trainer: Trainer, iterations: int, log_every: int) -> Iterator[Block]:
-    """Train up to `iterations` steps, yielding block by block.
+    """Train up to `iterations` steps, and yield block by block.
 
-    A block ends at each step that is to be recorded (0, `log_every`, … and the
-    last), and earlier where the network is so slow that it would keep Ctrl-C waiting.
+    A block ends at each step that is recorded: 0, `log_every`, `2 * log_every`, … and the
+    last one. It ends earlier if steps are so slow that Ctrl-C would have to wait.
     """
     length = 1
     while trainer.steps_done < iterations:
