@@ -119,7 +119,8 @@ class Session:
             if self.trainer.steps_done < iterations:
                 self.writer.mark("interrupted")
             else:
-                # After the last checkpoint: if this is killed, the resumed run writes it again.
+                # After the last checkpoint, so that a run which is killed here is resumed and
+                # writes this again.
                 self._finish()
         return self.writer.run
 
