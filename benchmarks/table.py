@@ -22,10 +22,10 @@ from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeps import heatmaps
 from mnist_vg.sweeps.ranking import rank
 from mnist_vg.sweeps.table import (
-    LAYERS,
     RECORDS_FOLDER,
     SCALARS,
     SWEEP_FILE,
+    TABLE_MEASURES,
     read_sweep,
     read_table,
     schema,
@@ -65,7 +65,7 @@ def part(start: int, axes: dict[str, list], networks: list[tuple], random) -> py
     rows = len(networks) * len(STEPS)
 
     def column(field):
-        if field.name in LAYERS:
+        if field.name in TABLE_MEASURES:
             offsets = np.arange(0, rows * DEPTH + 1, DEPTH, dtype=np.int32)
             values = random.random(rows * DEPTH, dtype=np.float32)
             return pyarrow.ListArray.from_arrays(offsets, values)

@@ -19,7 +19,7 @@ from mnist_vg.runs.paths import as_path, is_remote
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.scenarios.suites import SUITES, find_scenario, find_scenarios
 from mnist_vg.sweeps import table
-from mnist_vg.sweeps.table import RECORD
+from mnist_vg.sweeps.table import RECORD_CHOICES
 from mnist_vg.training.interrupts import end_soon_after_interrupt
 from mnist_vg.training.tf_config import STRATEGIES, leads
 
@@ -177,7 +177,7 @@ def _changed(scenario, settings, quick):
 @functools.partial(_setting_options, without=("name", "measures"))
 @click.option(
     "--record",
-    type=click.Choice(RECORD),
+    type=click.Choice(RECORD_CHOICES),
     default="none",
     help="Which networks get a run folder for TensorBoard [none]",
 )

@@ -1,4 +1,4 @@
-"""A sweep on a real Ray against the same one in this process."""
+"""A sweep on a real Ray cluster gives the same table as in this process."""
 
 import importlib.util
 import signal
@@ -26,7 +26,7 @@ def sweeper(folder, workers):
 
 
 def workers_at_work():
-    """Ray names a worker for the task that it has."""
+    """Ray's worker processes that train: Ray renames a worker after its task."""
     found = psutil.Process().children(recursive=True)
     return [process for process in found if process.cmdline()[:1] == ["ray::_train"]]
 
@@ -35,43 +35,43 @@ def kill_one_at_work():
     """Kill a worker in the middle of a group, and return its process."""
     for _ in range(200):
         for worker in workers_at_work():
-            worker.suspend()  # So that it cannot end its group just now.
+            worker.suspend()  # So that it cannot finish its group in between.
             if worker.cmdline()[:1] == ["ray::_train"]:
                 worker.kill()
                 return worker
             worker.resume()
         time.sleep(0.05)
-    raise AssertionError("no worker trains")
+    raise AssertionError("no worker is training")
 
 
 def listening():
-    """Addresses at which this process and its children wait for others."""
+    """IP addresses at which this process and its children listen."""
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
     found = [at for process in family for at in process.net_connections("tcp")]
     return {at.laddr.ip.removeprefix("::ffff:") for at in found if at.status == "LISTEN"}
 
 
 def names(folder):
-    """All that a sweep has written."""
+    """The paths of everything that a sweep has written."""
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
 @needs_ray
 def test_a_killed_worker_changes_nothing(tmp_path, capfd):
-    killed, heard, came = [], set(), []
+    killed, addresses, trained = [], set(), []
 
     def watch(number, outcome):
-        came.append(number)
-        heard.update(listening())
+        trained.append(number)
+        addresses.update(listening())
         if not killed:
             killed.append(kill_one_at_work())
 
     on_sigterm = signal.getsignal(signal.SIGTERM)
     on_ray = sweeper(tmp_path / "ray", 2).run("local", watch)
-    assert sorted(came) == [0, 1, 2]
+    assert sorted(trained) == [0, 1, 2]
     assert not killed[0].is_running()
-    assert heard == {"127.0.0.1"}
-    # Nothing is left of it, neither on the screen nor in memory.
+    assert addresses == {"127.0.0.1"}
+    # Ray has printed nothing, and left no process and no signal handler.
     assert capfd.readouterr() == ("", "")
     assert signal.getsignal(signal.SIGTERM) == on_sigterm
     assert not [p for p in psutil.Process().children(recursive=True) if "ray" in p.name()]
@@ -85,12 +85,12 @@ def test_a_killed_worker_changes_nothing(tmp_path, capfd):
 
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory):
-    """A sweep that is to be refused."""
+    """A sweep that has not been trained."""
     return sweeper(tmp_path_factory.mktemp("logs"), 1)
 
 
 def refused(waiting, cluster):
-    """The line with which a cluster is refused, at once and with nothing written."""
+    """The error about a cluster; it must come at once, with nothing written."""
     start = time.monotonic()
     with pytest.raises(UsageError) as error:
         waiting.run(cluster=cluster)
@@ -109,10 +109,10 @@ def test_without_ray_it_says_what_to_install(waiting, monkeypatch):
 @pytest.mark.parametrize(
     ("cluster", "words"),
     [
-        ("nonsense", "not local, auto or ray://HOST:PORT"),
-        ("127.0.0.1:6379", "not local, auto or ray://HOST:PORT"),
-        ("ray://127.0.0.1:99999", "not local, auto or ray://HOST:PORT"),
-        ("ray://127.0.0.1:1", "nobody answers at 127.0.0.1:1"),
+        ("nonsense", "not one of local, auto or ray://HOST:PORT"),
+        ("127.0.0.1:6379", "not one of local, auto or ray://HOST:PORT"),
+        ("ray://127.0.0.1:99999", "not one of local, auto or ray://HOST:PORT"),
+        ("ray://127.0.0.1:1", "no answer from 127.0.0.1:1"),
     ],
 )
 def test_a_wrong_address_is_refused(waiting, cluster, words):
@@ -120,10 +120,11 @@ def test_a_wrong_address_is_refused(waiting, cluster, words):
 
 
 @needs_ray
-def test_auto_where_there_is_no_ray_is_refused(waiting, monkeypatch, tmp_path):
+def test_auto_without_a_running_ray_is_refused(waiting, monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert "belongs to no Ray" in refused(waiting, "auto")
+    assert "found no Ray cluster" in refused(waiting, "auto")
     (tmp_path / "ray").mkdir()
-    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")  # It has crashed.
-    assert "nobody answers at 127.0.0.1:1" in refused(waiting, "auto")
+    # As a cluster leaves it that has crashed.
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")
+    assert "no answer from 127.0.0.1:1" in refused(waiting, "auto")

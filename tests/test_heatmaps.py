@@ -1,4 +1,4 @@
-"""What a sweep's figures show, of tables whose numbers are known."""
+"""A sweep's figures, for tables with known numbers."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ def _no_warning():
 
 
 def sweep(axes, seeds=SEEDS, records=3, seed=0):
-    """A table of all combinations, whose first and last records are its rows by steps."""
+    """A sweep's table with random results for each combination, its rows in random order."""
     random = np.random.default_rng(seed)
     rows = []
     for number, values in enumerate(itertools.product(*axes.values(), range(seeds))):
@@ -56,7 +56,7 @@ def records():
 
 
 def pictures(figure):
-    """What the panels show, hidden cells as NaN: `[panels, rows, columns]`."""
+    """What the panels show, `[panels, rows, columns]`; hidden cells are NaN."""
     axes = [axis for axis in figure.axes if axis.images]
     return np.array([np.ma.filled(axis.images[-1].get_array(), np.nan) for axis in axes])
 
@@ -83,7 +83,7 @@ def median_by_hand(records, step, column, conditions, clip=np.inf):
         ("last_gradient_ratio", 200, "log10_gradient_ratio", RATIO_LIMIT),
     ],
 )
-def test_cells_are_medians_over_seeds_with_numbers_sorted(records, name, step, column, clip):
+def test_cells_are_medians_over_seeds_on_sorted_axes(records, name, step, column, clip):
     figure = heatmaps.draw(records, AXES)[name]
     shown = pictures(figure)
     assert shown.shape == (2, 3, 2)
@@ -102,7 +102,7 @@ def test_cells_are_medians_over_seeds_with_numbers_sorted(records, name, step, c
     assert figure.get_supxlabel() == "num_layers\nmedian over 3 seeds"
 
 
-def test_a_field_of_too_many_values_for_panels_is_in_the_median(records):
+def test_a_field_with_too_many_values_for_panels_is_part_of_the_median(records):
     axes = dict(list(AXES.items())[:2]) | {"hidden_size": list(range(13)), "activation": ["tanh"]}
     records = pandas.concat(
         records.assign(hidden_size=n, name=records.name + f"-{n}", test_accuracy=n / 13)
@@ -114,11 +114,11 @@ def test_a_field_of_too_many_values_for_panels_is_in_the_median(records):
     assert figure.get_supxlabel().endswith("median over 3 seeds and hidden_size")
 
 
-def test_chosen_fields_have_their_places(records):
+def test_fields_are_drawn_where_they_were_asked_for(records):
     chosen = {"x": "activation", "y": "num_layers", "by": "kernel_initializer"}
     default = pictures(heatmaps.draw(records, AXES)["test_accuracy"])
     shown = pictures(heatmaps.draw(records, AXES, **chosen)["test_accuracy"])
-    # Panels, rows, columns: from activation, spread, layers to spread, layers, activation.
+    # By default panels, rows and columns are activation, spread and layers.
     np.testing.assert_array_equal(shown, default.transpose(1, 2, 0))
     part = heatmaps.draw(records, AXES, y="activation")["test_accuracy"]
     np.testing.assert_array_equal(pictures(part), default.transpose(1, 0, 2))
@@ -132,7 +132,7 @@ def test_chosen_fields_have_their_places(records):
         ({"x": "activation", "by": "activation"}, ["twice"]),
     ],
 )
-def test_a_place_for_a_wrong_field_is_refused_in_one_line(records, chosen, words):
+def test_a_wrong_choice_of_fields_is_refused_in_one_line(records, chosen, words):
     with pytest.raises(UsageError) as caught:
         heatmaps.draw(records, AXES, **chosen)
     assert all(word in str(caught.value) for word in words)
@@ -146,7 +146,7 @@ def test_nothing_varied_and_too_many_panels_are_refused(records):
         heatmaps.draw(records, AXES | {"batch_size": list(range(13))}, by="batch_size")
 
 
-def test_ratios_are_centred_on_zero_on_one_scale_and_what_is_clipped_is_told(records):
+def test_both_ratio_figures_share_a_scale_around_zero_and_mention_clipping(records):
     records = records.assign(log10_gradient_ratio=np.where(records.step == 0, -2.5, 1.0))
     first, last = (heatmaps.draw(records, AXES)[f"{n}_gradient_ratio"] for n in ("first", "last"))
     for figure, value in ((first, -2.5), (last, 1)):
@@ -162,7 +162,7 @@ def test_ratios_are_centred_on_zero_on_one_scale_and_what_is_clipped_is_told(rec
     png(first)
 
 
-def test_cells_without_a_number_are_told_apart_and_named(records):
+def test_cells_without_a_number_are_marked_and_explained(records):
     on = records.activation == "relu"
     many = on & (records.num_layers == 2) & (records.seed < 2)
     few = on & (records.num_layers == 6) & (records.seed < 1)
@@ -195,7 +195,7 @@ def test_a_verdict_is_the_most_frequent_first_cause(records):
     assert set(legend_of(figure)) <= {"dead units", NOT_LEARNED, HEALTHY}
 
 
-def test_of_as_frequent_verdicts_it_is_a_symptom():
+def test_of_equally_frequent_verdicts_a_symptom_wins():
     axes = {"num_layers": [2, 3], "batch_size": [1, 2]}
     records = sweep(axes, seeds=2)
     verdicts = np.where(records.seed == 0, "healthy", "frozen layers, stuck at chance")
@@ -204,7 +204,7 @@ def test_of_as_frequent_verdicts_it_is_a_symptom():
     assert legend_of(figure) == ["frozen layers"]
 
 
-def test_verdicts_have_colours_that_the_colour_blind_tell_apart():
+def test_colour_blind_readers_can_tell_the_verdicts_apart():
     assert list(heatmaps.VERDICTS)[:-2] == [symptom.name for symptom in SYMPTOMS]
     assert first_cause(NOT_LEARNED) == NOT_LEARNED
     for matrix in SIGHT.values():
@@ -226,7 +226,7 @@ SIGHT = {
         [-0.011820, 0.042940, 0.968881],
     ],
 }
-"""How colours look, in linear sRGB: Machado, Oliveira and Fernandes 2009."""
+"""How a reader sees linear sRGB colours: Machado, Oliveira and Fernandes 2009."""
 
 
 def linear(colour):
@@ -241,7 +241,7 @@ def cielab(rgb):
     return 116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
 
 
-def test_over_one_field_there_are_lines_with_the_range_of_seeds():
+def test_a_single_field_gives_lines_with_the_range_of_seeds():
     axes = {"num_layers": [4, 2, 3]}
     records = sweep(axes)
     lost = records.num_layers == 4
@@ -257,7 +257,7 @@ def test_over_one_field_there_are_lines_with_the_range_of_seeds():
         low, high = one.test_accuracy.min(), one.test_accuracy.max()
         heights = band[band[:, 0] == place, 1]
         assert (heights.min(), heights.max()) == (low, high)
-    assert legend_of(figures["test_accuracy"]) == ["median", "not finite", "least to largest"]
+    assert legend_of(figures["test_accuracy"]) == ["median", "not finite", "lowest to highest"]
     bars = figures["verdict"].axes[0].patches
     heights = np.array([bar.get_height() for bar in bars]).reshape(-1, 3)
     np.testing.assert_allclose(heights.sum(axis=0), 1)
@@ -265,11 +265,11 @@ def test_over_one_field_there_are_lines_with_the_range_of_seeds():
         png(figure)
 
 
-def test_over_words_alone_medians_are_dots_and_panels_may_be_of_another_field():
+def test_a_field_of_words_gives_dots_and_may_have_panels():
     axes = {"activation": ["tanh", "relu"], "num_layers": [2, 3]}
     records = sweep(axes)
     figure = heatmaps.draw(records, axes, x="activation", by="num_layers")
-    # Two fields that are shown as panels and columns leave no rows.
+    # Both fields are used as panels and columns, so there are no rows.
     assert "y" not in heatmaps.choose(axes, 12, "activation", None, "num_layers")[0]
     last = records[records.step == 200]
     for panel, layers in zip(figure["test_accuracy"].axes, (2, 3), strict=True):
@@ -307,7 +307,7 @@ def test_over_words_alone_medians_are_dots_and_panels_may_be_of_another_field():
         ),
     ],
 )
-def test_axes_sort_numbers_and_find_every_value_again(field, values, title, labels):
+def test_axes_sort_numbers_and_find_the_position_of_every_value(field, values, title, labels):
     axis = Axis.of(field, values)
     assert axis.title == title
     assert list(axis.labels) == (labels or values)
@@ -346,11 +346,11 @@ def test_labels_of_many_cells_do_not_overlap(axes):
 
 
 def write(folder, records, axes, parts=4):
-    """The records as a sweep's folder, in part files that networks are spread over."""
+    """Write a sweep's folder; each network's records are spread over several part files."""
     (folder / table.RECORDS_FOLDER).mkdir(parents=True)
     facts = {"base": Scenario().settings(), "axes": axes, "seeds": SEEDS}
     (folder / table.SWEEP_FILE).write_text(json.dumps(facts))
-    lists = {name: [[0.5] * int(n) for n in records.step % 7] for name in table.LAYERS}
+    lists = {name: [[0.5] * int(n) for n in records.step % 7] for name in table.TABLE_MEASURES}
     defaults = {**Scenario().settings(), **dict.fromkeys(table.SCALARS, np.nan)}
     rows = pandas.DataFrame(
         {field.name: records.get(field.name, defaults.get(field.name)) for field in table.schema()}
@@ -370,7 +370,7 @@ def folder(records, tmp_path_factory):
     return folder
 
 
-def test_the_table_is_read_back_from_its_parts(folder, records):
+def test_the_table_is_read_from_its_parts(folder, records):
     read = table.read_table(folder)
     assert list(read.columns) == table.schema().names
     keys = ["name", "step"]
@@ -383,7 +383,7 @@ def test_the_table_is_read_back_from_its_parts(folder, records):
 
 
 @pytest.mark.parametrize("chunk", [1, 20, 2**20])
-def test_the_ends_of_networks_are_found_whatever_the_chunks(folder, records, chunk, monkeypatch):
+def test_first_and_last_records_do_not_depend_on_chunks(folder, records, chunk, monkeypatch):
     monkeypatch.setattr(table, "CHUNK", chunk)
     ends, axes = table.read_sweep(folder)
     assert axes == AXES
@@ -393,7 +393,7 @@ def test_the_ends_of_networks_are_found_whatever_the_chunks(folder, records, chu
     pandas.testing.assert_series_equal(found.sort_index(), expected.sort_index())
 
 
-def test_what_is_no_sweep_or_cannot_be_read_is_told_in_one_line(tmp_path):
+def test_a_folder_that_is_no_readable_sweep_is_refused_in_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"sweep: .* has no sweep\.json"):
         table.load_sweep(tmp_path)
     (tmp_path / "sweep.json").write_text("{}")

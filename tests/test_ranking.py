@@ -1,4 +1,4 @@
-"""Shares of variance, of functions for which they are known."""
+"""The ranking of fields, on functions with known shares of variance."""
 
 import itertools
 
@@ -21,7 +21,7 @@ SEEDS = 3
 
 
 def networks(value, axes=AXES, seeds=SEEDS, records=2):
-    """A table in which `value` of each network's place is its last accuracy; the ratio is 0."""
+    """A sweep's table: a network's last accuracy is `value` of its indices on the axes."""
     places = itertools.product(*(range(len(values)) for values in axes.values()), range(seeds))
     rows = [
         {"name": f"n{number}", "step": step, "chance": 0.25, GRADIENT_RATIO: 0.0}
@@ -34,7 +34,7 @@ def networks(value, axes=AXES, seeds=SEEDS, records=2):
 
 
 def by_brute_force(table):
-    """Both indices by loops over inputs that are held: no marginal array is made."""
+    """Both Sobol indices by plain loops over the fixed inputs."""
     points = list(itertools.product(*map(range, table.shape)))
     mean = sum(table[p] for p in points) / len(points)
     variance = sum((table[p] - mean) ** 2 for p in points) / len(points)
@@ -76,7 +76,7 @@ def test_exclusive_or_is_interaction_alone():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_indices_are_those_of_brute_force_and_within_their_bounds(seed):
+def test_indices_equal_brute_force_and_keep_their_bounds(seed):
     random = np.random.default_rng(seed)
     table = random.lognormal(size=random.integers(1, 5, size=4))
     alone, together = sobol_indices(table)
@@ -86,7 +86,7 @@ def test_indices_are_those_of_brute_force_and_within_their_bounds(seed):
     assert alone.sum() <= 1 + 1e-12
     assert together.sum() >= 1 - 1e-12
     assert (together >= alone - 1e-12).all()
-    # Neither a shift nor a scale of the measure, nor the order of values, changes a share.
+    # No share depends on the function's offset and scale, or on the order of the values.
     order = random.permutation(table.shape[1])
     np.testing.assert_allclose(sobol_indices(3 - 7 * table[:, order]), (alone, together))
 
@@ -101,7 +101,7 @@ def test_the_most_important_field_is_first_and_has_its_best_value():
         "activation",
     ]
     spread, layers, seed, activation = ranking.shares
-    # Places are those of the order given: the last number of layers is 4, the second 0.1.
+    # Indices follow the given order: 4 is the last number of layers, and 0.1 the second spread.
     assert (layers.best, spread.best) == (4, "random_normal(stddev=0.1)")
     assert layers.median == pytest.approx(0.1 * 2 + 0.1 + 0.001)
     assert activation.alone == activation.together == pytest.approx(0)
@@ -111,7 +111,7 @@ def test_the_most_important_field_is_first_and_has_its_best_value():
     assert spread.alone == pytest.approx(0.01 / total)
 
 
-def test_fields_that_matter_in_interaction_alone_are_before_one_that_matters_little():
+def test_fields_that_matter_only_by_interaction_rank_before_a_weak_field():
     ranking = rank(networks(lambda a, b, c, seed: (a + b) % 2 * (a < 2) + 0.1 * c), AXES)
     assert ranking.shares[2].field == "activation"
     assert ranking.shares[2].alone > ranking.shares[1].alone
@@ -141,11 +141,11 @@ def test_ratios_are_clipped_and_best_near_zero():
     assert (first.field, first.best, first.median) == ("num_layers", 6, 1)
     assert first.alone == pytest.approx(1)
     assert ranking == ranked({2: -RATIO_LIMIT, 6: 1.0, 4: RATIO_LIMIT})
-    # A ratio that is NaN is as good as no network.
+    # A ratio of NaN counts as a missing network.
     assert ranked({2: np.nan, 6: 1.0, 4: 2.0}).left_out == {"num_layers": [2]}
 
 
-def test_an_unfinished_grid_is_ranked_where_it_is_whole():
+def test_values_with_missing_networks_are_left_out():
     random = np.random.default_rng(0)
     whole = networks(lambda *_: random.random())
     begun = (whole.num_layers == 6) & (whole.activation != "relu")
@@ -167,14 +167,14 @@ def test_a_field_with_one_value_left_has_no_share():
 
 
 @pytest.mark.parametrize("rows", [2, None])
-def test_networks_that_leave_nothing_to_compare_are_told_in_one_line(rows):
+def test_too_few_or_equal_networks_are_refused_in_one_line(rows):
     table = networks(lambda *place: sum(place) if rows else 0.5)[:rows]
-    with pytest.raises(UsageError, match="nothing to compare in test_accuracy") as caught:
+    with pytest.raises(UsageError, match="test_accuracy cannot be ranked") as caught:
         rank(table, AXES)
     assert "\n" not in str(caught.value)
 
 
-def test_the_table_has_a_row_a_field_and_tells_what_is_left_out():
+def test_the_printed_ranking_has_a_row_per_field_and_names_what_is_left_out():
     table = networks(lambda layers, spread, act, seed: 0.1 * layers + 0.2 * spread)
     ranking = rank(table[table.num_layers != 6], AXES)
     drawn = ranking_table(ranking)
@@ -189,7 +189,7 @@ def test_the_table_has_a_row_a_field_and_tells_what_is_left_out():
 
 
 @pytest.mark.parametrize("missing", [None, np.nan])
-def test_a_setting_that_is_none_has_its_place_on_the_axis(missing):
+def test_none_has_a_position_on_an_axis(missing):
     axis = Axis.of("output_initializer", (None, "he_normal"))
     column = pandas.Series([missing, "he_normal", missing, "zeros"], dtype=object)
     assert axis.positions(column).tolist() == [0, 1, 0, -1]

@@ -1,4 +1,4 @@
-"""Sweeps: the grid, its groups, and the folder that they are trained into."""
+"""Sweeps: the grid, its groups, and the sweep's folder."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ from mnist_vg.runs.events import event_files
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario, group_key, stackable
 from mnist_vg.sweeps import table
-from mnist_vg.sweeps.plan import GROUP_WEIGHTS, REPLICAS, Plan
+from mnist_vg.sweeps.plan import MAX_GROUP_WEIGHTS, MAX_REPLICAS, Plan
 from mnist_vg.sweeps.sweep import Sweep, parse_axes, parse_axis
 from mnist_vg.sweeps.sweeper import Sweeper
 
@@ -61,23 +61,23 @@ def test_lists_and_ranges(text, values):
         ("seed=1,2", "--seeds"),
         ("num_layers=0,2", "num_layers: 0 must be a whole number of 1 or more"),
         ("num_layers=2.5", "whole number"),
-        ("num_layers=2:10:-1", "no range"),
-        ("num_layers=2:10:0", "no range"),
-        ("num_layers=1:1e9:1", "no range"),
+        ("num_layers=2:10:-1", "not a range"),
+        ("num_layers=2:10:0", "not a range"),
+        ("num_layers=1:1e9:1", "not a range"),
         ("activation=tanh,tanh", "twice"),
         ("activation=tan", "did you mean"),
         ("learning_rate=1,-1", "positive"),
         ("kernel_initializer=random_normal(sd=1:2:1)", "stddev"),
     ],
 )
-def test_what_cannot_be_varied_is_refused_in_a_line(text, words):
+def test_a_wrong_vary_option_is_refused_in_one_line(text, words):
     with pytest.raises(UsageError, match=r"^vary: ") as refusal:
         parse_axis(text)
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_field_is_varied_once():
+def test_a_field_given_twice_is_refused():
     with pytest.raises(UsageError, match="twice"):
         parse_axes(["num_layers=2", "num_layers=3"])
 
@@ -106,7 +106,7 @@ def test_the_grid_has_each_combination_under_each_seed_on_the_same_batches():
     assert names == sorted(names)
 
 
-def test_groups_part_the_grid_into_what_may_train_together():
+def test_networks_that_may_train_together_are_grouped():
     sweep = mixed_sweep()
     groups = Plan.of(sweep, DATASETS).groups
     assert sorted(scenario.name for group in groups for scenario in group) == [
@@ -114,8 +114,8 @@ def test_groups_part_the_grid_into_what_may_train_together():
     ]
     for group in groups:
         assert len({group_key(scenario) for scenario in group}) == 1
-        assert len(group) <= (REPLICAS if stackable(group[0]) else 1)
-    # Two depths and two lengths, each of 108 networks.
+        assert len(group) <= (MAX_REPLICAS if stackable(group[0]) else 1)
+    # Two depths and two numbers of iterations, 108 networks each.
     stacked = [group for group in groups if stackable(group[0])]
     assert list(map(len, stacked)) == [54] * 8
     assert all(group[0].optimizer == "muon" for group in groups if group not in stacked)
@@ -125,7 +125,7 @@ def test_large_networks_make_small_groups():
     sweep = Sweep("wide", Scenario(dataset="digits", hidden_size=1000), {}, seeds=20)
     weights = 65 * 1000 + 4 * 1001 * 1000 + 1001 * 10
     sizes = list(map(len, Plan.of(sweep, DATASETS).groups))
-    assert max(sizes) * weights <= GROUP_WEIGHTS
+    assert max(sizes) * weights <= MAX_GROUP_WEIGHTS
     assert sum(sizes) == 20
     assert max(sizes) - min(sizes) <= 1
 
@@ -154,7 +154,7 @@ def trained(tmp_path_factory):
     return sweep, folder
 
 
-def test_the_table_has_a_row_a_network_and_record(trained):
+def test_the_table_has_one_row_per_network_and_record(trained):
     sweep, folder = trained
     records = table.read_table(folder)
     assert list(records.columns) == table.schema().names
@@ -168,7 +168,7 @@ def test_the_table_has_a_row_a_network_and_record(trained):
         assert rows["verdict"].nunique() == 1
 
 
-def test_a_network_records_what_it_would_alone(trained, tmp_path):
+def test_a_network_records_the_same_as_when_trained_alone(trained, tmp_path):
     sweep, folder = trained
     scenario = sweep.scenarios[3]
     alone = train(scenario, tmp_path)
@@ -207,7 +207,7 @@ def test_a_missing_part_is_trained_again_and_the_others_are_left_alone(trained):
     assert parts[0].stat().st_mtime_ns == kept
     assert table.read_table(folder).equals(before)
     assert Sweeper(sweep, folder.parent, workers=0, record="all").plan.left == []
-    for scenario in sweep.scenarios:  # And no network's records are there twice.
+    for scenario in sweep.scenarios:  # No network has two event files.
         assert len(event_files(folder / "runs" / scenario.name)) == 1
 
 
@@ -220,15 +220,15 @@ def test_a_missing_part_is_trained_again_and_the_others_are_left_alone(trained):
         Sweep("small", dataclasses.replace(BASE, batch_size=30), AXES, seeds=2),
     ],
 )
-def test_another_sweep_of_the_name_is_refused(trained, other):
+def test_a_different_sweep_with_the_same_name_is_refused(trained, other):
     _, folder = trained
-    with pytest.raises(UsageError, match="holds one of other"):
+    with pytest.raises(UsageError, match="holds a sweep with different"):
         Sweeper(other, folder.parent, workers=0, record="all")
 
 
-def test_other_run_folders_are_another_sweep(trained):
+def test_another_record_option_is_refused(trained):
     sweep, folder = trained
-    with pytest.raises(UsageError, match="holds one of other record"):
+    with pytest.raises(UsageError, match="holds a sweep with different record"):
         Sweeper(sweep, folder.parent, workers=0)
 
 
@@ -240,7 +240,7 @@ def test_other_run_folders_are_another_sweep(trained):
         ({"kernel_initializer": ("ones", "variance_scaling(scale=-1)")}, "makes no network"),
     ],
 )
-def test_what_makes_no_network_is_refused_before_anything_is_written(axes, words, tmp_path):
+def test_an_impossible_network_is_refused_before_anything_is_written(axes, words, tmp_path):
     with pytest.raises(UsageError, match=words):
         Sweeper(Sweep("two", BASE, axes), tmp_path, workers=0)
     assert not list(tmp_path.iterdir())
@@ -252,7 +252,7 @@ def test_a_sweep_made_in_python_is_checked_too(axes):
         Sweep("wrong", BASE, axes)
 
 
-def test_values_are_spelled_as_in_the_table():
+def test_values_are_normalized():
     sweep = Sweep("spelled", BASE, {"kernel_initializer": ("RandomNormal(stddev=1)",)})
     assert sweep.axes == {"kernel_initializer": ("random_normal(stddev=1.0)",)}
     assert sweep.scenarios[0].kernel_initializer == "random_normal(stddev=1.0)"
@@ -270,7 +270,7 @@ def test_a_sweep_is_not_overwritten_by_a_run(trained):
         train(dataclasses.replace(BASE, name="small"), folder.parent)
 
 
-def test_each_network_has_a_row_for_the_hparams_tab(tmp_path):
+def test_each_network_has_a_row_in_the_hparams_tab(tmp_path):
     sweep = Sweep("rows", dataclasses.replace(BASE, optimizer="muon", iterations=2), {}, seeds=2)
     folder = Sweeper(sweep, tmp_path, workers=0).run()
     second = folder / "runs" / sweep.scenarios[1].name
@@ -289,7 +289,7 @@ def test_each_network_has_a_row_for_the_hparams_tab(tmp_path):
     )
 
 
-def test_a_killed_sweep_goes_on_with_the_groups_that_are_left(tmp_path):
+def test_a_killed_sweep_continues_with_the_groups_that_are_left(tmp_path):
     command = ["-m", "mnist_vg", "sweep", "killed", "--dataset", "digits", "--workers", "1"]
     command += ["--vary", "num_layers=2,3,4", "--iterations", "40", "--log-every", "20"]
     process = subprocess.Popen([sys.executable, *command, "--logdir", tmp_path])
@@ -331,7 +331,7 @@ def _parent(pid):
         (["--scenario", "sigmoit"], "did you mean"),
     ],
 )
-def test_the_command_refuses_in_a_line(arguments, words, tmp_path):
+def test_the_command_refuses_bad_options_in_one_line(arguments, words, tmp_path):
     from click.testing import CliRunner
 
     command = ["sweep", "bad", "--logdir", str(tmp_path), *arguments]
@@ -340,7 +340,7 @@ def test_the_command_refuses_in_a_line(arguments, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_table_may_lie_on_a_remote_path(trained):
+def test_a_table_may_be_on_a_remote_path(trained):
     import pyarrow.parquet
 
     _, folder = trained

@@ -1,4 +1,4 @@
-"""Sweeps: grids of networks, trained together, and read as one table.
+"""Sweeps: train a grid of networks, and read what they recorded as one table.
 
 ```python
 from mnist_vg import Scenario
@@ -12,7 +12,7 @@ print(read_table(folder)[["num_layers", "step", "test_accuracy", "verdict"]])
 
 import lazy_loader
 
-# Each waits for what it needs: pandas, pyarrow, TensorFlow in the workers.
+# Imported on first use: pandas and pyarrow are slow to import.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -1,4 +1,4 @@
-"""The grid of a sweep: its varied fields, and where on it each network stands."""
+"""The axes of a sweep's grid, and each network's position on it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,23 @@ if TYPE_CHECKING:
     import pandas
 
 RATIO_LIMIT = 7
-"""Decades beyond which a gradient ratio counts as this many: float32 has no more digits."""
+"""log10 of a gradient ratio is clipped to ±7: float32 has about seven significant digits."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A varied field: its values in the order in which they are shown, and their labels.
+    """A varied field, as an axis of a figure.
 
-    Numbers are sorted, None before them, and words stay as they were given. Initializers
-    of one name that differ in one number are numbers, and `title` tells which.
+    Numbers are sorted, with None first. Words keep their given order. Initializers that
+    differ in a single number count as numbers: `random_normal(stddev=0.1)` and
+    `random_normal(stddev=0.2)` are 0.1 and 0.2 on an axis "… random_normal stddev".
+
+    Attributes:
+        field: the setting's name.
+        title: the axis title.
+        values: the field's values, in the order in which they are shown.
+        labels: a label for each value.
+        numeric: whether the values are numbers.
     """
 
     field: str
@@ -34,7 +42,7 @@ class Axis:
 
     @classmethod
     def of(cls, field: str, values: Sequence) -> "Axis":
-        """The axis of a field that was given these values."""
+        """The axis of a field with the given values."""
         title, numbers = _argument(field, values) or (field, values)
         numeric = all(_is_number(number) for number in numbers)
         if all(number is None or _is_number(number) for number in numbers):
@@ -43,11 +51,11 @@ class Axis:
         return cls(field, title, tuple(values), tuple(map(_label, numbers)), numeric)
 
     def positions(self, column: "pandas.Series") -> np.ndarray:
-        """Where on the axis each value of a column is, -1 where it is not."""
-        places = {value: place for place, value in enumerate(self.values)}
-        # pandas has NaN for None, or not, by its version and the kind of the column.
-        given = zip(column, column.isna(), strict=True)
-        return np.array([places.get(None if missing else v, -1) for v, missing in given], int)
+        """The index in `values` of each entry of a column; -1 for an entry that is not there."""
+        indices = {value: index for index, value in enumerate(self.values)}
+        # Depending on its version and the column's type, pandas turns None into NaN.
+        entries = zip(column, column.isna(), strict=True)
+        return np.array([indices.get(None if missing else v, -1) for v, missing in entries], int)
 
 
 def _is_number(value):
@@ -59,7 +67,7 @@ def _label(value):
 
 
 def _argument(field, values):
-    """A title and numbers, where values are initializers that differ in one number alone."""
+    """The axis title and the numbers of initializers that differ in a single number, else None."""
     if not field.endswith("_initializer") or not all(isinstance(value, str) for value in values):
         return None
     names, arguments = zip(*map(parse_initializer, values), strict=True)
@@ -77,43 +85,48 @@ def _argument(field, values):
 
 
 def choose(
-    axes: Mapping[str, Sequence], most: int, x: str | None, y: str | None, by: str | None
+    axes: Mapping[str, Sequence], max_panels: int, x: str | None, y: str | None, by: str | None
 ) -> tuple[dict[str, Axis], list[str]]:
-    """The axes to show, panels (`by`) before rows (`y`) before columns (`x`), and what is left.
+    """Choose the fields of a figure's columns (`x`), rows (`y`) and panels (`by`).
 
-    A place without a field gets the next that is left over, in the order in which they were
-    varied; panels only one of at most `most` values.
+    `x`, `y` and `by` without a field get the next unused one, in this order.
+
+    Args:
+        axes: the varied fields and their values.
+        max_panels: how many values the field of the panels may have.
+        x: the field of the columns.
+        y: the field of the rows.
+        by: the field of the panels.
 
     Returns:
-        Place to axis, of the places for which there is a field, and the fields left over.
+        The chosen axes by "by", "y" and "x", in this order, and the unused fields. A role for
+        which no field is left is missing.
 
     Raises:
-        UsageError: a field was not varied, has two places, or has too many values; or nothing
-            was varied at all.
+        UsageError: a field was not varied, is given twice or has too many values, or nothing
+            was varied.
     """
     if not axes:
-        raise UsageError("sweep: no field was varied, and there is nothing to compare")
-    given = {place: field for place, field in (("by", by), ("y", y), ("x", x)) if field}
-    for place, field in given.items():
+        raise UsageError("sweep: no field was varied, so there is nothing to compare")
+    chosen = {role: field for role, field in (("by", by), ("y", y), ("x", x)) if field}
+    for role, field in chosen.items():
         if field not in axes:
-            raise UsageError(f"{place}: {field} was not varied; choose from {', '.join(axes)}")
-    if len(set(given.values())) < len(given):
+            raise UsageError(f"{role}: {field} was not varied; choose from {', '.join(axes)}")
+    if len(set(chosen.values())) < len(chosen):
         raise UsageError(f"x, y, by: one field is given twice; choose from {', '.join(axes)}")
-    if by and len(axes[by]) > most:
-        raise UsageError(f"by: {by} has {len(axes[by])} values; there is room for {most} panels")
-    left = [field for field in axes if field not in given.values()]
-    for place in ("x", "y", "by"):
-        fitting = [field for field in left if place != "by" or len(axes[field]) <= most]
-        if place not in given and fitting:
-            given[place] = fitting[0]
-            left.remove(fitting[0])
-    shown = {
-        place: Axis.of(given[place], axes[given[place]]) for place in _PLACES if place in given
-    }
-    return shown, left
-
-
-_PLACES = ("by", "y", "x")
+    if by and len(axes[by]) > max_panels:
+        raise UsageError(
+            f"by: {by} has {len(axes[by])} values, and a figure has at most {max_panels} panels; "
+            "choose another field"
+        )
+    unused = [field for field in axes if field not in chosen.values()]
+    for role in ("x", "y", "by"):
+        fitting = [field for field in unused if role != "by" or len(axes[field]) <= max_panels]
+        if role not in chosen and fitting:
+            chosen[role] = fitting[0]
+            unused.remove(fitting[0])
+    roles = [role for role in ("by", "y", "x") if role in chosen]
+    return {role: Axis.of(chosen[role], axes[chosen[role]]) for role in roles}, unused
 
 
 def shape(axes: Sequence[Axis]) -> tuple[int, ...]:
@@ -124,17 +137,21 @@ def shape(axes: Sequence[Axis]) -> tuple[int, ...]:
 def cells(
     records: "pandas.DataFrame", axes: Sequence[Axis], column: str
 ) -> "pandas.core.groupby.SeriesGroupBy":
-    """A column of the records that are on the grid, by their place in the flat array of cells."""
-    places = np.array([axis.positions(records[axis.field]) for axis in axes])
-    inside = (places >= 0).all(axis=0)
+    """A column of the records, grouped by grid cell.
+
+    The cell's key is its index in the flattened grid. Records off the grid are left out, and
+    log10 gradient ratios are clipped to ±`RATIO_LIMIT`.
+    """
+    positions = np.array([axis.positions(records[axis.field]) for axis in axes])
+    inside = (positions >= 0).all(axis=0)
     values = records[column][inside]
     if column == GRADIENT_RATIO:
         values = values.clip(-RATIO_LIMIT, RATIO_LIMIT)
-    return values.groupby(np.ravel_multi_index(places[:, inside], shape(axes)))
+    return values.groupby(np.ravel_multi_index(positions[:, inside], shape(axes)))
 
 
 def on_grid(values: "pandas.Series", axes: Sequence[Axis]) -> np.ndarray:
-    """Values of cells, as `cells` names these, in an array of the grid; NaN elsewhere."""
-    table = np.full(math.prod(shape(axes)), np.nan)
-    table[values.index] = values
-    return table.reshape(shape(axes))
+    """One value per cell, with the keys of `cells`, as an array of `shape(axes)`; NaN elsewhere."""
+    grid = np.full(math.prod(shape(axes)), np.nan)
+    grid[values.index] = values
+    return grid.reshape(shape(axes))

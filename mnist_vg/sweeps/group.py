@@ -1,4 +1,4 @@
-"""A group of a sweep's networks: trained together, and told as rows of a table and as files."""
+"""Trains a group of a sweep's networks; returns their table rows and their TensorBoard files."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
     import pyarrow
 
 NORMS = {"gradient_norm": "gradients", "weight_norm": "weights"}
-"""Measures that no default record of a single network has, and the histograms that tell them."""
+"""Columns of the table that a default record lacks, and the histograms from which they are
+estimated when a network trains alone."""
 
 
 class Outcome(NamedTuple):
-    """What comes of a group.
+    """What a trained group leaves.
 
     Attributes:
-        rows: of the sweep's table.
-        files: what TensorBoard reads, path in the sweep's folder to bytes.
-        seconds: how long the networks trained.
+        rows: the group's rows of the sweep's table.
+        files: files for TensorBoard: path relative to the sweep's folder, and content.
+        seconds: how long the group trained.
     """
 
     rows: "pyarrow.Table"
@@ -50,24 +51,24 @@ def train_group(
     varied: Collection[str] = (),
     record: str = "none",
 ) -> Outcome:
-    """Train scenarios of one group, from the beginning to the end.
+    """Train the scenarios of one group together, from start to end.
 
     Args:
-        scenarios: of one `group_key`, and more than one only where `stackable`.
-        dataset: theirs.
-        varied: settings that the HParams tab is told.
+        scenarios: scenarios with the same `group_key`; just one if it is not `stackable`.
+        dataset: the data set that all of them name.
+        varied: the varied settings, for the HParams tab.
         record: which networks get a run folder: "none", "sick" or "all".
 
     Raises:
-        UsageError: they make no network for the data set.
-        RunFailed: there is not enough memory, or no room for files in the making.
+        UsageError: the settings make no valid network for the data set.
+        RunFailed: memory, or disk space for temporary files, ran out.
     """
     try:
         return _train_group(scenarios, dataset, varied, record)
     except (OSError, MemoryError, tf.errors.OpError) as error:
         raise RunFailed(
-            f"the group of {scenarios[0].name!r} broke: {first_line(error)}; groups that are done "
-            "are kept, and the same command goes on"
+            f"the group of {scenarios[0].name!r} broke: {first_line(error)}; run the same command "
+            "to train the groups that are left"
         ) from None
 
 
@@ -89,31 +90,34 @@ def _train_group(scenarios, dataset, varied, record):
 
 
 def _train(trainer, scenario, dataset):
-    """Train, and keep the records."""
-    alone = not isinstance(trainer, GroupTrainer)
-    steps, rows = [], []
+    """Train the networks, and return their `Records`."""
+    single = not isinstance(trainer, GroupTrainer)
+    steps, records = [], []
     for block in run_blocks(trainer, scenario.iterations, scenario.log_every):
         if block.tables is None:
             continue
         scalars = scalars_of((block.loss, block.accuracy), trainer.evaluate(dataset.test))
-        row = {tag: np.atleast_1d(value) for tag, value in scalars.items()}
-        for _, table in block.tables:
-            row |= tf.nest.map_structure(lambda a: a[:, np.newaxis] if alone else a, dict(table))
+        record = {tag: np.atleast_1d(value) for tag, value in scalars.items()}
+        for _, measures in block.tables:
+            # A single network's arrays lack the axis of the networks.
+            record |= tf.nest.map_structure(
+                lambda a: a[:, np.newaxis] if single else a, dict(measures)
+            )
         steps.append(block.step)
-        rows.append(row)
+        records.append(record)
         tables = block.tables
-    measured = tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
+    measured = tf.nest.map_structure(lambda *parts: np.stack(parts), *records)
     for norm, histogram in NORMS.items():
         if norm not in measured:
             measured[norm] = histogram_norm(buckets(**measured[histogram]))
     measured[GRADIENT_FLOW] = gradient_flow(np.moveaxis(measured[GRADIENT_MEAN_ABS], 1, 0))
-    recorded = [(names, [name for name in t if name not in NORMS]) for names, t in tables]
-    return Records(np.array(steps), measured, recorded)
+    of_layers = [(layers, [name for name in t if name not in NORMS]) for layers, t in tables]
+    return Records(np.array(steps), measured, of_layers)
 
 
 def _diagnose(records, network, dataset):
     times = len(records.steps)
     chance = {tag: np.full(times, value) for tag, value in dataset.chance_scalars.items()}
-    layers = zip(("layers", "activation_layers"), records.tables, strict=False)
+    layers = zip(("layers", "activation_layers"), records.layer_measures, strict=False)
     names = {"step": records.steps} | {key: names for key, (names, _) in layers}
     return diagnose(names | chance | records.of(network), finished=True)

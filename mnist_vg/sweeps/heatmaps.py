@@ -1,7 +1,7 @@
-"""What a sweep's networks have learned, over the fields that were varied.
+"""Figures of a sweep: what its networks learned, over the varied fields.
 
-A figure shows medians over the seeds, and over varied fields that it has no place for, each
-network's first or last record. As in `figures`, Matplotlib is imported when something is drawn.
+A figure shows each network's first or last record: medians over the seeds, and over the varied
+fields that are not an axis of the figure. Matplotlib is imported on first use, as in `figures`.
 """
 
 import math
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-PANELS = 12
-"""Panels that a figure has room for."""
+MAX_PANELS = 12
+"""Most panels in a figure."""
 
 VERDICTS = {
     UPDATES_TOO_LARGE: "#E69F00",
@@ -63,7 +63,7 @@ VERDICTS = {
     NOT_LEARNED: "#9E9E9E",
     HEALTHY: "#DCEAF2",
 }
-"""What a network may suffer from first, and its colour, which the colour-blind tell apart."""
+"""A verdict's first symptom, and its colour; colour-blind readers can tell them apart."""
 
 NOT_FINITE = {"facecolor": "#9E9E9E", "label": "not finite"}
 NOT_TRAINED = {
@@ -81,33 +81,35 @@ def draw(
     y: str | None = None,
     by: str | None = None,
 ) -> dict[str, "Figure"]:
-    """Figures of a sweep's table over two varied fields, a panel for each value of a third.
+    """Draw a sweep's table over two varied fields, with a panel for each value of a third.
 
-    A cell is the median of its networks' numbers that are not NaN, and not finite where most
-    are. Gradient ratios are clipped at `RATIO_LIMIT`. Of verdicts a cell has the most frequent
-    first cause; of two as frequent ones that which `VERDICTS` has first. Over one field
-    alone a line is drawn, with the range of its networks, and the shares of verdicts.
+    A cell shows the median of its networks, without NaN. It is grey ("not finite") if more than
+    half of the numbers are NaN. log10 gradient ratios are clipped to ±`RATIO_LIMIT`. In the
+    verdict figure, a cell shows the most frequent first cause, and of equally frequent ones the
+    one that comes first in `VERDICTS`. If there is no field for the rows, the figures are
+    lines with the networks' range, and bars with the share of each verdict.
 
     Args:
-        sweep_table: a row a network and record; those of `read_sweep` are enough.
+        sweep_table: one row per network and record; those of `read_sweep` are enough.
         axes: the varied fields and their values, as in `sweep.json`.
-        x: the field along the columns; None is the next that is not chosen.
-        y: the same along the rows.
-        by: the same for panels, and then only of at most `PANELS` values.
+        x: the field of the columns; None takes the next unused field.
+        y: the field of the rows; None takes the next unused field.
+        by: the field of the panels; None takes the next unused field that has at most
+            `MAX_PANELS` values.
 
     Returns:
-        `test_accuracy`, `first_gradient_ratio`, `last_gradient_ratio` and `verdict`.
+        The figures `test_accuracy`, `first_gradient_ratio`, `last_gradient_ratio` and `verdict`.
 
     Raises:
-        UsageError: nothing was varied, or not such a field, or it has too many values.
+        UsageError: nothing was varied, or a given field was not varied or has too many values.
     """
-    shown, left = choose(axes, PANELS, x, y, by)
+    shown, unused = choose(axes, MAX_PANELS, x, y, by)
     first, last = first_records(sweep_table), last_records(sweep_table)
     seeds = last["seed"].nunique()
-    over = [f"{seeds} seeds"] * (seeds > 1) + left
+    over = [f"{seeds} seeds"] * (seeds > 1) + unused
     over = f"over {' and '.join(over)}" if over else ""
     largest = np.nanmax(np.abs([first[GRADIENT_RATIO], last[GRADIENT_RATIO]]), initial=1)
-    limit = math.ceil(min(largest, RATIO_LIMIT))  # The same in both figures.
+    limit = math.ceil(min(largest, RATIO_LIMIT))  # The same colour scale in both figures.
     numbers, verdicts = (_heatmap, _verdict_map) if "y" in shown else (_lines, _verdict_bars)
     return {
         "test_accuracy": numbers(last, shown, over, _accuracy(last)),
@@ -118,7 +120,17 @@ def draw(
 
 
 class Measure(NamedTuple):
-    """A column of numbers, which record it is of, and how numbers become colours."""
+    """A column of numbers, and how it is drawn.
+
+    Attributes:
+        column: the column of the sweep's table.
+        label: the label of the colour bar or of the vertical axis.
+        cmap: Matplotlib's name of the colour map.
+        low: the number at the lower end of the colour map.
+        high: the number at the upper end of the colour map.
+        extend: which ends of the colour bar are pointed, as in Matplotlib: "neither", "min",
+            "max" or "both".
+    """
 
     column: str
     label: str
@@ -145,37 +157,37 @@ def _ratio(records, which, limit):
 
 def _heatmap(records, shown, over, measure):
     axes = list(shown.values())
-    groups = cells(records, axes, measure.column)
-    networks, known = groups.size(), groups.count()
-    table = on_grid(groups.median().where(2 * known >= networks), axes)
+    by_cell = cells(records, axes, measure.column)
+    networks, known = by_cell.size(), by_cell.count()
+    medians = on_grid(by_cell.median().where(2 * known >= networks), axes)
     style = {"cmap": measure.cmap, "vmin": measure.low, "vmax": measure.high}
     figure, panels = _panels(shown, over and f"median {over}")
-    picture = _pictures(figure, panels, table, on_grid(networks, axes) > 0, [], style)
-    place = {"ax": list(panels), "aspect": 30, "extend": measure.extend}
-    colour_bar(figure, picture, measure.label, **place)
+    image = _draw_images(figure, panels, medians, on_grid(networks, axes) > 0, [], style)
+    options = {"ax": list(panels), "aspect": 30, "extend": measure.extend}
+    colour_bar(figure, image, measure.label, **options)
     return figure
 
 
 def _lines(records, shown, over, measure):
-    groups = cells(records, list(shown.values()), measure.column)
+    by_cell = cells(records, list(shown.values()), measure.column)
     figure, panels = _panels(shown, over and f"median {over}")
     low, median, high, networks = (
         on_grid(values, list(shown.values())).reshape(len(panels), -1)
-        for values in (groups.min(), groups.median(), groups.max(), groups.size())
+        for values in (by_cell.min(), by_cell.median(), by_cell.max(), by_cell.size())
     )
-    at = np.arange(median.shape[1])
+    x = np.arange(median.shape[1])
     for number, axis in enumerate(panels):
-        style = {"color": PALETTE[0], "label": "least to largest"}
+        style = {"color": PALETTE[0], "label": "lowest to highest"}
         if shown["x"].numeric:
-            axis.fill_between(at, low[number], high[number], alpha=0.2, linewidth=0, **style)
-            line(axis, at, median[number], color=PALETTE[0], label="median")
+            axis.fill_between(x, low[number], high[number], alpha=0.2, linewidth=0, **style)
+            line(axis, x, median[number], color=PALETTE[0], label="median")
         else:
-            axis.vlines(at, low[number], high[number], **style)
-            axis.plot(at, median[number], "o", color=PALETTE[0], label="median")
-        lost = at[(networks[number] > 0) & np.isnan(median[number])]
+            axis.vlines(x, low[number], high[number], **style)
+            axis.plot(x, median[number], "o", color=PALETTE[0], label="median")
+        lost = x[(networks[number] > 0) & np.isnan(median[number])]
         if len(lost):
-            end = {"transform": axis.get_xaxis_transform(), "clip_on": False}
-            axis.plot(lost, np.zeros(len(lost)), "x", color="black", label="not finite", **end)
+            on_edge = {"transform": axis.get_xaxis_transform(), "clip_on": False}
+            axis.plot(lost, np.zeros(len(lost)), "x", color="black", label="not finite", **on_edge)
     panels[0].set_ylabel(measure.label)
     if measure.column == TEST_ACCURACY:
         panels[0].set_ylim(0, 1.02)
@@ -187,7 +199,7 @@ def _lines(records, shown, over, measure):
 
 
 def _verdict_counts(records, shown):
-    """How many networks of a cell have each of `VERDICTS` first: `[*grid, verdicts]`."""
+    """For each cell, how many networks have each of `VERDICTS` as first cause: `[*grid, 12]`."""
     axes = [*shown.values(), Axis.of("verdict", list(VERDICTS))]
     causes = records.assign(verdict=records["verdict"].map(first_cause))
     return np.nan_to_num(on_grid(cells(causes, axes, "verdict").size(), axes))
@@ -202,61 +214,61 @@ def _verdict_map(records, shown, over):
     figure, panels = _panels(shown, over and f"most frequent {over}")
     colours = ListedColormap(list(VERDICTS.values()))
     style = {"cmap": colours, "vmin": -0.5, "vmax": len(VERDICTS) - 0.5}
-    there = [word for code, word in enumerate(VERDICTS) if (codes == code).any()]
-    _pictures(figure, panels, codes, trained, there, style)
+    present = [verdict for code, verdict in enumerate(VERDICTS) if (codes == code).any()]
+    _draw_images(figure, panels, codes, trained, present, style)
     return figure
 
 
 def _verdict_bars(records, shown, over):
     counts = _verdict_counts(records, shown)
     figure, panels = _panels(shown, over and f"shares {over}")
-    with np.errstate(invalid="ignore"):  # Of no networks.
+    with np.errstate(invalid="ignore"):  # A cell without networks is 0 / 0.
         shares = counts / counts.sum(axis=-1, keepdims=True)
     shares = np.nan_to_num(shares).reshape(len(panels), -1, len(VERDICTS))
-    there = [code for code in range(len(VERDICTS)) if counts[..., code].any()]
-    words = list(VERDICTS)
-    for axis, table in zip(panels, shares, strict=True):
-        ends = table.cumsum(axis=1)
-        for code in there:
-            start, colour = ends[:, code] - table[:, code], VERDICTS[words[code]]
-            axis.bar(range(len(table)), table[:, code], 0.9, start, color=colour)
+    present = [code for code in range(len(VERDICTS)) if counts[..., code].any()]
+    verdicts = list(VERDICTS)
+    for axis, heights in zip(panels, shares, strict=True):
+        tops = heights.cumsum(axis=1)
+        for code in present:
+            bottom, colour = tops[:, code] - heights[:, code], VERDICTS[verdicts[code]]
+            axis.bar(range(len(heights)), heights[:, code], 0.9, bottom, color=colour)
     panels[0].set_ylim(0, 1)
     panels[0].set_ylabel("share of networks, by first cause")
-    _legend(figure, [words[code] for code in there])
+    _legend(figure, [verdicts[code] for code in present])
     return figure
 
 
-def _pictures(figure, panels, table, trained, words, style):
-    """Draw a table `[*panels, rows, columns]`, a picture a panel; one of the pictures."""
+def _draw_images(figure, panels, values, trained, verdicts, style):
+    """Draw values `[*panels, rows, columns]`, and return one of the images for the colour bar."""
     from matplotlib.colors import ListedColormap
 
-    lost = trained & np.isnan(table)
-    look = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    lost = trained & np.isnan(values)
+    options = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     grey = {"cmap": ListedColormap([NOT_FINITE["facecolor"]])}
-    size = (len(panels), *table.shape[-2:])
-    for axis, values, gone in zip(panels, table.reshape(size), lost.reshape(size), strict=True):
-        # What is not trained is a hole, through which the hatched background shows.
+    size = (len(panels), *values.shape[-2:])
+    for axis, panel, missing in zip(panels, values.reshape(size), lost.reshape(size), strict=True):
+        # Cells that are not trained are transparent, and show the hatched background.
         axis.patch.set(**NOT_TRAINED)
-        if gone.any():
-            axis.imshow(np.where(gone, 1, np.nan), **look, **grey)
-        picture = axis.imshow(values, **look, **style)
-    missing = [NOT_FINITE] * bool(lost.any()) + [NOT_TRAINED] * (not trained.all())
-    _legend(figure, words, missing)
-    return picture
+        if missing.any():
+            axis.imshow(np.where(missing, 1, np.nan), **options, **grey)
+        image = axis.imshow(panel, **options, **style)
+    others = [NOT_FINITE] * bool(lost.any()) + [NOT_TRAINED] * (not trained.all())
+    _legend(figure, verdicts, others)
+    return image
 
 
-def _legend(figure, words, missing=()):
+def _legend(figure, verdicts, others=()):
     from matplotlib.patches import Patch
 
-    patches = [Patch(color=VERDICTS[word], label=word) for word in words]
-    patches += [Patch(**look) for look in missing]
+    patches = [Patch(color=VERDICTS[verdict], label=verdict) for verdict in verdicts]
+    patches += [Patch(**other) for other in others]
     if patches:
         legend(figure, patches, "upper center", ncols=min(len(patches), 4))
 
 
 def _panels(shown, note):
-    """A figure, and a panel for each value of `by`, or one, with ticks at the cells."""
-    x, y, by = (shown.get(place) for place in ("x", "y", "by"))
+    """A figure with a panel for each value of `by`, or a single one, with a tick at each cell."""
+    x, y, by = (shown.get(role) for role in ("x", "y", "by"))
     figure, panels = grid(len(by.labels) if by else 1)
     if by:
         for axis, label in zip(panels, by.labels, strict=True):

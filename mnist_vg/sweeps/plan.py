@@ -1,6 +1,7 @@
-"""What a sweep is about to do: which networks train together, and how much work that is."""
+"""The plan of a sweep: which networks train together, and how much work each group is."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,22 +9,22 @@ from mnist_vg.datasets import Dataset
 from mnist_vg.scenarios.scenario import Scenario, group_key, stackable
 from mnist_vg.sweeps.sweep import Sweep
 
-REPLICAS = 100
-"""Networks in a group, at most: more gain little (`benchmarks/replicas.py`), and a group is
-what a killed sweep may lose."""
+MAX_REPLICAS = 100
+"""Most networks in a group. Larger groups are hardly faster (`benchmarks/replicas.py`), and a
+sweep that is killed loses the groups that are in training."""
 
-GROUP_WEIGHTS = 2**25
-"""Weights in a group, at most: with gradients and Adam's two moments half a GiB."""
+MAX_GROUP_WEIGHTS = 2**25
+"""Most weights in a group: with gradients and Adam's two moments, these take 0.5 GiB."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep's groups of networks that train together, in the order of the grid.
+    """A sweep's groups: the networks that train together.
 
     Attributes:
-        groups: the networks of each.
-        work: multiplications and additions of each, about.
-        done: numbers of the groups that are trained already.
+        groups: the scenarios of each group. A group's number is its index here.
+        work: about how many multiplications and additions each group takes.
+        done: the numbers of the groups that have been trained already.
     """
 
     groups: list[list[Scenario]]
@@ -37,9 +38,9 @@ class Plan:
         """The plan of a sweep.
 
         Args:
-            sweep: what to train.
+            sweep: the sweep.
             datasets: its data sets, by name.
-            done: numbers of the groups that are trained already.
+            done: the numbers of the groups that have been trained already.
         """
         together: dict[tuple, list[Scenario]] = {}
         for scenario in sweep.scenarios:
@@ -54,32 +55,33 @@ class Plan:
 
     @property
     def left(self) -> list[int]:
-        """Numbers of the groups that are to be trained."""
+        """The numbers of the groups that have not been trained yet."""
         return [number for number in range(len(self.groups)) if number not in self.done]
 
 
 def _split(members, dataset):
-    """Networks that could train together, in groups of even sizes that fit into memory."""
+    """Split networks that may train together into groups of about equal size, within the limits."""
     first = members[0]
-    most = max(1, min(REPLICAS, GROUP_WEIGHTS // _weights(first, dataset)))
-    most = most if stackable(first) else 1
-    parts = -(-len(members) // most)
-    ends = [len(members) * part // parts for part in range(parts + 1)]
+    largest = max(1, min(MAX_REPLICAS, MAX_GROUP_WEIGHTS // _weights(first, dataset)))
+    largest = largest if stackable(first) else 1
+    count = math.ceil(len(members) / largest)
+    ends = [len(members) * n // count for n in range(count + 1)]
     return [members[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def _weights(scenario, dataset):
-    """Weights of a network, without those of normalizations."""
+    """The number of a network's weights, without those of its normalization layers."""
     hidden = [scenario.hidden_size] * (scenario.num_layers - 1)
     units = [dataset.input_size, *hidden, dataset.label_size]
     return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(units))
 
 
 def _work(scenario, dataset):
-    """Multiplications and additions of a network's training and records, about.
+    """About how many multiplications and additions a network's training and records take.
 
-    Forward, backward to the weights, and backward to the inputs are each a product.
+    A training step has three matrix products for each kernel: the forward pass, the gradient
+    of the kernel, and the gradient of its inputs. Each record evaluates the test split.
     """
-    records = -(-scenario.iterations // scenario.log_every) + 1
-    trained = 6 * scenario.iterations * scenario.batch_size
-    return _weights(scenario, dataset) * (trained + 2 * records * len(dataset.test.labels))
+    records = math.ceil(scenario.iterations / scenario.log_every) + 1
+    training = 6 * scenario.iterations * scenario.batch_size
+    return _weights(scenario, dataset) * (training + 2 * records * len(dataset.test.labels))

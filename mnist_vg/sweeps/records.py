@@ -1,4 +1,4 @@
-"""What the networks of a group have recorded, side by side."""
+"""What the networks of a group recorded, as one array per measure."""
 
 from typing import NamedTuple
 
@@ -6,29 +6,32 @@ import numpy as np
 
 
 class Records(NamedTuple):
-    """What the networks of a group have recorded.
+    """What the networks of a group recorded.
 
-    `measured` has arrays by tag or group of tags, `[records, networks]` or, of a group of
-    tags, `[records, layers, networks]`, and dicts of such for histograms; `tables` are names
-    of layers with the groups that a default record has of them: of all layers, and, where there
-    are any, of those with an activation.
+    Attributes:
+        steps: the step of each record, `[records]`.
+        measured: an array for each scalar tag, `[records, networks]`, and for each measure of
+            layers, `[records, layers, networks]`. A histogram is a dict of such arrays.
+        layer_measures: pairs of layer names and the measures that a default record has of these
+            layers. The first pair is for all layers, the second, if there is one, for the layers
+            with an activation.
     """
 
     steps: np.ndarray
     measured: dict
-    tables: list[tuple[list[str], list[str]]]
+    layer_measures: list[tuple[list[str], list[str]]]
 
     def of(self, network: int) -> dict:
-        """One network's part of `measured`."""
+        """The arrays of `measured` for one network, without the axis of the networks."""
 
-        def pick(part):
-            return part[:, network] if part.ndim == 2 else part[:, :, network]
+        def pick(array):
+            return array[:, network] if array.ndim == 2 else array[:, :, network]
 
-        return {name: _each(pick, part) for name, part in self.measured.items()}
+        return {name: _map(pick, value) for name, value in self.measured.items()}
 
 
-def _each(function, part):
-    """The function of an array, or of each array of a histogram."""
-    if isinstance(part, dict):
-        return {name: function(array) for name, array in part.items()}
-    return function(part)
+def _map(function, value):
+    """Apply a function to an array, or to each array of a histogram."""
+    if isinstance(value, dict):
+        return {name: function(array) for name, array in value.items()}
+    return function(value)

@@ -1,4 +1,4 @@
-"""What a person reads while a sweep trains and when it has ended."""
+"""What a sweep prints: its plan, its progress, and its results."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -17,19 +17,29 @@ if TYPE_CHECKING:
 
 
 def plan_lines(plan: "Plan") -> list[str]:
-    """What a sweep is about to do, in words."""
+    """The plan in words, line by line."""
     sizes = Counter(map(len, plan.groups))
-    of = ", ".join(f"{count} of {size}" for size, count in sorted(sizes.items(), reverse=True))
-    networks, groups = sum(map(len, plan.groups)), len(plan.groups)
-    lines = [f"{networks:,} networks, which train together in {groups:,} groups: {of}."]
+    groups = ", ".join(
+        f"{count:,} {'groups' if count > 1 else 'group'} of {size}"
+        for size, count in sorted(sizes.items(), reverse=True)
+    )
+    networks = sum(map(len, plan.groups))
+    lines = [f"{networks:,} networks in {groups}; the networks of a group train together."]
     if plan.done:
-        found = sum(len(plan.groups[number]) for number in plan.done)
-        lines.append(f"{found:,} of them are done already.")
+        done = sum(len(plan.groups[number]) for number in plan.done)
+        lines.append(f"{done:,} networks have been trained already.")
     return lines
 
 
 class SweepDisplay:
-    """A live bar on a terminal, elsewhere a line a group; pass `watch` to `Sweeper.run`."""
+    """A progress bar on a terminal, and one line per group elsewhere.
+
+    Use it as a context manager, and pass `watch` to `Sweeper.run`.
+
+    Args:
+        console: the console to print to.
+        plan: the sweep's plan.
+    """
 
     def __init__(self, console: Console, plan: "Plan"):
         self._console = console
@@ -45,7 +55,7 @@ class SweepDisplay:
             disable=not console.is_terminal,
         )
         self._plan = plan
-        # A group counts for its work: they are of very different sizes.
+        # Progress is measured in work, because groups differ much in size.
         self._task = self._bar.add_task("networks", total=sum(plan.work[n] for n in plan.left))
 
     def __enter__(self) -> "SweepDisplay":
@@ -56,47 +66,49 @@ class SweepDisplay:
         self._bar.stop()
 
     def watch(self, number: int, outcome) -> None:
-        """Show that one more group is done."""
+        """Show that the group with this number is done."""
         self._done += len(self._plan.groups[number])
         words = f"{self._done:,} of {self._networks:,} networks"
         self._bar.update(self._task, advance=self._plan.work[number], description=words)
         if not self._console.is_terminal:
-            self._console.print(f"{words}, the last group in {outcome.seconds:.1f} s")
+            self._console.print(f"{words} (last group: {outcome.seconds:.1f} s)")
 
 
 def verdict_table(records: "pandas.DataFrame") -> Table:
-    """How many networks of a sweep got which diagnosis, and what they score."""
-    table = Table(title="What became of the networks?", title_justify="left")
+    """The number of networks with each diagnosis, and their median test accuracy."""
+    table = Table(title="How did the networks end?", title_justify="left")
     for heading in ("Diagnosis", "Networks", "Median test accuracy"):
         table.add_column(heading, justify="left" if heading == "Diagnosis" else "right")
-    groups = last_records(records).groupby("verdict", observed=True)[TEST_ACCURACY]
-    for verdict, row in (
-        groups.agg(["size", "median"]).sort_values("size", ascending=False).iterrows()
-    ):
+    accuracies = last_records(records).groupby("verdict", observed=True)[TEST_ACCURACY]
+    counts = accuracies.agg(["size", "median"]).sort_values("size", ascending=False)
+    for verdict, row in counts.iterrows():
         table.add_row(verdict, f"{row['size']:,.0f}", f"{row['median']:.1%}")
     return table
 
 
 def ranking_table(ranking: "Ranking") -> Table:
-    """How much each varied field of a sweep matters, the seed among them."""
+    """How much each varied field, and the seed, matters."""
     measure = ranking.column.replace("_", " ")
     left_out = "; ".join(
         f"{field} {', '.join(map(str, values))}" for field, values in ranking.left_out.items()
     )
     table = Table(
-        title=f"What matters for the {measure} in the end?",
+        title=f"Which field matters most for the final {measure}?",
         title_justify="left",
-        caption=f"Shares of its variance over {ranking.networks:,} networks: what the mean given "
-        "one field explains, and what is left with all the others given (first-order and "
-        "total-effect Sobol indices)."
-        + (f" Left out, as networks are missing or not finite: {left_out}." if left_out else ""),
+        caption=f"Shares of the variance over {ranking.networks:,} networks: of the field alone "
+        "(first-order Sobol index), and of the field with its interactions (total-effect index)."
+        + (
+            f" Left out, because networks are missing or not finite: {left_out}."
+            if left_out
+            else ""
+        ),
         caption_justify="left",
     )
     table.add_column("Field", no_wrap=True)
     for heading in ("Share alone", "With interactions"):
         table.add_column(heading, justify="right")
     table.add_column("Best value")
-    table.add_column("Median there", justify="right")
+    table.add_column("Its median", justify="right")
     for share in ranking.shares:
         known = share.median is not None
         best = [str(share.best), f"{share.median:.3g}"] if known else ["", ""]

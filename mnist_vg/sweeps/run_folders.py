@@ -1,4 +1,4 @@
-"""What TensorBoard reads of a sweep: a run folder a network, or a row of the HParams tab."""
+"""A sweep's files for TensorBoard: a network's run folder, or just its row in the HParams tab."""
 
 import io
 import tempfile
@@ -46,17 +46,17 @@ def hparams_file(
     diagnosis: Diagnosis,
     varied: Collection[str],
 ) -> dict[str, bytes]:
-    """An event file with nothing but a network's row in the HParams tab.
+    """An event file that holds only a network's row in the HParams tab.
 
     Args:
-        records: the group's.
-        network: the network's place in it.
-        scenario: the network's.
-        diagnosis: the network's.
-        varied: settings that the row shows.
+        records: the group's records.
+        network: the network's index in the group.
+        scenario: the network's scenario.
+        diagnosis: the network's diagnosis.
+        varied: the settings that the row shows.
 
     Returns:
-        Path in the sweep's folder to bytes.
+        The file's path, relative to the sweep's folder, and its content.
     """
     settings = {field: getattr(scenario, field) for field in (*varied, "seed")}
     tags = (ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW)
@@ -72,7 +72,7 @@ def hparams_file(
     now, step = time.time(), int(records.steps[-1])
     writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
     for part in summaries:
-        # Some are TensorFlow's class of that name, and not TensorBoard's.
+        # Some summaries are of TensorFlow's class `Summary`, others of TensorBoard's.
         summary = Summary.FromString(part.SerializeToString())
         writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())
     return {f"{RUNS_FOLDER}/{scenario.name}/{EVENT_FILE}": file.getvalue()}
@@ -85,26 +85,26 @@ def run_files(
     dataset: Dataset,
     seconds: float,
 ) -> dict[str, bytes]:
-    """The files of run folders, as the networks would have written them alone.
+    """The files of run folders, as `train` writes them for a single network.
 
     Args:
-        chosen: place in the group, scenario and diagnosis of each network.
-        records: the group's.
-        trainer: the group's, at its end.
-        dataset: the group's.
+        chosen: index in the group, scenario and diagnosis of each network to write.
+        records: the group's records.
+        trainer: the group's trainer, after training.
+        dataset: the group's data set.
         seconds: how long each network trained.
 
     Returns:
-        Path in the sweep's folder to bytes.
+        Each file's path, relative to the sweep's folder, and its content.
     """
     files = {}
     splits = (dataset.train, dataset.test)
-    # Of each split: loss and accuracy, of each network.
+    # For each split, `[loss and accuracy, networks]`.
     train, test = (np.reshape(trainer.evaluate(split), (2, -1)) for split in splits)
     graph = forward_graph(make_model(chosen[0][1], dataset))
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as parent:
         for network, scenario, diagnosis in chosen:
-            folder = Path(place) / scenario.name
+            folder = Path(parent) / scenario.name
             folder.mkdir()
             scores = (*train[:, network],), (*test[:, network],)
             flow = records.measured[GRADIENT_FLOW][:, network]
@@ -124,10 +124,13 @@ def run_files(
 
 
 def _write_records(writer, records, network):
-    """A network's records, with what a default record has."""
+    """Write a network's default records."""
     measured = records.of(network)
-    for at, step in enumerate(records.steps):
-        row = tf.nest.map_structure(lambda part, at=at: part[at], measured)
-        scalars = {tag: row[tag] for tag in (LOSS_TRAIN, ACCURACY_TRAIN, LOSS_TEST, ACCURACY_TEST)}
-        tables = [(layers, {name: row[name] for name in ns}) for layers, ns in records.tables]
-        writer.note(int(step), scalars, tables)
+    for n, step in enumerate(records.steps):
+        record = tf.nest.map_structure(lambda array, n=n: array[n], measured)
+        tags = (LOSS_TRAIN, ACCURACY_TRAIN, LOSS_TEST, ACCURACY_TEST)
+        tables = [
+            (layers, {name: record[name] for name in names})
+            for layers, names in records.layer_measures
+        ]
+        writer.note(int(step), {tag: record[tag] for tag in tags}, tables)

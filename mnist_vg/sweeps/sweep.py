@@ -1,4 +1,4 @@
-"""A sweep: which networks its grid has, and which of them train together."""
+"""`Sweep`: a grid of scenarios, made from the settings that are varied."""
 
 import contextlib
 import dataclasses
@@ -11,41 +11,41 @@ from decimal import Decimal
 from typing import Any
 
 from mnist_vg.errors import UsageError, nearest
-from mnist_vg.scenarios.scenario import (
-    Scenario,
-    setting_fields,
-)
+from mnist_vg.scenarios.scenario import Scenario, setting_fields
 
-NETWORKS = 100_000
-"""Networks of a sweep, at most: days of work, and more are most likely a slip."""
+MAX_NETWORKS = 100_000
+"""Most networks in a sweep. These take days; more are probably a typing error."""
 
-VALUES = 1_000
-"""Numbers of a range, at most."""
-
+MAX_RANGE = 1_000
+"""Most numbers in a range."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER}):({_NUMBER})")
 
 
 def parse_axes(texts: Iterable[str]) -> dict[str, tuple]:
-    """Fields and their values, each as `parse_axis` takes it.
+    """The fields and values of several texts; see `parse_axis`.
 
     Raises:
-        UsageError: a field is given twice, or as `parse_axis`.
+        UsageError: a field is given twice, or `parse_axis` refuses a text.
     """
     axes: dict[str, tuple] = {}
     for field, values in map(parse_axis, texts):
         if field in axes:
-            raise UsageError(f"vary: {field} is given twice; give all of its values at once")
+            raise UsageError(f"vary: {field} is given twice; give all of its values together")
         axes[field] = values
     return axes
 
 
 def parse_axis(text: str) -> tuple[str, tuple]:
-    """A field and its values, from `field=a,b,c` or `field=first:last:step`.
+    """Parse a field and its values, such as `activation=tanh,relu` or `num_layers=2:50:4`.
 
-    A range has both ends, and may stand wherever a number may:
-    `kernel_initializer=random_normal(stddev=0.1:0.5:0.1)`. `none` is None.
+    `first:last:step` is a range that includes both ends, and may replace any number, as in
+    `kernel_initializer=random_normal(stddev=0.1:0.5:0.1)`. A comma in parentheses does not
+    separate values. `none` is None.
+
+    Returns:
+        The field's name and its values.
 
     Raises:
         UsageError: the field cannot be varied, or a value is not allowed.
@@ -60,25 +60,25 @@ def parse_axis(text: str) -> tuple[str, tuple]:
 
 
 def _field(name):
-    """A field that may be varied."""
+    """The setting with this name, if it can be varied."""
     fields = {field.name: field for field in setting_fields() if field.name not in _NOT_VARIED}
     if name in fields:
         return fields[name]
     if name in _NOT_VARIED:
-        raise UsageError(f"vary: {name} is not varied; {_NOT_VARIED[name]}")
-    raise UsageError(f"vary: {name!r} is no setting; {nearest(name, fields)}")
+        raise UsageError(f"vary: {name} cannot be varied: {_NOT_VARIED[name]}")
+    raise UsageError(f"vary: {name!r} is not a setting; {nearest(name, fields)}")
 
 
 _NOT_VARIED = {
-    "name": "networks are named after what is varied",
-    "seed": "give how many seeds with --seeds",
+    "name": "networks are named after the values that are varied",
+    "seed": "give the number of seeds with --seeds",
     "data_seed": "all networks of a sweep see the same batches",
-    "measures": "a sweep's table has the same columns for all",
+    "measures": "a sweep's table has the same columns for all networks",
 }
 
 
 def _checked(field, values):
-    """Values of an axis, as the field has them."""
+    """The values, checked and normalized as `Scenario` does it."""
     checked = []
     for value in values:
         try:
@@ -86,28 +86,33 @@ def _checked(field, values):
         except ValueError as error:
             raise UsageError(f"vary: {field.name}: {value} {error}") from None
     if not checked or len(set(checked)) < len(checked):
-        raise UsageError(f"vary: {field.name} has none, or a value twice; give each once")
+        raise UsageError(
+            f"vary: {field.name} has no value, or one value twice; give each value once"
+        )
     return tuple(checked)
 
 
 def _split(listed):
-    """What stands between commas, but for those in brackets."""
+    """Split at commas, except for commas in parentheses."""
     return [item.strip() for item in re.split(r",(?![^(]*\))", listed)]
 
 
 def _expanded(name, item):
-    """An item with its ranges replaced by each of their numbers in turn."""
+    """Replace each range of an item by its numbers: `f(a=1:3:1)` gives `f(a=1)`, `f(a=2)`, ….
+
+    Ranges are decimal, so that 0.1:0.3:0.1 ends with 0.3.
+    """
     found = _RANGE.search(item)
     if found is None:
         return [item]
     first, last, step = map(Decimal, found.groups())
     try:
         steps = (last - first) / step
-    except ArithmeticError:  # No step, or more than Decimal can hold.
+    except ArithmeticError:  # A step of 0, or a number too large for Decimal.
         steps = -1
-    if not 0 <= steps < VALUES:
+    if not 0 <= steps < MAX_RANGE:
         raise UsageError(
-            f"vary: {name} {found.group()!r} is no range of 1 to {VALUES:,} numbers; give "
+            f"vary: {name} {found.group()!r} is not a range of 1 to {MAX_RANGE:,} numbers; give "
             "first:last:step, such as 2:50:4"
         )
     count = int(steps) + 1
@@ -117,7 +122,7 @@ def _expanded(name, item):
 
 
 def _value(field, word):
-    """A word as a value of the field's type; as it is where it is none, for the check to tell."""
+    """The word as the field's type, or unchanged if that fails, for the field's check to refuse."""
     optional = "None" in str(field.type)
     if optional and word.lower() == "none":
         return None
@@ -132,18 +137,19 @@ def _value(field, word):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of networks.
+    """A grid of networks: each combination of the varied settings, with each seed.
 
-    Args:
-        name: of the sweep and its folder.
-        base: the settings that are not varied. Its seed is the first one; the batches of all
-            networks are those of its `batch_seed`; records are default ones.
-        axes: field to values, the ones varied.
-        seeds: under how many each point of the grid is trained.
+    Attributes:
+        name: the name of the sweep and of its folder.
+        base: the settings that are not varied. Its `seed` is the first seed, and its
+            `batch_seed` decides the batches of all networks. `measures` is always "default".
+        axes: the varied fields and their values.
+        seeds: the number of seeds for each combination.
+        scenarios: the networks' scenarios, in the order of the grid; made from the others.
 
     Raises:
-        UsageError: a field cannot be varied, a value or a combination is not allowed, or
-            there are too many.
+        UsageError: a field cannot be varied, a value or a combination of values is not allowed,
+            or there are more than `MAX_NETWORKS` networks.
     """
 
     name: str
@@ -157,8 +163,11 @@ class Sweep:
             raise UsageError(f"seeds: {self.seeds!r} must be a whole number, 1 or more")
         axes = {name: _checked(_field(name), values) for name, values in self.axes.items()}
         count = math.prod(map(len, axes.values())) * self.seeds
-        if count > NETWORKS:
-            raise UsageError(f"vary: {count:,} networks are more than {NETWORKS:,}; vary less")
+        if count > MAX_NETWORKS:
+            raise UsageError(
+                f"vary: {count:,} networks are too many; give fewer values or seeds, for at most "
+                f"{MAX_NETWORKS:,}"
+            )
         base = dataclasses.replace(self.base, name=self.name, measures="default")
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "base", base)
@@ -175,12 +184,12 @@ class Sweep:
             yield dataclasses.replace(self.base, name=name[:100], seed=seed, **own, **varied)
 
     def facts(self) -> dict[str, Any]:
-        """What `sweep.json` tells of it."""
+        """The part of `sweep.json` that describes the grid."""
         axes = {field: list(values) for field, values in self.axes.items()}
         return {"base": self.base.settings(), "axes": axes, "seeds": self.seeds}
 
 
 def _word(field, value):
-    """A value as a part of a network's name."""
+    """The value as part of a network's name, such as "tanh" or "num_layers=2"."""
     word = value if isinstance(value, str) else f"{field}={value}"
     return re.sub(r"[^\w.+=]+", "_", word).strip("_")

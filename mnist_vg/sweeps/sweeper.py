@@ -1,4 +1,4 @@
-"""Runs a sweep: its groups on this machine's cores or on a cluster, their rows into its table."""
+"""`Sweeper`: trains a sweep's groups on this machine or on a cluster, and writes their rows."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,7 @@ from mnist_vg.runs.run import Run, versions
 from mnist_vg.sweeps import table
 from mnist_vg.sweeps.plan import Plan
 from mnist_vg.sweeps.sweep import Sweep
-from mnist_vg.sweeps.table import RECORD, RUNS_FOLDER
+from mnist_vg.sweeps.table import RECORD_CHOICES, RUNS_FOLDER
 from mnist_vg.sweeps.workers import Job, in_processes, in_this_process
 from mnist_vg.tensorflow_import import import_tensorflow
 
@@ -30,21 +30,22 @@ if TYPE_CHECKING:
     from mnist_vg.sweeps.group import Outcome
 
 Watcher = Callable[[int, "Outcome"], None]
+"""Called after each group, with its number in the plan and its outcome."""
 
 
 class Sweeper:
-    """A sweep and its folder, `logdir/<its name>`.
+    """Trains a sweep into its folder, `logdir/<name of the sweep>`.
 
     Args:
-        sweep: what to train.
-        logdir: the folder that TensorBoard is pointed at.
-        data_dir: where TFDS keeps prepared data sets; its own default with None.
-        workers: processes on this machine; None for one a core, 0 for none but this one.
+        sweep: the sweep to train.
+        logdir: the folder for TensorBoard's `--logdir`.
+        data_dir: where TFDS keeps prepared data sets; None is TFDS's default folder.
+        workers: processes on this machine: None is one per core, and 0 trains in this process.
         record: which networks get a run folder for TensorBoard: "none", "sick" or "all".
 
     Raises:
-        UsageError: the sweep cannot be trained, or the folder holds another; nothing was
-            changed.
+        UsageError: the sweep cannot be trained, or the folder holds something else. Nothing
+            has been written.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class Sweeper:
         workers: int | None = None,
         record: str = "none",
     ):
-        if record not in RECORD:
-            raise UsageError(f"record: {record!r} is not one of {', '.join(RECORD)}")
+        if record not in RECORD_CHOICES:
+            raise UsageError(f"record: {record!r} is not one of {', '.join(RECORD_CHOICES)}")
         self.sweep = sweep
         self.folder = as_path(logdir) / sweep.name
         self.workers = joblib.cpu_count() if workers is None else workers
@@ -65,7 +66,8 @@ class Sweeper:
         names = {scenario.dataset for scenario in sweep.scenarios}
         self._datasets = {name: datasets.load(name, data_dir) for name in sorted(names)}
         self.plan = Plan.of(sweep, self._datasets, table.parts_of(self.folder))
-        # The table has parts by number, so all that numbers depend on has to be the same.
+        # Parts of the table are found by the group's number, so a sweep that continues must
+        # have the same groups.
         self._facts = sweep.facts() | {
             "record": record,
             "datasets": {name: dataset.name for name, dataset in self._datasets.items()},
@@ -76,24 +78,26 @@ class Sweeper:
 
     def _check_folder(self):
         if Run.load(self.folder) is not None:
-            raise UsageError(f"sweep: {self.folder} holds a run; give another name, or --logdir")
+            raise UsageError(
+                f"sweep: {self.folder} holds a run; give another name or another --logdir"
+            )
         check_writable(self.folder)
         if (self.folder / SWEEP_FILE).exists():
-            there = table.load_sweep(self.folder)
-            # As text, since the order of the axes tells, too.
+            existing = table.load_sweep(self.folder)
+            # Compared as JSON text, because the order of the axes matters, too.
             differing = [
                 key
                 for key, fact in self._facts.items()
-                if json.dumps(there.get(key)) != json.dumps(fact)
+                if json.dumps(existing.get(key)) != json.dumps(fact)
             ]
             if differing:
                 raise UsageError(
-                    f"sweep: {self.folder} holds one of other {' and '.join(differing)}; give the "
-                    "same command, or another name"
+                    f"sweep: {self.folder} holds a sweep with different {' and '.join(differing)}; "
+                    "give the same command as then, or another name"
                 )
 
     def _check_networks(self):
-        """Make a small network of each kind, so that what cannot be is refused now."""
+        """Make a small network of each structure, to refuse an impossible one before training."""
         import_tensorflow()
 
         from mnist_vg.training.build import make_model, make_optimizer
@@ -116,35 +120,42 @@ class Sweeper:
         cluster: str | None = None,
         watch: Watcher = lambda number, outcome: None,
     ) -> "Path | RemotePath":
-        """Train what is left, group by group, and return the folder.
+        """Train the groups that are left.
+
+        After an error or an interrupt, the finished groups are kept, and the same call trains
+        the rest.
 
         Args:
-            cluster: a Ray cluster to train on: "local" starts one of `workers` processes,
-                "auto" or "ray://HOST:PORT" joins one. None is this machine alone.
-            watch: called after each group, with its number in the plan.
+            cluster: a Ray cluster to train on: "local" starts one with `workers` processes;
+                "auto" or "ray://HOST:PORT" joins one. None trains on this machine without Ray.
+            watch: called after each group, with its number in the plan and its outcome.
+
+        Returns:
+            The sweep's folder.
 
         Raises:
-            UsageError: as the class.
-            RunFailed: a worker died; the same call goes on with the groups that are left.
-            KeyboardInterrupt: groups that are done are kept, and the same call goes on.
+            UsageError: the cluster cannot be used, the folder has changed since the class
+                checked it, or another process trains this sweep.
+            RunFailed: a worker died, or the folder could not be written.
+            KeyboardInterrupt: Ctrl-C.
         """
-        # A cluster that is not there is refused before anything is written.
-        with self._trainers(cluster) as train, claim_folder(self.folder):
-            # Another process may have written here since the first look.
+        # Connects first, so that nothing is written if there is no such cluster.
+        with self._runner(cluster) as train, claim_folder(self.folder):
+            # Another process may have written to the folder since the first check.
             self._check_folder()
-            with self._written():
+            with self._writing():
                 self._write_facts()
             done = table.parts_of(self.folder)
             left = {n: self._job(g) for n, g in enumerate(self.plan.groups) if n not in done}
             with closing(train(left, self._datasets)) as outcomes:
                 for number, outcome in outcomes:
-                    with self._written():
-                        self._keep(number, outcome)
+                    with self._writing():
+                        self._write_outcome(number, outcome)
                     watch(number, outcome)
         return self.folder
 
-    def _trainers(self, cluster):
-        """A context of what turns jobs and data sets into outcomes."""
+    def _runner(self, cluster):
+        """A context manager for a function from jobs and data sets to outcomes."""
         if cluster is not None:
             from mnist_vg.sweeps.cluster import on_ray
 
@@ -162,9 +173,9 @@ class Sweeper:
             facts = self._facts | {"versions": versions()}
             write_whole(path, (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
 
-    def _keep(self, number, outcome):
-        """Write what came of a group: its rows last, as they tell that it is done."""
-        # Of a group that was being kept when its sweep was killed.
+    def _write_outcome(self, number, outcome):
+        """Write a group's files, then its rows: a group with rows counts as done."""
+        # Folders may be left from a sweep that was killed while it wrote this group.
         for scenario in self.plan.groups[number]:
             folder = self.folder / RUNS_FOLDER / scenario.name
             if folder.exists():
@@ -176,13 +187,13 @@ class Sweeper:
         table.write_part(self.folder, number, outcome.rows)
 
     @contextlib.contextmanager
-    def _written(self):
+    def _writing(self):
         try:
             yield
         except OSError as error:
             raise RunFailed(
-                f"sweep {self.sweep.name!r} could not be written: {error}; what is there is kept, "
-                "and the same command goes on"
+                f"sweep: {self.folder} could not be written ({error}); run the same command to "
+                "train the groups that are left"
             ) from error
 
 

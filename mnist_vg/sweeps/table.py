@@ -1,10 +1,10 @@
-"""A sweep's folder: `sweep.json`, and one Parquet table of what its networks recorded.
+"""A sweep's folder: `sweep.json`, and a Parquet table of what its networks recorded.
 
     LOGDIR/NAME/sweep.json
-    LOGDIR/NAME/records/….parquet    part files, each of some networks
+    LOGDIR/NAME/records/group00000.parquet …    a part of the table for each group
 
-The table has a row a network and record. A part counts once it has its name: it is to be
-written under another one, and renamed. pandas and pyarrow are imported when they are needed.
+The table has one row per network and record. A part is written under a temporary name and then
+renamed, so a part with this name is complete. pandas and pyarrow are imported on first use.
 """
 
 import io
@@ -36,14 +36,13 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from mnist_vg.runs.folder import SWEEP_FILE
-from mnist_vg.runs.paths import RemotePath
+    from mnist_vg.runs.paths import RemotePath
 
 RECORDS_FOLDER = "records"
 RUNS_FOLDER = "runs"
-"""Where a sweep's folder has those of its networks, for TensorBoard."""
-RECORD = ("none", "sick", "all")
-"""Which networks may have a run folder."""
+"""The folder inside a sweep's folder that holds its networks' run folders, for TensorBoard."""
+RECORD_CHOICES = ("none", "sick", "all")
+"""Which networks get a run folder."""
 
 TEST_ACCURACY = "test_accuracy"
 GRADIENT_RATIO = "log10_gradient_ratio"
@@ -54,12 +53,12 @@ TAGS = {
     TEST_ACCURACY: ACCURACY_TEST,
     GRADIENT_RATIO: GRADIENT_FLOW,
 }
-"""Columns of one number a record, and the tags that they have in event files."""
+"""Columns with one number per record, and their tags in event files."""
 SCALARS = (*TAGS, "chance")
-"""All columns of one number a record."""
+"""All columns with one number per record."""
 
 CHUNK = 2**20
-"""Rows that are in memory at a time where only the ends of each network are kept."""
+"""How many rows `read_ends` loads at a time."""
 
 
 def schema() -> "pyarrow.Schema":
@@ -85,18 +84,18 @@ def rows_of(
     diagnoses: Sequence[Diagnosis],
     chance: float,
 ) -> "pyarrow.Table":
-    """The rows of some networks, network by network.
+    """The rows of a group of networks, network by network.
 
     Args:
-        scenarios: the networks'.
-        records: what they have recorded.
-        diagnoses: theirs.
-        chance: test accuracy of always answering the most frequent label.
+        scenarios: the networks' scenarios.
+        records: what the networks recorded.
+        diagnoses: the networks' diagnoses.
+        chance: test accuracy of always answering the most frequent label, 0 to 1.
     """
     import pyarrow
 
     times, count = len(records.steps), len(scenarios)
-    of_network = np.repeat(np.arange(count), times)
+    network_of_row = np.repeat(np.arange(count), times)
 
     def column(field):
         name, kind = field.name, field.type
@@ -107,20 +106,24 @@ def rows_of(
         if name in TAGS:
             return records.measured[TAGS[name]].T.ravel()
         if name in TABLE_MEASURES:
-            table = records.measured.get(name, np.zeros((times, 0, count), np.float32))
-            ends = table.shape[1] * np.arange(times * count + 1, dtype=np.int32)
-            values = np.ascontiguousarray(table.transpose(2, 0, 1), np.float32).ravel()
+            measure = records.measured.get(name, np.zeros((times, 0, count), np.float32))
+            ends = measure.shape[1] * np.arange(times * count + 1, dtype=np.int32)
+            values = np.ascontiguousarray(measure.transpose(2, 0, 1), np.float32).ravel()
             return pyarrow.ListArray.from_arrays(ends, values)
         verdicts = [diagnosis.verdict for diagnosis in diagnoses]
         values = verdicts if name == "verdict" else [getattr(s, name) for s in scenarios]
-        return pyarrow.array(values, kind).take(of_network)
+        return pyarrow.array(values, kind).take(network_of_row)
 
     columns = schema()
     return pyarrow.table([column(field) for field in columns], schema=columns)
 
 
 def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") -> None:
-    """Add some networks' rows to a sweep's table, whole or not at all."""
+    """Add the rows of group `number` to a sweep's table: all of them or, on an error, none.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     from pyarrow import parquet
 
     path = part_path(folder, number)
@@ -131,47 +134,59 @@ def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") ->
 
 
 def parts_of(folder: str | os.PathLike) -> frozenset[int]:
-    """Numbers of the groups whose rows are there."""
+    """The numbers of the groups that the table has."""
     parts = (as_path(folder) / RECORDS_FOLDER).glob("group*.parquet")
     return frozenset(int(part.stem.removeprefix("group")) for part in parts)
 
 
 def part_path(folder: str | os.PathLike, number: int) -> "Path | RemotePath":
-    """Where the rows of a group are."""
+    """The path of a group's part of the table."""
     return as_path(folder) / RECORDS_FOLDER / f"group{number:05}.parquet"
 
 
 def load_sweep(folder: str | os.PathLike) -> dict[str, Any]:
-    """What `sweep.json` tells: `base`, the settings of all networks; `axes`, field to values.
+    """Read `sweep.json`.
+
+    Returns:
+        Its content. `base` has the settings that are not varied, `axes` the varied fields and
+        their values.
 
     Raises:
-        UsageError: it is missing or cannot be read.
+        UsageError: the file is missing or damaged.
     """
     path = as_path(folder) / SWEEP_FILE
     try:
         sweep = json.loads(path.read_text())
         if not isinstance(sweep["axes"], dict) or not isinstance(sweep["base"], dict):
-            raise ValueError("it does not tell a sweep")
+            raise ValueError("axes and base must be objects")
         return sweep
     except FileNotFoundError:
-        raise UsageError(f"sweep: {folder} has no {SWEEP_FILE}; name a sweep's folder") from None
+        raise UsageError(
+            f"sweep: {folder} has no {SWEEP_FILE}; give the folder of a sweep"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"sweep: {path} is damaged ({error}); sweep anew elsewhere") from error
+        raise UsageError(
+            f"sweep: {path} is damaged ({error}); train the sweep again under another name"
+        ) from error
 
 
 def read_table(folder: str | os.PathLike, columns: list[str] | None = None) -> "pandas.DataFrame":
-    """A sweep's table, a row a network and record, or some of its columns.
+    """Read a sweep's table, or some of its columns: one row per network and record.
 
     Raises:
-        UsageError: there is none yet, or it cannot be read.
+        UsageError: the table has no rows yet, or cannot be read.
     """
     return _read(folder, lambda dataset: dataset.to_table(columns).to_pandas())
 
 
 def read_ends(folder: str | os.PathLike, columns: list[str]) -> "pandas.DataFrame":
-    """The first and the last record of each network, with these columns, `name` and `step`.
+    """Read the first and the last record of each network.
 
-    However long the table is, no more than `CHUNK` rows beyond the result are in memory.
+    Loads about `CHUNK` rows at a time, so that a long table needs little memory.
+
+    Args:
+        folder: the sweep's folder.
+        columns: the columns to read, besides `name` and `step`.
 
     Raises:
         UsageError: as `read_table`.
@@ -199,7 +214,10 @@ def read_ends(folder: str | os.PathLike, columns: list[str]) -> "pandas.DataFram
 
 
 def read_sweep(folder: str | os.PathLike) -> tuple["pandas.DataFrame", dict[str, list]]:
-    """The ends of each network, as figures and rankings need them, and the varied fields.
+    """Read what figures and rankings need.
+
+    Returns:
+        The first and the last record of each network, and the varied fields with their values.
 
     Raises:
         UsageError: as `load_sweep` and `read_ends`.
@@ -212,28 +230,29 @@ def read_sweep(folder: str | os.PathLike) -> tuple["pandas.DataFrame", dict[str,
 def _read(folder, read):
     from pyarrow import ArrowException, dataset, parquet
 
-    # Not the folder itself: a part that is being written has another suffix.
+    # Lists the files, because a part that is being written has another suffix.
     parts = sorted((as_path(folder) / RECORDS_FOLDER).glob("*.parquet"))
     if not parts:
-        raise UsageError(f"sweep: {folder} has no records yet; wait for its first networks")
+        raise UsageError(f"sweep: {folder} has no records yet; wait for its first group")
     try:
         if is_remote(parts[0]):
-            whole = [parquet.read_table(io.BytesIO(part.read_bytes())) for part in parts]
-            return read(dataset.dataset(whole))
+            tables = [parquet.read_table(io.BytesIO(part.read_bytes())) for part in parts]
+            return read(dataset.dataset(tables))
         return read(dataset.dataset(list(map(str, parts)), format="parquet"))
     except (ArrowException, OSError) as error:
         raise UsageError(
-            f"sweep: the table in {folder} cannot be read ({first_line(error)})"
+            f"sweep: the table in {folder} cannot be read ({first_line(error)}); remove damaged "
+            "files, and run the same command to train their groups again"
         ) from error
 
 
 def first_records(records: "pandas.DataFrame") -> "pandas.DataFrame":
-    """The first record of each network, in any order of rows."""
+    """The first record of each network. Rows may be in any order."""
     return records.loc[records.groupby("name", observed=True)["step"].idxmin()]
 
 
 def last_records(records: "pandas.DataFrame") -> "pandas.DataFrame":
-    """The last record of each network, in any order of rows."""
+    """The last record of each network. Rows may be in any order."""
     return records.loc[records.groupby("name", observed=True)["step"].idxmax()]
 
 

@@ -1,4 +1,4 @@
-"""The processes of this machine that train a sweep's groups."""
+"""Trains a sweep's groups in processes on this machine."""
 
 import multiprocessing
 import os
@@ -17,13 +17,19 @@ from mnist_vg.training.interrupts import interrupts_blocked
 if TYPE_CHECKING:
     from mnist_vg.sweeps.group import Outcome
 
-PROGRAMS = 100
-"""Groups that a process trains before another takes its place: one has room for some
-hundreds of compiled programs."""
+GROUPS_PER_PROCESS = 100
+"""Groups that a process trains before a new one replaces it. Compiled programs stay in memory, and
+a process has room for a few hundred."""
 
 
 class Job(NamedTuple):
-    """What a worker is asked to train: arguments of `train_group`, without the data set."""
+    """A group to train: the arguments of `train_group`, except for the data set.
+
+    Attributes:
+        scenarios: the group's scenarios.
+        varied: the varied settings, for the HParams tab.
+        record: which networks get a run folder: "none", "sick" or "all".
+    """
 
     scenarios: Sequence[Scenario]
     varied: tuple[str, ...]
@@ -31,7 +37,7 @@ class Job(NamedTuple):
 
     @property
     def dataset(self) -> str:
-        """The name of the data set."""
+        """The name of the group's data set."""
         return self.scenarios[0].dataset
 
     def train(self, dataset: Dataset) -> "Outcome":
@@ -47,39 +53,44 @@ Outcomes = Iterator[tuple[int, "Outcome"]]
 
 
 def in_this_process(jobs: Jobs, datasets: Datasets) -> Outcomes:
-    """Train the groups in this process, one after the other."""
+    """Train groups in this process, one after the other; yield each number and its outcome."""
     for number, job in jobs.items():
         yield number, job.train(datasets[job.dataset])
 
 
 def in_processes(jobs: Jobs, datasets: Datasets, workers: int) -> Outcomes:
-    """Train the groups in processes of one thread each, and yield them as they are done."""
-    spawning = multiprocessing.get_context("spawn")
+    """Train groups in processes with one thread each; yield each number and outcome when done.
+
+    Raises:
+        UsageError: as `train_group`.
+        RunFailed: as `train_group`, or a process was killed.
+    """
+    spawn = multiprocessing.get_context("spawn")
     numbers = list(jobs)
-    for start in range(0, len(numbers), workers * PROGRAMS):
-        some = numbers[start : start + workers * PROGRAMS]
+    for start in range(0, len(numbers), workers * GROUPS_PER_PROCESS):
+        batch = numbers[start : start + workers * GROUPS_PER_PROCESS]
         executor = ProcessPoolExecutor(
-            min(workers, len(some)), spawning, initializer=_begin_worker, initargs=(datasets,)
+            min(workers, len(batch)), spawn, initializer=_begin_worker, initargs=(datasets,)
         )
         try:
             with interrupts_blocked():
-                waiting = {executor.submit(_work, jobs[number]): number for number in some}
-            for future in as_completed(waiting):
-                # And forgotten: with run folders an outcome may be large.
-                yield waiting.pop(future), future.result()
+                pending = {executor.submit(_work, jobs[number]): number for number in batch}
+            for future in as_completed(pending):
+                # Removed as well, because an outcome with run folders may be large.
+                yield pending.pop(future), future.result()
             executor.shutdown()
         except BrokenProcessPool:
             raise RunFailed(
-                "a worker of the sweep was killed (out of memory? try fewer --workers); groups "
-                "that are done are kept, and the same command goes on"
+                "a worker of the sweep was killed (out of memory? try fewer --workers); run the "
+                "same command to train the groups that are left"
             ) from None
         finally:
-            # After Ctrl-C nobody waits for what is in flight.
+            # After Ctrl-C, do not wait for the groups in training.
             executor.shutdown(wait=False, cancel_futures=True)
 
 
 _datasets: dict[str, Dataset] = {}
-"""Of a worker, the data sets that it was given when it began."""
+"""In a worker, the data sets that it was started with."""
 
 
 def _begin_worker(datasets):
@@ -99,7 +110,7 @@ def _work(job):
 
 
 def single_threaded() -> None:
-    """Import TensorFlow to use one core: as many workers as cores then share a machine."""
+    """Import TensorFlow with one thread, so that workers, one per core, do not compete."""
     import_tensorflow()
 
     import tensorflow as tf
