@@ -1,4 +1,7 @@
-"""The network under study: dense layers named `layer1` … `layerN`."""
+"""`Model`, the network under study: dense layers named `layer1` … `layerN`.
+
+`training/stacked_model.py` builds the same layers for networks that train side by side.
+"""
 
 import keras
 import numpy as np

@@ -58,7 +58,7 @@ def has_learned(measurements: Measurements) -> bool:
 
 
 def find_evidence(measurements: Measurements) -> list[Evidence]:
-    """What makes a network sick, in the order of steps, a cause before its effects.
+    """What makes a network sick, in the order of steps, then in that of `SYMPTOMS`.
 
     Empty if the network has learned: what did not keep it from learning is no symptom.
     """
@@ -75,7 +75,7 @@ class Diagnosis:
 
     Attributes:
         measurements: what its records hold.
-        evidence: its symptoms, a cause before what it leads to.
+        evidence: its symptoms, in the order in which they show.
         finished: whether the run has ended.
     """
 
@@ -98,7 +98,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """The symptoms in words, causes first; without symptoms, what can be said instead."""
+        """The symptoms in words, in the order in which they show, or what else can be said."""
         if self.evidence:
             return SEPARATOR.join(evidence.symptom for evidence in self.evidence)
         if not len(self.measurements.step):

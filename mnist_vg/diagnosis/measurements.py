@@ -124,7 +124,8 @@ def measurements_of(history: Mapping) -> Measurements:
     rows = np.isfinite(table(tags.GRADIENT_MEAN_ABS)) | (counts[tags.GRADIENT_NONFINITE] > 0)
     rows = rows.any(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights, gradients = norm("weight_norm", "weights"), norm("gradient_norm", "gradients")
+        weights = norm("weight_norm", tags.WEIGHTS)
+        gradients = norm("gradient_norm", tags.GRADIENTS)
         # Weights that are all zero have no size to compare a gradient with.
         condition = np.where((weights == 0) & (gradients > 0), np.nan, weights * gradients)
         # A loss that overflows, or may be negative, is no scale to compare with.

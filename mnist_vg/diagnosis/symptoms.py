@@ -33,7 +33,7 @@ class Evidence:
         step: of the first record that shows it.
         known: step of the record that made it certain.
         value: what was measured at `known`.
-        threshold: what the value has passed.
+        threshold: what the value is beyond.
         words: value and threshold in words.
         source: where measure and threshold come from.
         advice: what to try.
@@ -58,23 +58,23 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Symptom:
-    """One way to be sick: a measure that passes a threshold in several records in a row.
+    """One way to be sick: a measure that is beyond a threshold in several records in a row.
 
     Attributes:
         name: as verdicts have it.
         measure: a pure function from `Measurements` to `[records, columns]`, NaN where the
             value is not known.
-        threshold: a value of at least this much passes.
+        threshold: a value is sick from here on: at least this much or, with `below`, at most.
         words: the evidence in words, a format string of `value` and `threshold`.
         source: where measure and threshold come from.
         advice: what to try.
         needs: fields of `Measurements`; one of them is enough to look for the symptom.
-        records: how many records in a row have to pass.
-        below: whether a value passes when it is at most the threshold.
+        records: how many records in a row have to be sick.
+        below: whether small values are sick, not large ones.
         columns: field of `Measurements` that names the columns; None for a symptom of the
             whole network.
-        from_start: whether every record from the first one on has to pass.
-        still: whether the newest record has to pass.
+        from_start: whether every record from the first one on has to be sick.
+        still: whether the newest record has to be sick.
         causes: symptoms that lead to this one.
     """
 
@@ -248,7 +248,7 @@ SYMPTOMS = (
     Symptom(
         name=VANISHING_GRADIENTS,
         measure=lambda measurements: measurements.condition,
-        threshold=0.03,
+        threshold=0.03,  # Percent of the loss for one percent of the weights.
         below=True,
         records=2,
         words="changing its weights by 1% changes the loss by {value:.2g}% at most (healthy: more "
@@ -310,4 +310,4 @@ SYMPTOMS = (
         needs=("accuracy", "loss"),
     ),
 )
-"""Every symptom; a cause stands before the symptoms that it may lead to."""
+"""Every symptom. Of symptoms that show from the same step on, a verdict has this order."""

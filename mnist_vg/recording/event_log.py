@@ -116,8 +116,8 @@ class EventLog:
                     scalar_pb(GRADIENT_FLOW, gradient_flow(measures[GRADIENT_MEAN_ABS]))
                 )
             for number, layer in enumerate(layers):
-                for group, measured in measures.items():
-                    _add_layer(summary, layer_tag(group, layer), group, measured, number)
+                for measure, values in measures.items():
+                    _add_layer(summary, measure, layer, values, number)
         for tag, array in (arrays or {}).items():
             summary.value.append(_array_value(tag, array))
         self._write(step, summary)
@@ -232,13 +232,14 @@ def _box(node_name):
     return scope.removesuffix("_1") + slash + rest
 
 
-def _add_layer(summary, tag, group, measured, number):
-    if group in HISTOGRAMS:
-        parts = {key: stacked[number] for key, stacked in measured.items()}
+def _add_layer(summary, measure, layer, values, number):
+    tag = layer_tag(measure, layer)
+    if measure in HISTOGRAMS:
+        parts = {key: stacked[number] for key, stacked in values.items()}
         if parts["counts"].any():
             summary.value.append(_histogram_value(tag, **parts))
-    elif group not in NONFINITE or measured.any():
-        summary.MergeFrom(scalar_pb(tag, measured[number]))
+    elif measure not in NONFINITE or values.any():
+        summary.MergeFrom(scalar_pb(tag, values[number]))
 
 
 def _histogram_value(tag, min, max, counts):

@@ -13,8 +13,11 @@ from mnist_vg.runs.tags import (
     ACTIVATION_GRADIENT,
     ACTIVATION_INPUTS,
     ACTIVATION_SLOPE,
+    ACTIVATIONS,
+    GRADIENTS,
     UNITS_DEAD,
     UNITS_SATURATED,
+    WEIGHTS,
 )
 
 BUCKETS = 30
@@ -251,7 +254,7 @@ def layer_measures(
         for name, function in names.items()
     }
     if histograms:
-        measures |= {"gradients": measured(histogram, 0), "weights": measured(histogram, 1)}
+        measures |= {GRADIENTS: measured(histogram, 0), WEIGHTS: measured(histogram, 1)}
     return measures
 
 
@@ -319,7 +322,7 @@ def _activation_measure(values, limits, histograms):
     } | shares_of_units(values, limits)
     if histograms:
         rows = histogram(tf.reshape(values, [1, -1]))
-        measures["activations"] = {key: part[0] for key, part in rows.items()}
+        measures[ACTIVATIONS] = {key: part[0] for key, part in rows.items()}
     return measures
 
 

@@ -22,7 +22,10 @@ ACTIVATION_INPUTS = "activation_inputs"
 ACTIVATION_SLOPE = "activation_slope"
 ACTIVATION_GRADIENT = "activation_gradient_rms"
 BACKPROPAGATED = "backpropagated_rms"
-HISTOGRAMS = ("gradients", "weights", "activations", ACTIVATION_INPUTS)
+GRADIENTS = "gradients"
+WEIGHTS = "weights"
+ACTIVATIONS = "activations"
+HISTOGRAMS = (GRADIENTS, WEIGHTS, ACTIVATIONS, ACTIVATION_INPUTS)
 LAYER_MEASURES = (
     GRADIENT_MEAN_ABS,
     *NONFINITE,

@@ -13,7 +13,7 @@ from mnist_vg.diagnosis.measurements import histogram_norm
 from mnist_vg.errors import RunFailed, first_line
 from mnist_vg.recording.event_log import gradient_flow
 from mnist_vg.runs.events import buckets
-from mnist_vg.runs.tags import GRADIENT_FLOW, GRADIENT_MEAN_ABS
+from mnist_vg.runs.tags import GRADIENT_FLOW, GRADIENT_MEAN_ABS, GRADIENTS, WEIGHTS
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeps.records import Records
 from mnist_vg.sweeps.run_folders import hparams_file, run_files
@@ -26,7 +26,7 @@ from mnist_vg.training.trainer import run_blocks
 if TYPE_CHECKING:
     import pyarrow
 
-NORMS = {"gradient_norm": "gradients", "weight_norm": "weights"}
+NORMS = {"gradient_norm": GRADIENTS, "weight_norm": WEIGHTS}
 """Columns of the table that a default record lacks, and the histograms from which they are
 estimated when a network trains alone."""
 
