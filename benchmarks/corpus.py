@@ -93,8 +93,8 @@ def find_out(run, dataset) -> dict:
     _update(model, scenario, inputs[:1000], dataset.train.labels[:1000])
     facts["first_update"] = max(_moved(before, kernels))
     model.set_weights(start)
-    checkpoint = tf.train.latest_checkpoint(str(run.folder / "checkpoint"))
-    tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
+    with np.load(run.folder / CHECKPOINT_FILE) as state:
+        model.set_weights([state[f"model/{variable.path}"] for variable in model.weights])
     moved = _moved(before, kernels)
     facts["moved_least"], facts["moved_most"] = min(moved), max(moved)
     with model.tapped() as taps, tf.GradientTape() as tape:

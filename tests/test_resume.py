@@ -20,7 +20,8 @@ from mnist_vg.cli import INTERRUPTED
 from mnist_vg.diagnosis.diagnosis import diagnose
 from mnist_vg.driver import train_all
 from mnist_vg.runs import events
-from mnist_vg.runs.folder import CHECKPOINT_FOLDER, LOCK_FILE, claim_folder
+from mnist_vg.runs.folder import CHECKPOINT_FILE, LOCK_FILE, claim_folder
+from mnist_vg.runs.paths import UNFINISHED
 from mnist_vg.runs.run import RUN_FILE
 
 LONG = Scenario(activation="relu", num_layers=3, iterations=6_000, log_every=50, name="long")
@@ -64,12 +65,8 @@ def bits(folder):
         assert len(reader.Tensors(tag)) == len(read_points[tag]), f"{tag} has a step twice"
     for tag in reader.PluginTagToContent("text"):
         read_points[tag] = points(reader, tag)
-    checkpoint = tf.train.load_checkpoint(folder / CHECKPOINT_FOLDER)
-    variables = {
-        name: checkpoint.get_tensor(name)
-        for name in checkpoint.get_variable_to_shape_map()
-        if name.endswith(".ATTRIBUTES/VARIABLE_VALUE") and not name.startswith("save_counter")
-    }
+    with np.load(folder / CHECKPOINT_FILE) as state:
+        variables = {name: state[name] for name in state.files if name != "notes"}
     return read_points, variables
 
 
@@ -116,9 +113,9 @@ def test_ctrl_c_writes_everything_and_the_same_command_goes_on(tmp_path, uninter
     assert errors.splitlines() == [f"mnist-vg: {INTERRUPTED}"]
     run = Run.load(tmp_path / LONG.name)
     assert run.status == "interrupted"
-    checkpoint = tf.train.load_checkpoint(run.folder / CHECKPOINT_FOLDER)
-    notes = checkpoint.get_tensor("notes/.ATTRIBUTES/py_state")
-    assert run.history["step"][-1] >= int(str(notes).split('"steps_done": ')[1].split(",")[0]) - 50
+    with np.load(run.folder / CHECKPOINT_FILE) as state:
+        notes = json.loads(state["notes"].item())
+    assert run.history["step"][-1] >= notes["steps_done"] - 50
     assert run_command(*arguments(LONG, tmp_path)).returncode == 0
     assert_same_bits(run.folder, uninterrupted)
 
@@ -168,7 +165,7 @@ def test_overwriting_removes_only_what_this_program_wrote(short):
     foreign = [
         short.folder / "notes.txt",
         short.folder / "events.out.tfevents.1.keras.v2",
-        short.folder / CHECKPOINT_FOLDER / "weights.h5",
+        short.folder / "checkpoint.npz",
     ]
     for path in foreign:
         path.write_text("mine")
@@ -197,19 +194,19 @@ def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(sho
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "damaged",
     [
-        lambda folder: next(folder.glob("*.data-*")).write_bytes(b"x" * 100),
-        lambda folder: next(folder.glob("*.index")).write_bytes(b""),
-        lambda folder: next(folder.glob("*.data-*")).unlink(),
-        lambda folder: (folder / "checkpoint").write_bytes(b""),
-        lambda folder: (folder / "checkpoint").write_bytes(b"\xff\xfe"),
+        lambda content: b"x" * 100,
+        lambda content: b"",
+        lambda content: content[:-1],
+        lambda content: content[:400] + bytes([content[400] ^ 1]) + content[401:],
     ],
-    ids=["scribbled", "emptied", "data gone", "list emptied", "list scribbled"],
+    ids=["scribbled", "emptied", "cut short", "a bit flipped"],
 )
-def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, damage):
+def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, damaged):
     unfinish(short)
-    damage(short.folder / CHECKPOINT_FOLDER)
+    path = short.folder / CHECKPOINT_FILE
+    path.write_bytes(damaged(path.read_bytes()))
     before = stamps(short.folder)
     with pytest.raises(UsageError, match=r"^checkpoint: .* is damaged .*--overwrite.*--logdir$"):
         train(SHORT, tmp_path)
@@ -219,12 +216,45 @@ def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, d
 
 
 def test_a_first_checkpoint_that_was_cut_short_is_none(short, tmp_path):
-    """What a kill in the middle of the first save leaves: files, and no list of them."""
+    """A kill in the middle of the first save leaves a file, but not under its name."""
     unfinish(short)
-    (short.folder / CHECKPOINT_FOLDER / "checkpoint").unlink()
+    (short.folder / CHECKPOINT_FILE).rename(short.folder / f"{UNFINISHED}00000000")
     again = train(SHORT, tmp_path)
     assert again.results == short.results
     assert again.history["step"].tolist() == [0, 10, 20, 30, 39]
+
+
+@pytest.mark.parametrize("name", ["exp[12]", "exp*", "exp?", "a\\b"])
+def test_a_logdir_whose_name_is_a_pattern_is_a_folder_like_any_other(tmp_path, name):
+    """It neither touches its neighbours nor loses its own checkpoint."""
+    for neighbour in ("exp1", "expx"):
+        train(SHORT, tmp_path / neighbour)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+    assert len(before) == 2
+
+    def stop(scenario, block, symptoms):
+        if block.step >= 20:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(SHORT, tmp_path / name, watch=stop)
+    assert Run.load(tmp_path / name / SHORT.name).status == "interrupted"
+    steps = []
+    train(SHORT, tmp_path / name, watch=lambda scenario, block, symptoms: steps.append(block.step))
+    assert min(steps) > 20
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_event_file_with_a_flipped_bit_is_one_line_and_left_as_it_is(short, tmp_path):
+    unfinish(short)
+    [written] = events.event_files(short.folder)
+    content = written.read_bytes()
+    middle = len(content) // 2
+    damaged = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    written.write_bytes(damaged)
+    with pytest.raises(UsageError, match=r"^logdir: .* is damaged at record \d+ .*--overwrite"):
+        train(SHORT, tmp_path)
+    assert written.read_bytes() == damaged
 
 
 def test_event_files_that_went_missing_are_one_line(short, tmp_path):

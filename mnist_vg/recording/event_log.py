@@ -25,7 +25,7 @@ from tensorboard.util import tensor_util
 
 from mnist_vg.model import Model
 from mnist_vg.runs import events
-from mnist_vg.runs.paths import is_remote
+from mnist_vg.runs.paths import is_remote, sync
 from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
@@ -153,8 +153,13 @@ class EventLog:
             self._uploaded_length, self._uploaded_at = self._length, time.monotonic()
 
     def lengths(self) -> list[int]:
-        """The size of each event file in bytes, for `events.cut_event_files`."""
+        """The size of each event file in bytes, for `events.cut_event_files`.
+
+        They are on the disk then, also if the power fails: a checkpoint counts on them.
+        """
         self.upload()
+        if not self._here:
+            sync(self._path)
         return [*self._earlier, self._length]
 
     def close(self) -> None:

@@ -127,7 +127,7 @@ class Recorder:
                 lengths = lengths_before(self.folder, int(initial_step))
                 run = dataclasses.replace(run, status="running", results=None, verdict=None)
             else:
-                remove_run(self.folder, trained=run is not None and run.dataset is not None)
+                remove_run(self.folder)
                 lengths = []
                 run = Run(
                     self.folder,

@@ -5,13 +5,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis, diagnose
 from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.errors import UsageError
 from mnist_vg.figures.drawings import profile_picture
 from mnist_vg.recording.event_log import EventLog
-from mnist_vg.runs.events import cut_event_files
+from mnist_vg.runs.events import cut_event_files, event_files, whole_records
 from mnist_vg.runs.history import History
 from mnist_vg.runs.results import finite_or_none
 from mnist_vg.runs.run import Run
@@ -51,6 +53,7 @@ class RunWriter:
         self._chance = chance or {}
         self._started = time.monotonic() - run.seconds
         self._last_step = 0
+        _check_records(run.folder, lengths)
         cut_event_files(run.folder, list(lengths))
         run.save()
         self._monitor = Monitor(History.read(run.folder) if lengths else None)
@@ -150,3 +153,18 @@ class RunWriter:
     def close(self) -> None:
         """End the event file."""
         self._log.close()
+
+
+def _check_records(folder, lengths):
+    """Check the records that a resumed run keeps against their checksums."""
+    for path, length in zip(event_files(folder), lengths, strict=False):
+        kept, _ = whole_records(path, 0, length)
+        records = iter(tf.data.TFRecordDataset(str(path)))
+        for number in range(kept):
+            try:
+                next(records)
+            except tf.errors.DataLossError:
+                raise UsageError(
+                    f"logdir: {path} is damaged at record {number} of the {kept} to keep; train "
+                    "this run anew with --overwrite, or elsewhere with --logdir"
+                ) from None

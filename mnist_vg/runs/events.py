@@ -85,10 +85,13 @@ def buckets(min, max, counts) -> np.ndarray:
     return np.stack([edges[..., :-1], edges[..., 1:], counts], axis=-1)
 
 
-def whole_records(path: Path, start: int) -> tuple[int, int]:
-    """How many complete records follow byte `start` of an event file, and where the last ends."""
+def whole_records(path: Path, start: int, end: int | None = None) -> tuple[int, int]:
+    """How many complete records follow byte `start` of an event file, and where the last ends.
+
+    Only those that end up to byte `end` count, if it is given.
+    """
     with path.open("rb") as file:
-        ends = [end for _, end in _frames(file, start)]
+        ends = [last for _, last in _frames(file, start) if end is None or last <= end]
     return len(ends), ends[-1] if ends else start
 
 

@@ -9,32 +9,22 @@ import filelock
 
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import event_files
-from mnist_vg.runs.paths import UNFINISHED, is_remote, remove_tree
+from mnist_vg.runs.paths import UNFINISHED, is_remote
 from mnist_vg.runs.run import RUN_FILE, Run
 from mnist_vg.scenarios.scenario import Scenario
 
 SWEEP_FILE = "sweep.json"
-CHECKPOINT_FOLDER = "checkpoint"
+CHECKPOINT_FILE = "checkpoint.mnist_vg.npz"
 LOCK_FILE = "run.lock"
 
 
-def remove_run(folder: Path, trained: bool = True) -> None:
-    """Remove what this package wrote to a run folder, and nothing else.
-
-    Args:
-        folder: the run folder.
-        trained: whether the trainer made the run; only then is the checkpoint ours.
-    """
+def remove_run(folder: Path) -> None:
+    """Remove what this package wrote to a run folder, and nothing else."""
     # `run.json` first: if this is killed half way, what is left is no run.
-    for path in (folder / RUN_FILE, *folder.glob(f"{UNFINISHED}*"), *event_files(folder)):
+    ours = [RUN_FILE, CHECKPOINT_FILE]
+    unfinished = folder.glob(f"{UNFINISHED}*")
+    for path in (*map(folder.joinpath, ours), *unfinished, *event_files(folder)):
         path.unlink(missing_ok=True)
-    if not trained:
-        return
-    checkpoint = folder / CHECKPOINT_FOLDER
-    for path in [*checkpoint.glob("ckpt-*"), *checkpoint.glob("checkpoint*")]:
-        remove_tree(path) if path.is_dir() else path.unlink()
-    with contextlib.suppress(OSError):
-        checkpoint.rmdir()  # It stays where it holds files that are not ours.
 
 
 def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:
@@ -69,7 +59,7 @@ def check_writable(folder: Path) -> None:
     if is_remote(folder):
         return
     try:
-        places = [folder / CHECKPOINT_FOLDER, folder, *folder.absolute().parents]
+        places = [folder, *folder.absolute().parents]
         nearest = next(place for place in places if place.exists())
     except OSError as error:
         raise UsageError(f"logdir: {folder} cannot be written ({error.strerror})") from error

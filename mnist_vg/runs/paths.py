@@ -10,7 +10,6 @@ import errno
 import fnmatch
 import os
 import re
-import shutil
 import types
 import zlib
 from collections.abc import Iterator
@@ -50,13 +49,8 @@ def is_remote(path: str | os.PathLike) -> bool:
     return isinstance(path, RemotePath)
 
 
-def remove_tree(folder: "Path | RemotePath") -> None:
-    """Remove a folder and all that is in it."""
-    folder.rmtree() if is_remote(folder) else shutil.rmtree(folder)
-
-
 def write_whole(path: "Path | RemotePath", content: bytes) -> None:
-    """Write a file completely or not at all, even if this process is killed meanwhile.
+    """Write a file completely or not at all, even if this process is killed or the power fails.
 
     Raises:
         OSError: it could not be written.
@@ -65,7 +59,22 @@ def write_whole(path: "Path | RemotePath", content: bytes) -> None:
     new = path.with_name(f"{UNFINISHED}{zlib.crc32(path.name.encode()):08x}")
     with new.open("wb") as file:
         file.write(content)
+        if not is_remote(path):
+            file.flush()
+            # Otherwise the new name may reach the disk before the content does.
+            os.fsync(file.fileno())
     new.replace(path)
+    if not is_remote(path):
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a local file, or the names in a local folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_scheme(scheme, text):
@@ -133,16 +142,6 @@ class RemotePath(PurePosixPath):
     def unlink(self, missing_ok: bool = False) -> None:
         with contextlib.suppress(FileNotFoundError if missing_ok else ()), self._files() as gfile:
             gfile.remove(str(self))
-
-    def rmtree(self) -> None:
-        """Remove the folder and what it holds."""
-        with self._files() as gfile:
-            gfile.rmtree(str(self))
-
-    def rmdir(self) -> None:
-        if next(self.glob("*"), None) is not None:
-            raise OSError(errno.ENOTEMPTY, f"{self} is not empty")
-        self.rmtree()
 
     @contextlib.contextmanager
     def open(self, mode: str = "r"):

@@ -14,7 +14,7 @@ import joblib
 from mnist_vg import datasets
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs.folder import SWEEP_FILE, check_writable, claim_folder, remove_run
-from mnist_vg.runs.paths import as_path, write_whole
+from mnist_vg.runs.paths import as_path, is_remote, write_whole
 from mnist_vg.runs.run import Run, versions
 from mnist_vg.sweeps import table
 from mnist_vg.sweeps.plan import Plan
@@ -179,11 +179,13 @@ class Sweeper:
         for scenario in self.plan.groups[number]:
             folder = self.folder / RUNS_FOLDER / scenario.name
             if folder.exists():
-                remove_run(folder, trained=False)
+                remove_run(folder)
         for name, content in outcome.files.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        if not is_remote(self.folder):
+            os.sync()  # The rows count, so what belongs to them must be on the disk before.
         table.write_part(self.folder, number, outcome.rows)
 
     @contextlib.contextmanager

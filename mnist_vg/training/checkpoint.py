@@ -1,49 +1,46 @@
-"""`Checkpoint`: a trainer's state in a folder, saved and restored."""
+"""`Checkpoint`: a trainer's state in a file, saved and restored."""
 
-import contextlib
+import io
 import json
+import zipfile
 from pathlib import Path
 
-import tensorflow as tf
+import keras
+import numpy as np
 
 from mnist_vg.errors import UsageError, first_line
+from mnist_vg.runs.folder import CHECKPOINT_FILE
+from mnist_vg.runs.paths import write_whole
 from mnist_vg.training.trainer import Trainer
 
-
-class _Notes(tf.train.experimental.PythonState):
-    """Plain values that are saved together with the variables."""
-
-    def __init__(self):
-        self.values = {}
-
-    def serialize(self):
-        return json.dumps(self.values)
-
-    def deserialize(self, string_value):
-        self.values = json.loads(string_value)
+NOTES = "notes"
 
 
 class Checkpoint:
-    """The trainer's newest state in a folder, written completely or not at all.
+    """The trainer's newest state in a run folder, as one NumPy file.
+
+    The file is written completely or not at all, and the one before stays until the next
+    one is on the disk. (TensorFlow's own checkpoints are not used, since they take the name
+    of a folder such as `exp[12]` for a pattern.)
 
     Args:
-        folder: holds the newest state. The one before is removed after it is written.
+        folder: the run folder.
         trainer: its variables and steps are saved and restored.
     """
 
     def __init__(self, folder: Path, trainer: Trainer):
-        self._trainer, self._folder = trainer, folder
-        self._notes = _Notes()
-        checkpoint = tf.train.Checkpoint(
-            model=trainer.model, optimizer=trainer.optimizer, notes=self._notes
-        )
-        with _damage_reported(folder):
-            self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
+        self._path, self._trainer = folder / CHECKPOINT_FILE, trainer
 
     def save(self, **notes) -> None:
         """Save the state, together with notes that JSON can hold."""
-        self._notes.values = {"steps_done": self._trainer.steps_done, **notes}
-        self._manager.save()
+        arrays = {
+            name: keras.ops.convert_to_numpy(variable)
+            for name, variable in self._variables().items()
+        }
+        notes = json.dumps({"steps_done": self._trainer.steps_done, **notes})
+        file = io.BytesIO()
+        np.savez(file, **arrays, **{NOTES: np.array(notes)})
+        write_whole(self._path, file.getvalue())
 
     def restore(self) -> dict | None:
         """Restore the newest state and return its notes; None if there is no state.
@@ -51,24 +48,33 @@ class Checkpoint:
         Raises:
             UsageError: the state is damaged, or belongs to another network.
         """
-        # Files that TensorFlow does not list come from a first save that was killed.
-        newest = self._manager.latest_checkpoint
-        if newest is None:
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
             return None
-        with _damage_reported(self._folder):
-            self._manager.checkpoint.restore(newest).assert_consumed()
-            self._trainer.steps_done = self._notes.values["steps_done"]
-        return self._notes.values
+        try:
+            # Reading a member to its end checks the CRC-32 that zip keeps of it.
+            with np.load(io.BytesIO(content)) as file:
+                state = {name: file[name] for name in file.files}
+            notes = json.loads(state.pop(NOTES).item())
+            variables = self._variables()
+            if {name: array.shape for name, array in state.items()} != {
+                name: tuple(variable.shape) for name, variable in variables.items()
+            }:
+                raise ValueError("it belongs to another network")
+        except (OSError, EOFError, LookupError, ValueError, zipfile.BadZipFile) as error:
+            raise UsageError(
+                f"checkpoint: {self._path} is damaged ({first_line(error)}); train this run anew "
+                "with --overwrite, or elsewhere with --logdir"
+            ) from error
+        for name, variable in variables.items():
+            variable.assign(state[name])
+        self._trainer.steps_done = notes["steps_done"]
+        return notes
 
-
-@contextlib.contextmanager
-def _damage_reported(folder):
-    try:
-        yield
-    except (tf.errors.AbortedError, tf.errors.UnavailableError):
-        raise  # A remote folder cannot be reached; nothing is damaged.
-    except (tf.errors.OpError, AssertionError, LookupError, ValueError) as error:
-        raise UsageError(
-            f"checkpoint: {folder} is damaged ({first_line(error)}); train this run anew with "
-            "--overwrite, or elsewhere with --logdir"
-        ) from error
+    def _variables(self):
+        of_model = {
+            f"model/{variable.path}": variable for variable in self._trainer.model.variables
+        }
+        optimizer = self._trainer.optimizer.variables
+        return of_model | {f"optimizer/{n}": variable for n, variable in enumerate(optimizer)}

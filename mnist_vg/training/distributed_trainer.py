@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
 from mnist_vg.errors import RunFailed, UsageError, first_line
-from mnist_vg.runs.folder import CHECKPOINT_FOLDER, check_folder
+from mnist_vg.runs.folder import check_folder
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training.checkpoint import Checkpoint
@@ -180,7 +180,7 @@ def follow(scenario: Scenario, folder: Path, dataset: Dataset, trainer: Distribu
     with break_told(scenario, trainer), interrupt_at_exit():
         begin = trainer.called()
         if 0 < begin < scenario.iterations:
-            Checkpoint(folder / CHECKPOINT_FOLDER, trainer).restore()
+            Checkpoint(folder, trainer).restore()
         else:
             trainer.steps_done = begin
         run = check_folder(folder, scenario)

@@ -14,7 +14,7 @@ from mnist_vg.diagnosis.symptoms import Evidence
 from mnist_vg.errors import UsageError
 from mnist_vg.recording.event_log import forward_graph
 from mnist_vg.recording.run_writer import RunWriter
-from mnist_vg.runs.folder import CHECKPOINT_FOLDER, check_folder, claim_folder, remove_run
+from mnist_vg.runs.folder import check_folder, claim_folder, remove_run
 from mnist_vg.runs.results import finite_or_none, result_row
 from mnist_vg.runs.run import Run, versions
 from mnist_vg.runs.tags import (
@@ -96,7 +96,7 @@ class Session:
 
     def __init__(self, scenario: Scenario, folder: Path, dataset: Dataset, trainer: Trainer):
         self.scenario, self.dataset, self.trainer = scenario, dataset, trainer
-        self.checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER, trainer)
+        self.checkpoint = Checkpoint(folder, trainer)
         notes = self.checkpoint.restore() or {"seconds": 0.0, "lengths": []}
         graph = None if notes["lengths"] else forward_graph(trainer.model)
         self.writer = begin_run(
