@@ -14,11 +14,16 @@ def markdown_table(headings: Sequence, rows: Iterable[Iterable]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
-def run(main: Callable[..., None], description: str, *names: str) -> None:
-    """Call `main` with the paths of these names, from the command line; a refusal is a line."""
+def run(main: Callable[..., None], description: str, *names: str, **numbers: int) -> None:
+    """Call `main` with what the command line says; a refusal is a line.
+
+    `names` are those of paths, in order; `numbers` are options, with their defaults.
+    """
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     for name in names:
         parser.add_argument(name, type=Path)
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
     try:
         main(*vars(parser.parse_args()).values())
     except UsageError as error:
