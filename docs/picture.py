@@ -57,6 +57,8 @@ if __name__ == "__main__":
     parser.add_argument("logdir")
     parser.add_argument("picture")
     parser.add_argument("--tags", default=TAGS, help="a regular expression")
-    parser.add_argument("--tab", default="scalars", choices=["scalars", "histograms"])
+    parser.add_argument(
+        "--tab", default="scalars", choices=["scalars", "histograms", "distributions"]
+    )
     parser.add_argument("--size", default="1240,900", help="of the window")
     take_picture(**vars(parser.parse_args()))
