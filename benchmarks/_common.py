@@ -34,7 +34,7 @@ def run(main: Callable[..., None], description: str, *, takes: str, smoke: dict[
     options = [
         click.Option([f"--{size.name}"], default=size.default, show_default=True)
         for size in inspect.signature(main).parameters.values()
-        if isinstance(size.default, int)
+        if type(size.default) is int
     ]
     command = click.Command(None, callback=announced, params=options, help=description)
     smoke_option(functools.partial(main, **smoke))(command)()

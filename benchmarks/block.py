@@ -83,7 +83,7 @@ def main(
 
 
 if __name__ == "__main__":
-    tiny = {"tiny: 2 layers": Scenario(num_layers=2)}
+    tiny = {"tiny: 1 layer": Scenario(num_layers=1)}
     run(
         main,
         __doc__,

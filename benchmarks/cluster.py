@@ -10,6 +10,7 @@ import importlib.util
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas
@@ -41,7 +42,7 @@ def groups_a_minute(sweep: Sweep, cluster: str | None, workers: int) -> float:
     return 60 * (len(done) - workers) / (done[-1] - done[workers - 1])
 
 
-def main(rounds: int = 3, sweep: Sweep = SWEEP) -> None:
+def main(rounds: int = 3, sweep: Sweep = SWEEP, clusters: Mapping[str, str | None] = WAYS) -> None:
     """Measure and print."""
     if importlib.util.find_spec("ray") is None:
         print("skipped: Ray is not installed (pip install 'mnist_vg[cluster]')")
@@ -51,12 +52,12 @@ def main(rounds: int = 3, sweep: Sweep = SWEEP) -> None:
     import_tensorflow()
     ways = {
         (way, workers): functools.partial(groups_a_minute, sweep, cluster, workers)
-        for way, cluster in WAYS.items()
+        for way, cluster in clusters.items()
         for workers in (1, 2)
     }
     paces = in_turn(ways, rounds)
     print(f"{'groups a minute':16}{'one worker':>20}{'two workers':>20}{'two over one':>20}")
-    for way in WAYS:
+    for way in clusters:
         one, two = paces[way, 1], paces[way, 2]
         columns = [spread(one, ".1f"), spread(two, ".1f"), spread(ratios(two, one), ".2f")]
         print(f"{way:16}" + "".join(f"{column:>20}" for column in columns))
@@ -68,4 +69,5 @@ def main(rounds: int = 3, sweep: Sweep = SWEEP) -> None:
 if __name__ == "__main__":
     base = Scenario(num_layers=1, iterations=1)
     small = Sweep("widths", base, {"batch_size": (1, 2, 3)}, seeds=1)
-    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "sweep": small})
+    smoke = {"rounds": 1, "sweep": small, "clusters": {"Ray": "local"}}
+    run(main, __doc__, takes="TAKES", smoke=smoke)

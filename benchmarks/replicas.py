@@ -34,13 +34,15 @@ class Sizes(NamedTuple):
     """What is compared.
 
     Attributes:
-        groups: replicas of each group of the tutorial's network; 1 and `many` are among them.
+        network: the tutorial's.
+        groups: replicas of each group of it; 1 and `many` are among them.
         many: replicas of each process of a sweep, and from which on the target holds.
         deep: the deep network.
         deep_replicas: how many of it train together.
         seconds: how long blocks are run for one figure, at least.
     """
 
+    network: Scenario = Scenario()
     groups: tuple[int, ...] = (1, 10, 100, 300, 1000)
     many: int = 100
     deep: Scenario = Scenario(num_layers=100, hidden_size=50, optimizer="sgd", activation="tanh")
@@ -83,8 +85,8 @@ def evaluation_seconds(trainer: Trainer) -> float:
 
 def compare_groups(rounds: int, sizes: Sizes) -> None:
     """Print the figures of groups of the tutorial's network, and of one alone."""
-    alone = compiled(make_trainer(Scenario(), datasets.load()))
-    groups = {count: compiled(group_trainer(Scenario(), count)) for count in sizes.groups}
+    alone = compiled(make_trainer(sizes.network, datasets.load()))
+    groups = {count: compiled(group_trainer(sizes.network, count)) for count in sizes.groups}
     ways = {0: lambda: steps_per_second(alone, 1, sizes.seconds)}
     ways |= {c: lambda c=c: steps_per_second(groups[c], c, sizes.seconds) for c in groups}
     speeds = in_turn(ways, rounds)
@@ -141,11 +143,11 @@ def compare_depths(rounds: int, sizes: Sizes) -> None:
 _in_process: list[GroupTrainer] = []
 
 
-def prepare(threads: int, replicas: int) -> None:
+def prepare(threads: int, sizes: Sizes) -> None:
     """In a process of its own: a group on so many threads."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    _in_process.append(compiled(group_trainer(Scenario(), replicas)))
+    _in_process.append(compiled(group_trainer(sizes.network, sizes.many)))
 
 
 def speed_in_process(sizes: Sizes) -> float:
@@ -157,7 +159,7 @@ def compare_processes(rounds: int, sizes: Sizes) -> None:
     """Print the figures of two processes of one thread, and of one of two."""
     context = multiprocessing.get_context("spawn")
     one, *two = [
-        ProcessPoolExecutor(1, context, prepare, (threads, sizes.many)) for threads in (2, 1, 1)
+        ProcessPoolExecutor(1, context, prepare, (threads, sizes)) for threads in (2, 1, 1)
     ]
 
     def speed_of_all(processes):
@@ -189,5 +191,12 @@ def main(rounds: int = 5, sizes: Sizes = FULL) -> None:
 
 
 if __name__ == "__main__":
-    small = Sizes((1, 2), 2, Scenario(num_layers=3, activation="tanh"), 2, 0.0)
+    small = Sizes(
+        network=Scenario(num_layers=1),
+        groups=(1, 2),
+        many=2,
+        deep=Scenario(num_layers=3),
+        deep_replicas=2,
+        seconds=0.0,
+    )
     run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "sizes": small})

@@ -63,5 +63,7 @@ def main(rounds: int = 3, sweep: Sweep = SWEEP) -> None:
 
 
 if __name__ == "__main__":
-    small = Sweep("rates", Scenario(iterations=1), {"learning_rate": (0.001,)}, seeds=2)
+    small = Sweep(
+        "rates", Scenario(num_layers=1, iterations=1), {"learning_rate": (0.001,)}, seeds=2
+    )
     run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "sweep": small})
