@@ -10,9 +10,10 @@ picture beside the page.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
 import numpy as np
 from matplotlib import colormaps
-from pages import markdown_table, run
+from pages import markdown_table, run, write
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from mnist_vg import Run, Scenario, datasets
@@ -111,7 +112,7 @@ def main(logdir: Path, page: Path, seeds: int, iterations: int) -> None:
             found.setdefault(key, []).append(load(finished, dataset))
     picture = page.with_suffix(".png")
     picture.write_bytes(png(draw(found, dataset.test, iterations)))
-    page.write_text(_text(found, dataset, iterations, picture.name), encoding="utf-8")
+    write(page, _text(found, dataset, iterations, picture.name))
 
 
 def plan(seeds: int, iterations: int) -> dict[Scenario, Key]:
@@ -345,5 +346,14 @@ def _stages(medians, iterations):
     return markdown_table(headings.split(", "), rows)
 
 
+def smoke(folder: Path) -> None:
+    """The smallest size: one seed, and few updates."""
+    main(folder / "runs", folder / "first_layer.md", seeds=1, iterations=20)
+
+
 if __name__ == "__main__":
-    run(main, __doc__, "logdir", "page", seeds=3, iterations=2500)
+    options = [
+        click.Option(["--seeds"], default=3, show_default=True),
+        click.Option(["--iterations"], default=2500, show_default=True),
+    ]
+    run(main, __doc__, "logdir", "page", smoke=smoke, options=options)
