@@ -8,17 +8,18 @@ EXPERIMENTS ?= .experiments
 CORPUS ?= .corpus
 SYMPTOMS ?= .symptoms
 MAP ?= .trainability
+FIRST_LAYER ?= .first-layer
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint bench bench-diagnosis experiments symptoms trainability-map clean
+.PHONY: help setup train board test lint bench bench-diagnosis experiments symptoms trainability-map first-layer clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS) CORPUS=$(CORPUS) SYMPTOMS=$(SYMPTOMS) MAP=$(MAP)"
+	@echo "  Settings: PYTHON=$(PYTHON) VENV=$(VENV) LOGDIR=$(LOGDIR) PORT=$(PORT) SEEDS=$(SEEDS) EXPERIMENTS=$(EXPERIMENTS) CORPUS=$(CORPUS) SYMPTOMS=$(SYMPTOMS) MAP=$(MAP) FIRST_LAYER=$(FIRST_LAYER)"
 
 setup: $(INSTALLED)  ## Make the virtual environment, with what training needs
 
@@ -86,6 +87,9 @@ trainability-map: $(INSTALLED)  ## Train 800 networks over depth and weight vari
 	  --activation tanh --hidden-size 64 --bias-initializer 'random_normal(stddev=0.2236)' \
 	  --optimizer sgd --learning-rate 0.003 --batch-size 64 --iterations 300 --log-every 300
 	@$(BIN)/python docs/trainability.py $(MAP)/trainability docs/trainability.md
+
+first-layer: $(INSTALLED)  ## Train the tutorial's networks with Adam and with SGD, and write docs/first_layer.md
+	@$(BIN)/python docs/first_layer.py $(FIRST_LAYER) docs/first_layer.md
 
 clean:  ## Remove the virtual environment and caches; never LOGDIR
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,15 +1,61 @@
-"""What the benchmarks share: ways run in turn, and how their figures are printed.
+"""What the benchmarks share: their command line, ways run in turn, and how figures are printed.
 
 Other programs use the machine too, and slow whatever happens to run at the moment.
 So nothing here is measured alone: ways take turns, and only ratios within a round
 are worth comparing.
 """
 
+import functools
+import inspect
 from collections.abc import Callable
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import click
 
 Figure = TypeVar("Figure")
+
+
+def run(main: Callable[..., None], description: str, *, takes: str, smoke: dict[str, Any]) -> None:
+    """Call `main` from the command line; each whole number among its defaults is an option.
+
+    Args:
+        main: measures and prints; its parameters are sizes.
+        description: of what is measured; its first line is said before it starts.
+        takes: about how long that takes with the defaults, on two cores; said with it.
+        smoke: the arguments of `main` with `--smoke`.
+    """
+    title = description.partition("\n")[0]
+
+    def announced(**sizes):
+        click.echo(f"{title} About {takes}.\n")
+        main(**sizes)
+
+    options = [
+        click.Option([f"--{size.name}"], default=size.default, show_default=True)
+        for size in inspect.signature(main).parameters.values()
+        if type(size.default) is int
+    ]
+    command = click.Command(None, callback=announced, params=options, help=description)
+    smoke_option(functools.partial(main, **smoke))(command)()
+
+
+def smoke_option(smoke: Callable[[], None]) -> Callable:
+    """The option `--smoke`, which calls `smoke` and nothing else."""
+
+    def call(context, parameter, given):
+        if given:
+            smoke()
+            context.exit()
+
+    return click.option(
+        "--smoke",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=call,
+        help="Go the whole way at the smallest size, only to see that it runs.",
+    )
 
 
 def in_turn(ways: dict[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:

@@ -5,32 +5,15 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from mnist_vg.driver import import_tensorflow
+from mnist_vg.tensorflow_import import import_tensorflow
 
 import_tensorflow()
 
 import keras
 import tensorflow as tf
 
-from mnist_vg.datasets import Split
-from mnist_vg.model import Model
-from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training.build import make_optimizer
-from mnist_vg.training.trainer import Trainer
-
 # Each trainer traces its own block, and from the fifth on TensorFlow warns of it.
 tf.get_logger().setLevel("ERROR")
-
-
-def make_trainer(scenario: Scenario, examples: Split) -> Trainer:
-    """A trainer, not compiled yet, of a scenario that sizes a plain MNIST network."""
-    model = Model(
-        activation=scenario.activation,
-        num_layers=scenario.num_layers,
-        hidden_size=scenario.hidden_size,
-        seed=scenario.seed,
-    )
-    return Trainer(model, make_optimizer(scenario), examples, scenario.batch_size, scenario.seed)
 
 
 def write_eagerly(

@@ -7,56 +7,88 @@ ones of which compile and are left out. Memory is the peak of the process over t
 plain training, once everything is compiled.
 """
 
-import argparse
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import _common_tf  # noqa: F401 - imports TensorFlow quietly
 import keras
 import numpy as np
 import tensorflow as tf
-from _common import in_turn, ratios, spread
+from _common import in_turn, ratios, run, spread
 
 from mnist_vg import GradientLogger, Model
 
 RNG = np.random.default_rng(0)
-WARM_UP = 3
-"""Steps at the start of a fit that are not timed."""
-
-
-def seven_layers():
-    """The tutorial's network, batches of 32."""
-    return Model(seed=0), (784,), 32, 10
-
-
-def wide():
-    """22.6 million parameters, 2,048 units a layer, batches of 128."""
-    hidden = [keras.layers.Dense(2048, "relu") for _ in range(6)]
-    model = keras.Sequential([keras.Input((784,)), *hidden, keras.layers.Dense(10)])
-    return model, (784,), 128, 10
-
-
-def mobilenet():
-    """MobileNetV2, images of 96 by 96, batches of 8."""
-    model = keras.applications.MobileNetV2(
-        (96, 96, 3), weights=None, classes=10, classifier_activation=None
-    )
-    return model, (96, 96, 3), 8, 10
-
-
-NETS = {"seven layers": seven_layers, "wide": wide, "MobileNetV2": mobilenet}
-STEPS = {"seven layers": 400, "wide": 24, "MobileNetV2": 12}
-"""Steps of a timed fit: enough for a median, few enough for a coffee."""
-
 EVERY = (200, 10, 1)
 
 NOT_LOGGED = 1.02
 """A step that is not logged over a plain one, at most."""
 
-WIDE_LOGGED = {"XLA": 1.3, "no XLA": 2.0}
-"""A logged step of the wide network over a plain one, at most."""
+
+class Net(NamedTuple):
+    """A network and how it is measured.
+
+    Attributes:
+        title: what it is, in words.
+        make: builds it, without compiling.
+        shape: of an input.
+        batch: examples a step.
+        steps: of a timed fit: enough for a median, few enough for a coffee.
+        every: values of the logger's `every`, without and with XLA.
+        logged: a logged step over a plain one, at most, without and with XLA.
+        memory: whether peaks of memory are compared, too.
+    """
+
+    title: str
+    make: Callable[[], keras.Model]
+    shape: tuple[int, ...]
+    batch: int
+    steps: int
+    every: tuple[tuple[int, ...], tuple[int, ...]] = (EVERY, EVERY)
+    logged: tuple[float | None, float | None] = (None, None)
+    memory: bool = False
+
+
+def dense(layers: int, units: int) -> keras.Model:
+    """ReLU layers, and one of the logits."""
+    hidden = [keras.layers.Dense(units, "relu") for _ in range(layers)]
+    return keras.Sequential([keras.Input((784,)), *hidden, keras.layers.Dense(10)])
+
+
+def mobilenet() -> keras.Model:
+    """MobileNetV2."""
+    return keras.applications.MobileNetV2(
+        (96, 96, 3), weights=None, classes=10, classifier_activation=None
+    )
+
+
+NETS = (
+    Net("The tutorial's network, batches of 32.", lambda: Model(seed=0), (784,), 32, steps=400),
+    Net(
+        "22.6 million parameters, 2,048 units a layer, batches of 128.",
+        lambda: dense(6, 2048),
+        (784,),
+        128,
+        steps=24,
+        logged=(2.0, 1.3),
+        memory=True,
+    ),
+    Net(
+        "MobileNetV2, images of 96 by 96, batches of 8.",
+        mobilenet,
+        (96, 96, 3),
+        8,
+        steps=12,
+        every=(EVERY, (1,)),  # XLA takes a minute over each of its programs.
+    ),
+)
+
+WARM_UP = 3
+"""Steps at the start of a fit that are not timed."""
 
 
 class Timer(keras.callbacks.Callback):
@@ -99,14 +131,13 @@ class Workaround(keras.callbacks.Callback):
 class Bench:
     """A network, and ways to take steps with it."""
 
-    def __init__(self, net: str, jit_compile: bool, folder: Path):
-        self.model, shape, self._batch, classes = NETS[net]()
+    def __init__(self, net: Net, jit_compile: bool, folder: Path):
+        self.model, self._batch, self._steps = net.make(), net.batch, net.steps
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.model.compile("adam", loss, jit_compile=jit_compile)
-        self._steps = STEPS[net]
         examples = (self._steps + WARM_UP) * self._batch
-        self._inputs = RNG.random((examples, *shape), dtype=np.float32)
-        self._labels = RNG.integers(0, classes, examples)
+        self._inputs = RNG.random((examples, *net.shape), dtype=np.float32)
+        self._labels = RNG.integers(0, 10, examples)
         self._folder = folder
 
     def plain(self) -> float:
@@ -161,28 +192,26 @@ def against(figures: list[float], limit: float | None) -> str:
     return f"{spread(figures, '.2f')}  target {limit} at most: {verdict}"
 
 
-def measure(net: str, jit_compile: bool, rounds: int, folder: Path) -> None:
+def measure(net: Net, jit_compile: bool, rounds: int, folder: Path) -> None:
     """Measure one network, and print."""
     bench = Bench(net, jit_compile, folder)
-    # XLA takes a minute over each of MobileNetV2's programs.
-    often = (1,) if net == "MobileNetV2" and jit_compile else EVERY
+    limits = {"not logged": NOT_LOGGED, "logged": net.logged[jit_compile]}
     ways = {"plain": bench.plain}
-    ways |= {f"every={every}": bench.logger(every) for every in often}
+    ways |= {f"every={every}": bench.logger(every) for every in net.every[jit_compile]}
     ways["workaround"] = bench.workaround
     in_turn(ways, 1)  # compiles
     figures = in_turn(ways, rounds)
     plain = figures["plain"]
     xla = "XLA" if jit_compile else "no XLA"
-    print(f"\n{NETS[net].__doc__} {xla}: a step {spread([1000 * s for s in plain], '.2f')} ms")
-    for every in often:
+    print(f"\n{net.title} {xla}: a step {spread([1000 * s for s in plain], '.2f')} ms")
+    for every in net.every[jit_compile]:
         not_logged, logged = zip(*figures[f"every={every}"], strict=True)
-        limits = {"not logged": NOT_LOGGED, "logged": WIDE_LOGGED[xla] if net == "wide" else None}
         for name, seconds in {"not logged": not_logged, "logged": logged}.items():
             if None not in seconds:
-                shown = against(ratios(seconds, plain), limits.get(name))
+                shown = against(ratios(seconds, plain), limits[name])
                 print(f"  every={every:<4} {name:10} {shown}")
     print(f"  workaround            {spread(ratios(figures['workaround'], plain), '.1f')}")
-    if net == "wide":
+    if net.memory:
         logger = GradientLogger(Path(tempfile.mkdtemp(dir=folder)), every=1)
         bench.peak(logger)  # compiles
         peaks = in_turn({"plain": bench.peak, "logger": lambda: bench.peak(logger)}, rounds)
@@ -191,18 +220,15 @@ def measure(net: str, jit_compile: bool, rounds: int, folder: Path) -> None:
         print(f"  extra peak memory {spread(extra, '.0f')} MiB; largest gradient {largest:.0f} MiB")
 
 
-def main() -> None:
+def main(rounds: int = 3, nets: Sequence[Net] = NETS) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds that are timed [3]")
-    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
-    arguments = parser.parse_args()
-    print(f"Steps over plain steps, {arguments.rounds} rounds in turn: median (min–max)")
+    print(f"Steps over plain steps, {rounds} rounds in turn: median (min–max)")
     with tempfile.TemporaryDirectory() as folder:
-        for net in arguments.nets:
+        for net in nets:
             for jit_compile in (False, True):
-                measure(net, jit_compile, arguments.rounds, Path(folder))
+                measure(net, jit_compile, rounds, Path(folder))
 
 
 if __name__ == "__main__":
-    main()
+    tiny = Net("tiny", lambda: dense(1, 8), (784,), 8, steps=1, every=((1,), (1,)), memory=True)
+    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "nets": [tiny]})

@@ -5,22 +5,22 @@ begins when each worker has had a group: so the start of Ray and of TensorFlow i
 the tracing and compilation of each group is in. All tables must be the same, row for row.
 """
 
-import argparse
 import functools
 import importlib.util
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas
-from _common import in_turn, ratios, spread
+from _common import in_turn, ratios, run, spread
 
-from mnist_vg.driver import import_tensorflow
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeps import table
 from mnist_vg.sweeps.sweep import Sweep
 from mnist_vg.sweeps.sweeper import Sweeper
+from mnist_vg.tensorflow_import import import_tensorflow
 
 BASE = Scenario(num_layers=4, iterations=500)
 SWEEP = Sweep("widths", BASE, {"hidden_size": (9, 10, 11, 12)}, seeds=10)
@@ -29,23 +29,21 @@ SWEEP = Sweep("widths", BASE, {"hidden_size": (9, 10, 11, 12)}, seeds=10)
 WAYS = {"Ray": "local", "processes": None}
 
 tables: list[pandas.DataFrame] = []
+"""Of every sweep that was trained."""
 
 
-def groups_a_minute(cluster: str | None, workers: int) -> float:
+def groups_a_minute(sweep: Sweep, cluster: str | None, workers: int) -> float:
     """The pace of a sweep in a new folder, once all workers train."""
     done = []
     with tempfile.TemporaryDirectory() as folder:
-        sweeper = Sweeper(SWEEP, Path(folder), workers=workers)
+        sweeper = Sweeper(sweep, Path(folder), workers=workers)
         sweeper.run(cluster=cluster, watch=lambda *_: done.append(time.perf_counter()))
         tables.append(table.read_table(sweeper.folder))
     return 60 * (len(done) - workers) / (done[-1] - done[workers - 1])
 
 
-def main() -> None:
+def main(rounds: int = 3, sweep: Sweep = SWEEP, clusters: Mapping[str, str | None] = WAYS) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
     if importlib.util.find_spec("ray") is None:
         print("skipped: Ray is not installed (pip install 'mnist_vg[cluster]')")
         return
@@ -53,13 +51,13 @@ def main() -> None:
     print(f"{rounds} rounds in turn: median (min–max); load before {loads}\n")
     import_tensorflow()
     ways = {
-        (way, workers): functools.partial(groups_a_minute, cluster, workers)
-        for way, cluster in WAYS.items()
+        (way, workers): functools.partial(groups_a_minute, sweep, cluster, workers)
+        for way, cluster in clusters.items()
         for workers in (1, 2)
     }
     paces = in_turn(ways, rounds)
     print(f"{'groups a minute':16}{'one worker':>20}{'two workers':>20}{'two over one':>20}")
-    for way in WAYS:
+    for way in clusters:
         one, two = paces[way, 1], paces[way, 2]
         columns = [spread(one, ".1f"), spread(two, ".1f"), spread(ratios(two, one), ".2f")]
         print(f"{way:16}" + "".join(f"{column:>20}" for column in columns))
@@ -69,4 +67,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    base = Scenario(num_layers=1, iterations=1)
+    small = Sweep("widths", base, {"batch_size": (1, 2, 3)}, seeds=1)
+    smoke = {"rounds": 1, "sweep": small, "clusters": {"Ray": "local"}}
+    run(main, __doc__, takes="TAKES", smoke=smoke)

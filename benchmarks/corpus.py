@@ -14,15 +14,18 @@ import dataclasses
 import functools
 import json
 import math
+import tempfile
 from pathlib import Path
 
 import click
 import numpy as np
+from _common import smoke_option
 
 from mnist_vg import Scenario, datasets
-from mnist_vg.driver import import_tensorflow, train_all
-from mnist_vg.runs.results import LEARNED_KAPPA
+from mnist_vg.driver import train_all
+from mnist_vg.runs.results import LEARNED_KAPPA, kappa
 from mnist_vg.runs.run import Run
+from mnist_vg.tensorflow_import import import_tensorflow
 
 FILE = Path(__file__).with_name("corpus.json")
 COMMON = {"iterations": 1000, "log_every": 40, "measures": "full"}
@@ -80,6 +83,7 @@ def find_out(run, dataset) -> dict:
 
     from mnist_vg.recording.layers import activation_range
     from mnist_vg.recording.measures import rms, unit_shares
+    from mnist_vg.recording.taps import tapped
     from mnist_vg.training.build import make_model
     from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs
 
@@ -97,7 +101,7 @@ def find_out(run, dataset) -> dict:
         model.set_weights([state[f"model/{variable.path}"] for variable in model.weights])
     moved = _moved(before, kernels)
     facts["moved_least"], facts["moved_most"] = min(moved), max(moved)
-    with model.tapped() as taps, tf.GradientTape() as tape:
+    with tapped(model) as taps, tf.GradientTape() as tape:
         logits = model(inputs)
         loss, _ = loss_and_accuracy(logits, dataset.train.labels)
     ends = tape.gradient(loss, [taps.pairs[0][0], logits])
@@ -109,7 +113,7 @@ def find_out(run, dataset) -> dict:
     facts["dead"] = float(tf.reduce_max(shares["units_dead"]))
     facts["saturated"] = float(tf.reduce_max(shares["units_saturated"]))
     facts["finite"] = all(np.isfinite(weights).all() for weights in model.get_weights())
-    facts["kappa"] = (run.results["test_accuracy"] - dataset.chance) / (1 - dataset.chance)
+    facts["kappa"] = kappa(run.results["test_accuracy"], dataset.chance)
     losses = run.history["loss/test"][run.history["step"] < scenario.iterations]
     late = losses[len(losses) // 2 :]
     facts["rises"] = float(np.mean(late[1:] > (1 + SWING) * late[:-1]))
@@ -178,7 +182,56 @@ def labels_of(facts: dict) -> list[str]:
     return [symptom for symptom, there in signs.items() if there]
 
 
+def train(entries: list[dict], logdir: Path) -> None:
+    """Train entries into LOGDIR; finished runs are left alone."""
+    for run in train_all([entry["scenario"] for entry in entries], logdir):
+        accuracy = run.results["test_accuracy"]
+        click.echo(f"{run.name}: test accuracy {accuracy:.2%}, {run.seconds:.1f} s")
+
+
+def label(entries: list[dict], logdir: Path) -> str:
+    """Find out about every finished run in LOGDIR; the text of the corpus with what was found."""
+    import_tensorflow()
+    load_dataset = functools.cache(datasets.load)
+    for entry in entries:
+        name = entry["scenario"].name
+        run = Run.load(logdir / name)
+        if run is None or run.status != "finished":
+            continue
+        with np.errstate(over="ignore"):  # Weights that explode have norms beyond float32.
+            facts = find_out(run, load_dataset(run.settings["dataset"]))
+        before, labels = entry["labels"], labels_of(facts)
+        if labels != before:
+            click.echo(f"{name}: {', '.join(before)} → {', '.join(labels)}")
+        entry |= {"facts": facts, "labels": labels}
+    return text_of(entries)
+
+
+def text_of(entries: list[dict]) -> str:
+    """The text of corpus.json, a line an entry."""
+    plain = [{key: value for key, value in e.items() if key != "scenario"} for e in entries]
+    return "[\n" + ",\n".join(map(json.dumps, plain)) + "\n]\n"
+
+
+def smallest() -> list[dict]:
+    """Some entries that share a compiled program, and fewer updates of each: for smoke runs."""
+    return [
+        entry | {"scenario": dataclasses.replace(entry["scenario"], iterations=400)}
+        for entry in load()
+        if entry["scenario"].name.startswith("circles-3x16-relu-")
+    ]
+
+
+def smoke() -> None:
+    """Train and label the smallest corpus, and print its text."""
+    with tempfile.TemporaryDirectory() as logdir:
+        entries = smallest()
+        train(entries, Path(logdir))
+        click.echo(label(entries, Path(logdir)))
+
+
 @click.group()
+@smoke_option(smoke)
 def cli():
     """The labelled corpus: train its networks, or label them."""
 
@@ -186,36 +239,19 @@ def cli():
 FOLDER = click.argument("logdir", type=click.Path(path_type=Path))
 
 
-@cli.command()
+@cli.command("train")
 @FOLDER
 @click.argument("half", type=click.Choice(["tune", "test"]), required=False)
-def train(logdir, half):
+def _train(logdir, half):
     """Train every entry, or one HALF, into LOGDIR; finished runs are left alone."""
-    scenarios = [entry["scenario"] for entry in load() if half in (None, entry["half"])]
-    for run in train_all(scenarios, logdir):
-        accuracy = run.results["test_accuracy"]
-        click.echo(f"{run.name}: test accuracy {accuracy:.2%}, {run.seconds:.1f} s")
+    train([entry for entry in load() if half in (None, entry["half"])], logdir)
 
 
-@cli.command()
+@cli.command("label")
 @FOLDER
-def label(logdir):
+def _label(logdir):
     """Find out about every finished run in LOGDIR, and write facts and labels."""
-    import_tensorflow()
-    load_dataset = functools.cache(datasets.load)
-    entries = json.loads(FILE.read_text())
-    for entry in entries:
-        name = entry["settings"]["name"]
-        run = Run.load(logdir / name)
-        if run is None or run.status != "finished":
-            continue
-        with np.errstate(over="ignore"):  # Weights that explode have norms beyond float32.
-            facts = find_out(run, load_dataset(run.settings["dataset"]))
-        before, labels = entry.get("labels", []), labels_of(facts)
-        if labels != before:
-            click.echo(f"{name}: {', '.join(before)} → {', '.join(labels)}")
-        entry |= {"facts": facts, "labels": labels}
-    FILE.write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n")
+    FILE.write_text(label(load(), logdir))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ python benchmarks/cure.py LOGDIR [--half tune|test]
 import dataclasses
 import functools
 import multiprocessing
+import tempfile
 from pathlib import Path
 
 import click
 import corpus
+from _common import smoke_option
 
 from mnist_vg import Scenario
 from mnist_vg.cure import Trial, cure
@@ -17,29 +19,28 @@ from mnist_vg.driver import train_all
 from mnist_vg.report import make_console
 from mnist_vg.runs.results import spread_of
 
-SEEDS = 3
 AS_GOOD = 0.02
 """Test accuracy by which a cure may stay below its twin."""
 TARGET = 0.9
 """Share of the sick that can learn at all, whose cure has to be as good as their twin."""
 
 
-def train_twin(scenario: Scenario, logdir: Path) -> Trial:
-    """The scenario's healthy twin, under as many seeds."""
+def train_twin(scenario: Scenario, logdir: Path, seeds: int) -> Trial:
+    """The scenario's healthy twin, under as many seeds as the trials of a cure."""
     twin = corpus.healthy_twin(scenario)
-    seeded = [twin.with_seed(seed) for seed in range(SEEDS)]
+    seeded = [twin.with_seed(seed) for seed in range(seeds)]
     return Trial(twin, {}, list(train_all(seeded, logdir)))
 
 
-def attempt_all(scenarios: list[Scenario], logdir: Path) -> list[tuple[str, str]]:
+def attempt_all(scenarios: list[Scenario], logdir: Path, seeds: int) -> list[tuple[str, str]]:
     """What became of scenarios that have one healthy twin."""
-    twin = train_twin(scenarios[0], logdir)
-    return [attempt(scenario, twin, logdir) for scenario in scenarios]
+    twin = train_twin(scenarios[0], logdir, seeds)
+    return [attempt(scenario, twin, logdir, seeds) for scenario in scenarios]
 
 
-def attempt(scenario: Scenario, twin: Trial, logdir: Path) -> tuple[str, str]:
+def attempt(scenario: Scenario, twin: Trial, logdir: Path, seeds: int) -> tuple[str, str]:
     """What became of one scenario, in a word and in a line."""
-    result = cure(scenario, logdir, seeds=SEEDS)
+    result = cure(scenario, logdir, seeds=seeds)
     found = result.recommended
     outcome = "NOT cured"
     if not twin.healthy:
@@ -54,21 +55,18 @@ def attempt(scenario: Scenario, twin: Trial, logdir: Path) -> tuple[str, str]:
     return outcome, f"{scenario.name}: {before} -> {after} with {words}; twin {healthy}"
 
 
-@click.command()
-@click.argument("logdir", type=click.Path(path_type=Path))
-@click.option("--half", type=click.Choice(["test", "tune"]), help="Default: both.")
-def main(logdir, half):
-    """Cure each sick scenario of the corpus, into LOGDIR."""
+def cure_all(entries: list[dict], logdir: Path, seeds: int) -> None:
+    """Cure the sick among entries of the corpus, into LOGDIR, and print what became of each."""
     console = make_console()
     groups: dict[str, list[Scenario]] = {}
-    for entry in corpus.load():
-        if "healthy" not in entry["labels"] and half in (None, entry["half"]):
+    for entry in entries:
+        if "healthy" not in entry["labels"]:
             scenario = dataclasses.replace(entry["scenario"], measures="default")
             groups.setdefault(corpus.healthy_twin(scenario).name, []).append(scenario)
     outcomes = []
     # A process a group: some hundreds of XLA's programs are all that one has room for.
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        work = functools.partial(attempt_all, logdir=logdir)
+        work = functools.partial(attempt_all, logdir=logdir, seeds=seeds)
         for group in pool.imap(work, groups.values(), chunksize=1):
             for outcome, line in group:
                 outcomes.append(outcome)
@@ -80,6 +78,22 @@ def main(logdir, half):
         f"their healthy twin, target {TARGET:.0%}: {met}",
         soft_wrap=True,
     )
+
+
+def smoke() -> None:
+    """Cure one scenario, under one seed."""
+    with tempfile.TemporaryDirectory() as logdir:
+        cure_all(corpus.smallest()[-1:], Path(logdir), seeds=1)
+
+
+@click.command()
+@smoke_option(smoke)
+@click.argument("logdir", type=click.Path(path_type=Path))
+@click.option("--half", type=click.Choice(["test", "tune"]), help="Default: both.")
+def main(logdir, half):
+    """Cure each sick scenario of the corpus, into LOGDIR."""
+    entries = [entry for entry in corpus.load() if half in (None, entry["half"])]
+    cure_all(entries, logdir, seeds=3)
 
 
 if __name__ == "__main__":

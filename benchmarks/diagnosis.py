@@ -9,6 +9,7 @@ the first record that satisfies it, with its authors' default thresholds.
 """
 
 import dataclasses
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,7 @@ from statistics import median
 import click
 import corpus
 import numpy as np
+from _common import smoke_option
 from rich.table import Table
 
 from mnist_vg.diagnosis.diagnosis import find_evidence
@@ -203,14 +205,16 @@ Scores = dict[str, dict[str, Score]]
 """By symptom and rules, where they have one for it."""
 
 
-def score(symptom: str, labels: list[list[str]], verdicts: list[Verdict]) -> Score:
+def score(symptom: str, labels: list[list[str]], verdicts: list[Verdict], runs: list[Run]) -> Score:
     """One symptom in all runs, by their labels and the verdicts of one set of rules."""
     steps = [verdict[symptom] for verdict in verdicts]
     sick = [symptom in names for names in labels]
-    right = [step for step, there in zip(steps, sick, strict=True) if there and step is not None]
-    iterations = corpus.COMMON["iterations"]
-    found = len(steps) - steps.count(None)
-    return Score(sum(sick), found, tuple(step / iterations for step in right))
+    right = [
+        step / run.settings["iterations"]
+        for run, step, there in zip(runs, steps, sick, strict=True)
+        if there and step is not None
+    ]
+    return Score(sum(sick), len(steps) - steps.count(None), tuple(right))
 
 
 FIGURES = {
@@ -246,7 +250,11 @@ def table(title: str, figures: dict, scores: Scores) -> Table:
 def shortfalls(scores: Scores, called_sick: int) -> dict[str, list[str]]:
     """Each target, and where it is missed."""
     mine = {symptom: by_rules[OURS] for symptom, by_rules in scores.items()}
-    late = {name: sum(share > EARLY for share in mine[name].right) for name in EARLY_SYMPTOMS}
+    late = {
+        name: sum(share > EARLY for share in own.right)
+        for name, own in mine.items()
+        if name in EARLY_SYMPTOMS
+    }
     return {
         f"recall of each symptom {RECALL:.0%} or more": [
             f"{symptom} {own.recall:.0%}" for symptom, own in mine.items() if own.recall < RECALL
@@ -266,32 +274,28 @@ def shortfalls(scores: Scores, called_sick: int) -> dict[str, list[str]]:
     }
 
 
-def load(logdir: Path, half: str) -> tuple[list[list[str]], list[Run]]:
-    """The labels of half of the corpus, and its runs."""
-    entries = [entry for entry in corpus.load() if entry["half"] == half]
+def load(entries: list[dict], logdir: Path) -> list[Run]:
+    """The runs of entries of the corpus."""
     runs = [Run.load(logdir / entry["scenario"].name) for entry in entries]
     if not all(run and run.status == "finished" for run in runs):
         raise click.ClickException(f"runs are missing: python benchmarks/corpus.py train {logdir}")
-    return [entry["labels"] for entry in entries], runs
+    return runs
 
 
-@click.command()
-@click.argument("logdir", type=click.Path(path_type=Path))
-@click.option("--half", type=click.Choice(["test", "tune"]), default="test", show_default=True)
-def main(logdir, half):
-    """Score every set of rules on the runs of the corpus in LOGDIR."""
-    labels, runs = load(logdir, half)
+def compare(labels: list[list[str]], runs: list[Run]) -> None:
+    """Score every set of rules on labelled runs, and print; symptoms that none has are left out."""
     verdicts = {name: [rules(run) for run in runs] for name, rules in RULES.items()}
     scores = {
         symptom.name: {
-            name: score(symptom.name, labels, given)
+            name: score(symptom.name, labels, given, runs)
             for name, given in verdicts.items()
             if symptom.name in given[0]
         }
         for symptom in SYMPTOMS
+        if any(symptom.name in names for names in labels)
     }
     console = make_console()
-    console.print(table(f"{len(runs)} runs of the half {half}", FIGURES, scores))
+    console.print(table(f"{len(runs)} runs", FIGURES, scores))
     console.print(table("When it is first right, by the part of training", FIRST, scores))
     healthy = [number for number, names in enumerate(labels) if names == ["healthy"]]
     called_sick = {
@@ -307,6 +311,26 @@ def main(logdir, half):
     )
     for target, short in shortfalls(scores, called_sick[OURS]).items():
         console.print(f"{target}: {'missed: ' + '; '.join(short) if short else 'met'}")
+
+
+def smoke() -> None:
+    """Score the rules on the smallest corpus."""
+    entries = corpus.smallest()
+    with tempfile.TemporaryDirectory() as folder:
+        logdir = Path(folder)
+        corpus.train(entries, logdir)
+        compare([entry["labels"] for entry in entries], load(entries, logdir))
+
+
+@click.command()
+@smoke_option(smoke)
+@click.argument("logdir", type=click.Path(path_type=Path))
+@click.option("--half", type=click.Choice(["test", "tune"]), default="test", show_default=True)
+def main(logdir, half):
+    """Score every set of rules on the runs of the corpus in LOGDIR."""
+    entries = [entry for entry in corpus.load() if entry["half"] == half]
+    click.echo(f"The half {half} of the corpus.")
+    compare([entry["labels"] for entry in entries], load(entries, logdir))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ less left to do: the compiled block has measured already. What that costs there 
 printed too. The eager record has no `gradient_flow`, which is one scalar of ours more.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -13,14 +12,18 @@ from statistics import median
 
 import _common_tf
 import tensorflow as tf
-from _common import in_turn, ratios, spread
+from _common import in_turn, ratios, run, spread
 
-from mnist_vg import datasets
+from mnist_vg import SCENARIOS, datasets
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.training.build import make_trainer
+from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs
 
 TARGET = 30
 """How many times faster than the eager record ours should be, at least."""
+
+SIGMOID = SCENARIOS["sigmoid"]
 
 SCALARS = {"loss/train": 2.3, "accuracy/train": 0.1, "loss/test": 2.3, "accuracy/test": 0.1}
 
@@ -32,14 +35,13 @@ def milliseconds(call) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def ways(folder: Path) -> dict:
+def ways(folder: Path, scenario: Scenario) -> dict:
     """What is timed, by name, each a function without arguments."""
-    scenario = Scenario()
-    examples = datasets.load().train
-    trainer = _common_tf.make_trainer(scenario, examples)
+    dataset = datasets.load()
+    trainer = make_trainer(scenario, dataset)
     trainer.compile()
     tables = trainer.advance(1, record=True).tables
-    gradients = kernel_gradients(trainer.model, examples, scenario.batch_size)
+    gradients = kernel_gradients(trainer.model, dataset.train, scenario.batch_size)
     kernels = [layer.kernel for layer in trainer.model.dense_layers]
     log = EventLog(folder / "ours")
     writer = tf.summary.create_file_writer(str(folder / "eager"))
@@ -59,22 +61,16 @@ def ways(folder: Path) -> dict:
 
 def kernel_gradients(model, examples, batch_size) -> list[tf.Tensor]:
     """The gradient of a batch's loss for each kernel."""
-    images = tf.cast(examples.inputs[:batch_size], tf.float32) / 255
-    labels = examples.labels[:batch_size]
+    inputs = scaled_inputs(tf.constant(examples.inputs[:batch_size]))
     with tf.GradientTape() as tape:
-        logits = model(images, training=True)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        loss = tf.reduce_mean(losses)
+        loss, _ = loss_and_accuracy(model(inputs, training=True), examples.labels[:batch_size])
     return tape.gradient(loss, [layer.kernel for layer in model.dense_layers])
 
 
-def main() -> None:
+def main(rounds: int = 50, scenario: Scenario = SIGMOID) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=50, help="rounds that are timed [50]")
-    rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
-        calls = ways(Path(folder))
+        calls = ways(Path(folder), scenario)
         timed = {name: lambda call=call: milliseconds(call) for name, call in calls.items()}
         in_turn(timed, 3)  # what is done only once is not timed
         times = in_turn(timed, rounds)
@@ -87,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "scenario": Scenario(num_layers=1)})

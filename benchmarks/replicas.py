@@ -5,7 +5,6 @@ layers a loop or written out. Last, as a sweep on one machine does it: a process
 thread on each of two cores, over one process of two threads.
 """
 
-import argparse
 import functools
 import multiprocessing
 import os
@@ -13,32 +12,45 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from statistics import median
+from typing import NamedTuple
 from unittest import mock
 
-import _common_tf
+import _common_tf  # noqa: F401 - imports TensorFlow quietly
 import tensorflow as tf
-from _common import in_turn, ratios, spread
+from _common import in_turn, ratios, run, spread
 
 from mnist_vg import datasets
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.training import stacked_model as stacked
+from mnist_vg.training import stacked_model
+from mnist_vg.training.build import make_trainer
 from mnist_vg.training.group_trainer import GroupTrainer
 from mnist_vg.training.trainer import Trainer, run_blocks
 
-GROUPS = (1, 10, 100, 300, 1000)
-
-SWEEP = 100
-"""Replicas of each process of a sweep, and of the evaluation."""
-
 TARGET = 4
-"""How many times the steps of one alone a group of `SWEEP` or more should do."""
+"""How many times the steps of one alone a group of many should do."""
 
-DEEP = Scenario(num_layers=100, hidden_size=50, optimizer="sgd", activation="tanh")
-DEEP_REPLICAS = 20
-DEEP_WAYS = {"a loop": DEEP.num_layers, "written out": DEEP.num_layers + 1}
 
-SECONDS = 0.5
-"""How long blocks are run for one figure, at least."""
+class Sizes(NamedTuple):
+    """What is compared.
+
+    Attributes:
+        network: the tutorial's.
+        groups: replicas of each group of it; 1 and `many` are among them.
+        many: replicas of each process of a sweep, and from which on the target holds.
+        deep: the deep network.
+        deep_replicas: how many of it train together.
+        seconds: how long blocks are run for one figure, at least.
+    """
+
+    network: Scenario = Scenario()
+    groups: tuple[int, ...] = (1, 10, 100, 300, 1000)
+    many: int = 100
+    deep: Scenario = Scenario(num_layers=100, hidden_size=50, optimizer="sgd", activation="tanh")
+    deep_replicas: int = 20
+    seconds: float = 0.5
+
+
+FULL = Sizes()
 
 
 def group_trainer(scenario: Scenario, count: int) -> GroupTrainer:
@@ -47,12 +59,12 @@ def group_trainer(scenario: Scenario, count: int) -> GroupTrainer:
     return GroupTrainer(scenarios, datasets.load())
 
 
-def steps_per_second(trainer: Trainer, count: int = 1) -> float:
-    """Steps of all replicas, in blocks of the length that a run comes to."""
+def steps_per_second(trainer: Trainer, count: int, at_least: float) -> float:
+    """Steps of all replicas, in so many seconds, in blocks of the length that a run comes to."""
     first, start = trainer.steps_done, time.perf_counter()
     for block in run_blocks(trainer, sys.maxsize, log_every=sys.maxsize):
         seconds = time.perf_counter() - start
-        if seconds > SECONDS:
+        if seconds > at_least:
             return count * (block.step + 1 - first) / seconds
     raise AssertionError
 
@@ -71,12 +83,12 @@ def evaluation_seconds(trainer: Trainer) -> float:
     return time.perf_counter() - start
 
 
-def compare_groups(rounds: int) -> None:
+def compare_groups(rounds: int, sizes: Sizes) -> None:
     """Print the figures of groups of the tutorial's network, and of one alone."""
-    alone = compiled(_common_tf.make_trainer(Scenario(), datasets.load().train))
-    groups = {count: compiled(group_trainer(Scenario(), count)) for count in GROUPS}
-    ways = {0: lambda: steps_per_second(alone)}
-    ways |= {c: lambda c=c: steps_per_second(groups[c], c) for c in groups}
+    alone = compiled(make_trainer(sizes.network, datasets.load()))
+    groups = {count: compiled(group_trainer(sizes.network, count)) for count in sizes.groups}
+    ways = {0: lambda: steps_per_second(alone, 1, sizes.seconds)}
+    ways |= {c: lambda c=c: steps_per_second(groups[c], c, sizes.seconds) for c in groups}
     speeds = in_turn(ways, rounds)
     print(f"{'tutorial':20}{'replica-steps/s':>28}{'/ alone':>22}{'/ its best':>12}")
     print(f"{'alone':20}{spread(speeds[0]):>28}")
@@ -84,65 +96,75 @@ def compare_groups(rounds: int) -> None:
         faster = ratios(speeds[count], speeds[0])
         over_best = median(speeds[count]) / max(speeds[0])
         words = ""
-        if count >= SWEEP:
+        if count >= sizes.many:
             met = "met" if median(faster) >= TARGET else "missed"
             words = f"  target at least {TARGET}: {met}"
         name = f"group of {count:,}"
         figures = f"{spread(speeds[count]):>28}{spread(faster, '.2f'):>22}{over_best:12.2f}"
         print(f"{name:20}{figures}{words}")
-    test = in_turn({c: lambda c=c: evaluation_seconds(groups[c]) for c in (1, SWEEP)}, rounds)
+    ways = {c: lambda c=c: evaluation_seconds(groups[c]) for c in (1, sizes.many)}
+    test = in_turn(ways, rounds)
     for count, seconds in test.items():
         print(f"evaluation of 10,000 examples, {count} replicas: {spread(seconds, '.2f')} s")
 
 
-def made(way: str) -> tuple[GroupTrainer, float]:
-    """A deep group, and the seconds until both its programs were traced and compiled."""
-    with mock.patch.object(stacked, "DEEP", DEEP_WAYS[way]):
+def made(sizes: Sizes, deep_from: int) -> tuple[GroupTrainer, float]:
+    """A deep group, and the seconds until both its programs were traced and compiled.
+
+    From `deep_from` layers on they are a loop.
+    """
+    with mock.patch.object(stacked_model, "DEEP", deep_from):
         start = time.perf_counter()
-        trainer = group_trainer(DEEP, DEEP_REPLICAS)
+        trainer = group_trainer(sizes.deep, sizes.deep_replicas)
         trainer.compile()
         seconds = time.perf_counter() - start
     trainer.advance(1, record=False)
     return trainer, seconds
 
 
-def compare_depths(rounds: int) -> None:
+def compare_depths(rounds: int, sizes: Sizes) -> None:
     """Print the figures of a deep network, its layers a loop and written out."""
-    made_once = {way: made(way) for way in DEEP_WAYS}  # Compiling takes a minute.
+    deep, replicas = sizes.deep, sizes.deep_replicas
+    deep_from = {"a loop": deep.num_layers, "written out": deep.num_layers + 1}
+    # Once each: compiling takes a minute.
+    made_once = {way: made(sizes, layers) for way, layers in deep_from.items()}
     ways = {
-        way: functools.partial(steps_per_second, trainer, DEEP_REPLICAS)
+        way: functools.partial(steps_per_second, trainer, replicas, sizes.seconds)
         for way, (trainer, _) in made_once.items()
     }
     speeds = in_turn(ways, rounds)
-    layers = f"{DEEP.num_layers} layers of {DEEP.hidden_size}, {DEEP_REPLICAS} replicas"
+    layers = f"{deep.num_layers} layers of {deep.hidden_size}, {replicas} replicas"
     print(f"\n{layers:32}{'replica-steps/s':>24}{'trace and compile s':>24}")
     for way, (_, seconds) in made_once.items():
         print(f"{way:32}{spread(speeds[way]):>24}{seconds:24.1f}")
-    print(f"{' / '.join(DEEP_WAYS):32}{spread(ratios(*speeds.values()), '.2f'):>24}")
+    print(f"{' / '.join(ways):32}{spread(ratios(*speeds.values()), '.2f'):>24}")
 
 
 _in_process: list[GroupTrainer] = []
 
 
-def prepare(threads: int) -> None:
+def prepare(threads: int, sizes: Sizes) -> None:
     """In a process of its own: a group on so many threads."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    _in_process.append(compiled(group_trainer(Scenario(), SWEEP)))
+    _in_process.append(compiled(group_trainer(sizes.network, sizes.many)))
 
 
-def speed_in_process() -> float:
+def speed_in_process(sizes: Sizes) -> float:
     """The speed of this process' group."""
-    return steps_per_second(*_in_process, SWEEP)
+    return steps_per_second(*_in_process, sizes.many, sizes.seconds)
 
 
-def compare_processes(rounds: int) -> None:
+def compare_processes(rounds: int, sizes: Sizes) -> None:
     """Print the figures of two processes of one thread, and of one of two."""
     context = multiprocessing.get_context("spawn")
-    one, *two = [ProcessPoolExecutor(1, context, prepare, (threads,)) for threads in (2, 1, 1)]
+    one, *two = [
+        ProcessPoolExecutor(1, context, prepare, (threads, sizes)) for threads in (2, 1, 1)
+    ]
 
     def speed_of_all(processes):
-        return sum([each.result() for each in [p.submit(speed_in_process) for p in processes]])
+        started = [process.submit(speed_in_process, sizes) for process in processes]
+        return sum([each.result() for each in started])
 
     ways = {
         "two processes, one thread each": lambda: speed_of_all(two),
@@ -151,7 +173,7 @@ def compare_processes(rounds: int) -> None:
     for way in ways.values():
         way()  # Compiled now.
     speeds = in_turn(ways, rounds)
-    print(f"\n{f'{SWEEP} replicas a process':32}{'replica-steps/s':>24}")
+    print(f"\n{f'{sizes.many} replicas a process':32}{'replica-steps/s':>24}")
     for way, figures in speeds.items():
         print(f"{way:32}{spread(figures):>24}")
     print(f"{'ratio':32}{spread(ratios(*speeds.values()), '.2f'):>24}")
@@ -159,17 +181,22 @@ def compare_processes(rounds: int) -> None:
         process.shutdown()
 
 
-def main() -> None:
+def main(rounds: int = 5, sizes: Sizes = FULL) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"{rounds} rounds in turn: median (min–max); load before {loads}\n")
-    compare_groups(rounds)
-    compare_depths(rounds)
-    compare_processes(rounds)
+    compare_groups(rounds, sizes)
+    compare_depths(rounds, sizes)
+    compare_processes(rounds, sizes)
 
 
 if __name__ == "__main__":
-    main()
+    small = Sizes(
+        network=Scenario(num_layers=1),
+        groups=(1, 2),
+        many=2,
+        deep=Scenario(num_layers=3),
+        deep_replicas=2,
+        seconds=0.0,
+    )
+    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "sizes": small})

@@ -4,17 +4,20 @@ Both are whole runs in folders of their own, records, pictures and checkpoints i
 in turn in one process. They write the same numbers, bit for bit (a test).
 """
 
-import argparse
+import functools
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 import _common_tf  # noqa: F401 - imports TensorFlow, which is not to be timed
-from _common import in_turn, ratios, spread
+from _common import in_turn, ratios, run, spread
 
 from mnist_vg import SCENARIOS, Scenario
 from mnist_vg.driver import train_all
+
+COMPARED = (SCENARIOS["sigmoid"], SCENARIOS["circles-tanh"])
 
 TARGET = 2
 """How many times faster than with a compilation each, at least."""
@@ -39,23 +42,23 @@ def seconds(way, scenario: Scenario, seeds: int) -> float:
         return time.perf_counter() - start
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=10)
-    arguments = parser.parse_args()
-    print(f"{arguments.seeds} seeds, {arguments.rounds} rounds in turn: median (min–max)\n")
-    for name in ("sigmoid", "circles-tanh"):
+def main(rounds: int = 3, seeds: int = 10, scenarios: Sequence[Scenario] = COMPARED) -> None:
+    """Measure and print."""
+    print(f"{seeds} seeds, {rounds} rounds in turn: median (min–max)\n")
+    for scenario in scenarios:
         ways = {
-            f"{way.__name__}, {name}": lambda way=way, name=name: seconds(
-                way, SCENARIOS[name], arguments.seeds
-            )
+            f"{way.__name__}, {scenario.name}": functools.partial(seconds, way, scenario, seeds)
             for way in (together, each)
         }
-        figures = in_turn(ways, arguments.rounds)
+        figures = in_turn(ways, rounds)
         for way, of_way in figures.items():
             print(f"{way:24}{spread(of_way, '.1f'):>22} s")
         ours, theirs = figures.values()
         faster = ratios(theirs, ours)
-        met = "met" if sorted(faster)[len(faster) // 2] >= TARGET else "missed"
+        met = "met" if median(faster) >= TARGET else "missed"
         print(f"ratio {spread(faster, '.2f')}, target at least {TARGET}: {met}\n")
+
+
+if __name__ == "__main__":
+    small = Scenario(num_layers=1, iterations=1)
+    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "seeds": 2, "scenarios": [small]})

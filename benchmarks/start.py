@@ -4,7 +4,6 @@ First the whole process against `import tensorflow` alone, in turn; then one run
 this process, its functions timed. TensorFlow must not be imported before that run.
 """
 
-import argparse
 import contextlib
 import functools
 import os
@@ -14,12 +13,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future
 from statistics import median
+from unittest import mock
 
-from _common import in_turn, ratios, spread
+from _common import in_turn, ratios, run, spread
 
-from mnist_vg import SUITES, datasets, driver
+from mnist_vg import datasets, driver
+from mnist_vg.tensorflow_import import import_tensorflow
 
 TARGET = 2
 """How many times an `import tensorflow` the whole should take, at most."""
@@ -33,16 +35,20 @@ def process_seconds(*arguments: str) -> float:
     return time.perf_counter() - start
 
 
-def train_seconds() -> float:
-    """How long a process takes that trains the tutorial's three into a fresh folder."""
+def train_seconds(scenarios: Sequence[str]) -> float:
+    """How long a process takes that trains these into a fresh folder."""
     with tempfile.TemporaryDirectory() as logdir:
-        return process_seconds("-m", "mnist_vg", "train", "--logdir", logdir)
+        return process_seconds("-m", "mnist_vg", "train", *scenarios, "--logdir", logdir)
 
 
-class Stopwatch:
-    """Adds up seconds by part, apart for the main thread and the other one."""
+class Stopwatch(contextlib.ExitStack):
+    """Adds up seconds by part, apart for the main thread and the other one.
+
+    What it has wrapped is itself again when the context ends.
+    """
 
     def __init__(self):
+        super().__init__()
         self.main, self.other = Counter(), Counter()
 
     @contextlib.contextmanager
@@ -59,7 +65,8 @@ class Stopwatch:
     def wrap(self, name: str, owner, *functions: str) -> None:
         """Time every call of the named functions of a class or module."""
         for function in functions:
-            setattr(owner, function, self._timed(name, getattr(owner, function)))
+            timed = self._timed(name, getattr(owner, function))
+            self.enter_context(mock.patch.object(owner, function, timed))
 
     def _timed(self, name, function):
         @functools.wraps(function)
@@ -70,27 +77,26 @@ class Stopwatch:
         return timed
 
 
-def timed_run() -> tuple[Stopwatch, float]:
-    """Train the tutorial's three in this process; the stopwatch and the seconds in all."""
-    watch = Stopwatch()
+def timed_run(scenarios: Sequence[str]) -> tuple[Stopwatch, float]:
+    """Train in this process; the stopwatch and the seconds in all."""
     start = time.perf_counter()
-    with watch.part("import TensorFlow"):
-        driver.import_tensorflow()
-        from mnist_vg import model
-        from mnist_vg.recording import event_log as summaries
-        from mnist_vg.training import trainer as training
-    watch.wrap("wait for the other thread", Future, "result")
-    watch.wrap("data", datasets, "load")
-    watch.wrap("build", model.Model, "forward_graph")
-    watch.wrap("build", model, "Model")
-    watch.wrap("build", training.Trainer, "__init__")
-    watch.wrap("trace and compile", training.Trainer, "compile")
-    watch.wrap("train", training.Trainer, "advance")
-    watch.wrap("evaluate", training.Trainer, "evaluate")
-    watch.wrap("record", summaries.EventLog, "record", "describe", "conclude")
-    watch.wrap("checkpoint", training.Checkpoint, "save")
-    with tempfile.TemporaryDirectory() as logdir:
-        list(driver.train_all(SUITES["tutorial"], logdir))
+    with tempfile.TemporaryDirectory() as logdir, Stopwatch() as watch:
+        with watch.part("import TensorFlow"):
+            import_tensorflow()
+            from mnist_vg.recording.event_log import EventLog
+            from mnist_vg.training import programs, session
+            from mnist_vg.training.checkpoint import Checkpoint
+            from mnist_vg.training.trainer import Trainer
+        watch.wrap("wait for the other thread", Future, "result")
+        watch.wrap("data", datasets, "load")
+        watch.wrap("build", programs, "make_trainer")
+        watch.wrap("build", session, "forward_graph")
+        watch.wrap("trace and compile", Trainer, "compile")
+        watch.wrap("train", Trainer, "advance")
+        watch.wrap("evaluate", Trainer, "evaluate")
+        watch.wrap("record", EventLog, "record", "describe", "conclude")
+        watch.wrap("checkpoint", Checkpoint, "save")
+        list(driver.train_all(scenarios, logdir))
         return watch, time.perf_counter() - start
 
 
@@ -110,17 +116,19 @@ def print_breakdown(watch: Stopwatch, seconds: float) -> None:
     )
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds that are timed [3]")
-    rounds = parser.parse_args().rounds
+def main(
+    rounds: int = 3,
+    scenarios: Sequence[str] = ("sigmoid", "relu", "leaky_relu"),
+    warm_up: bool = True,
+) -> None:
+    """Measure and print; the first of all reads files that are in memory from then on."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     ways = {
-        "mnist-vg train": train_seconds,
+        "mnist-vg train": lambda: train_seconds(scenarios),
         "import tensorflow": lambda: process_seconds("-c", "import tensorflow"),
     }
-    in_turn(ways, 1)  # the first one reads files that are in memory from then on
+    if warm_up:
+        in_turn(ways, 1)
     times = in_turn(ways, rounds)
     print(f"Whole processes, {rounds} rounds in turn: median (min–max)\n")
     for name, figures in times.items():
@@ -128,8 +136,9 @@ def main() -> None:
     ratio = ratios(*times.values())
     verdict = "met" if median(ratio) <= TARGET else "missed"
     print(f"{'ratio':18} {spread(ratio, '.2f'):>20}    target {TARGET} at most: {verdict}")
-    print_breakdown(*timed_run())
+    print_breakdown(*timed_run(scenarios))
 
 
 if __name__ == "__main__":
-    main()
+    small = {"rounds": 1, "scenarios": ["depth-relu-3"], "warm_up": False}
+    run(main, __doc__, takes="TAKES", smoke=small)

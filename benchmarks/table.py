@@ -4,17 +4,17 @@ The rows are made up, of networks of six layers on a grid of initial spreads, le
 and activations under ten seeds; all in a temporary folder.
 """
 
-import argparse
 import itertools
 import json
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pyarrow
-from _common import in_turn, spread
+from _common import in_turn, run, spread
 from pyarrow import parquet
 
 from mnist_vg import figures
@@ -103,13 +103,9 @@ def seconds(call) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows, about [1000000]")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds that are timed [3]")
-    arguments = parser.parse_args()
-    axes = grid(arguments.rows)
+def main(rounds: int = 3, rows: int = 1_000_000) -> None:
+    """Measure and print, of about so many rows."""
+    axes = grid(rows)
     tables = list(parts(axes))
     rows = sum(map(len, tables))
     with tempfile.TemporaryDirectory() as folder:
@@ -125,17 +121,17 @@ def main() -> None:
             "plotted": lambda: figures.save(heatmaps.draw(*read_sweep(folder)), folder / "figures"),
         }
         timed = {name: lambda call=call: seconds(call) for name, call in calls.items()}
-        times = in_turn(timed, arguments.rounds)
+        times = in_turn(timed, rounds)
     print(
-        f"{rows:,} rows in {len(tables):,} files, {size / 1e6:,.0f} MB, {arguments.rounds} rounds "
+        f"{rows:,} rows in {len(tables):,} files, {size / 1e6:,.0f} MB, {rounds} rounds "
         "in turn: median (min–max)\n"
     )
     for name, of_name in times.items():
         speed = spread([rows / taken for taken in of_name])
         print(f"{name:24}{spread(of_name, '.2f'):>20} s{speed:>40} rows/s")
-    verdict = "met" if sorted(times["plotted"])[arguments.rounds // 2] <= TARGET else "missed"
+    verdict = "met" if median(times["plotted"]) <= TARGET else "missed"
     print(f"\nplotted, reading and saving included: target {TARGET} s at most: {verdict}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "rows": 1})

@@ -6,7 +6,6 @@ of each of the six kernels the mean absolute gradient and the histograms of grad
 and weights.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,16 +16,18 @@ import _common_tf
 import keras
 import numpy as np
 import tensorflow as tf
-from _common import in_turn, ratios, spread
+from _common import in_turn, ratios, run, spread
 
 from mnist_vg import datasets
-from mnist_vg.datasets import Split
+from mnist_vg.datasets import Dataset, Split
 from mnist_vg.model import Model
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.training.build import make_trainer
+from mnist_vg.training.objective import scaled_inputs
 from mnist_vg.training.trainer import run_blocks
 
-STEPS, BATCH, LOG_EVERY = 2500, 30, 200
+BATCH, LOG_EVERY = 30, 200
 SHUFFLE_BUFFER = 10_000
 
 OURS = "mnist_vg"
@@ -34,18 +35,18 @@ TARGETS = {"TF1 session": 5, "tf.function": 12, "Keras fit": 20}
 """How many times the steps a second of the other ways ours should make, at least."""
 
 Way = Callable[[Path], None]
-"""Trains `STEPS` more and logs into the folder; on return all is written."""
+"""Trains some steps more and logs into the folder; on return all is written."""
 
 
-def this_package(examples: Split) -> Way:
+def this_package(dataset: Dataset, steps: int) -> Way:
     """`Trainer`, `run_blocks` and `EventLog`, but no test split, as no other way scores it."""
-    scenario = Scenario(iterations=STEPS, batch_size=BATCH, log_every=LOG_EVERY)
-    trainer = _common_tf.make_trainer(scenario, examples)
+    scenario = Scenario(batch_size=BATCH, log_every=LOG_EVERY)
+    trainer = make_trainer(scenario, dataset)
     trainer.compile()
 
     def train(folder):
         log = EventLog(folder)
-        for block in run_blocks(trainer, trainer.steps_done + STEPS, LOG_EVERY):
+        for block in run_blocks(trainer, trainer.steps_done + steps, LOG_EVERY):
             if block.tables is not None:
                 scalars = {"loss/train": block.loss, "accuracy/train": block.accuracy}
                 log.record(block.step, scalars, block.tables)
@@ -54,7 +55,7 @@ def this_package(examples: Split) -> Way:
     return train
 
 
-def plain_tf_function(examples: Split) -> Way:
+def plain_tf_function(examples: Split, steps: int) -> Way:
     """A compiled step called from a Python loop, records through eager `tf.summary`."""
     model, optimizer = Model(seed=0), keras.optimizers.Adam()
     kernels = [layer.kernel for layer in model.dense_layers]
@@ -75,7 +76,7 @@ def plain_tf_function(examples: Split) -> Way:
 
     def train(folder):
         with tf.summary.create_file_writer(str(folder)).as_default() as writer:
-            for number, (images, labels) in enumerate(batches.take(STEPS)):
+            for number, (images, labels) in enumerate(batches.take(steps)):
                 scalars, gradients = step(images, labels)
                 if number % LOG_EVERY == 0:
                     _common_tf.write_eagerly(number, scalars, gradients, kernels)
@@ -84,7 +85,7 @@ def plain_tf_function(examples: Split) -> Way:
     return train
 
 
-def keras_fit(examples: Split) -> Way:
+def keras_fit(examples: Split, steps: int) -> Way:
     """`fit` with the `TensorBoard` callback, which knows of no gradients.
 
     All steps are one epoch, as the end of one costs Keras time; so the histograms of
@@ -98,12 +99,12 @@ def keras_fit(examples: Split) -> Way:
     def train(folder):
         board = keras.callbacks.TensorBoard(folder, histogram_freq=1, update_freq=LOG_EVERY)
         # The pipeline has shuffled already; without a word Keras warns of it.
-        model.fit(batches, steps_per_epoch=STEPS, shuffle=False, verbose=0, callbacks=[board])
+        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[board])
 
     return train
 
 
-def tf1_session(examples: Split) -> Way:
+def tf1_session(examples: Split, steps: int) -> Way:
     """The tutorial's own way: a graph, a session, and a second run for each summary."""
     tf1 = tf.compat.v1
     with tf1.Graph().as_default() as graph:
@@ -121,12 +122,12 @@ def tf1_session(examples: Split) -> Way:
         merged = tf1.summary.merge_all()
         session = tf1.Session(graph=graph)
         session.run(tf1.global_variables_initializer())
-    batches = _numpy_batches(examples)
+    batches = _numpy_batches(_pixels(examples), examples.labels)
 
     def train(folder):
         # TensorFlow 2 makes a `FileWriter` only where a graph is the default one.
         with graph.as_default(), tf1.summary.FileWriter(str(folder), graph) as writer:
-            for step in range(STEPS):
+            for step in range(steps):
                 feed = dict(zip((images, labels), next(batches), strict=True))
                 session.run([loss, update, accuracy], feed)
                 if step % LOG_EVERY == 0:
@@ -162,7 +163,7 @@ def _tf1_summaries(loss, accuracy, gradients, kernels):
 
 def _pixels(examples):
     # Scaled once, ahead of the timing, which favours the other ways: ours does it each step.
-    return examples.inputs.astype(np.float32) / 255
+    return scaled_inputs(tf.constant(examples.inputs)).numpy()
 
 
 def _batches(examples) -> tf.data.Dataset:
@@ -170,8 +171,7 @@ def _batches(examples) -> tf.data.Dataset:
     return dataset.shuffle(SHUFFLE_BUFFER).repeat().batch(BATCH).prefetch(tf.data.AUTOTUNE)
 
 
-def _numpy_batches(examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    images, labels = _pixels(examples), examples.labels
+def _numpy_batches(images, labels) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     random = np.random.default_rng(0)
     while True:
         order = random.permutation(len(labels))
@@ -180,30 +180,27 @@ def _numpy_batches(examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             yield images[chosen], labels[chosen]
 
 
-def steps_per_second(train: Way) -> float:
-    """The speed of one round, in a folder that is fresh."""
+def seconds(train: Way) -> float:
+    """How long one round takes, in a folder that is fresh."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         train(Path(folder))
-        return STEPS / (time.perf_counter() - start)
+        return time.perf_counter() - start
 
 
-def main() -> None:
+def main(rounds: int = 3, steps: int = 2500) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds that are timed [3]")
-    rounds = parser.parse_args().rounds
-    examples = datasets.load().train
+    dataset = datasets.load()
     ways = {
-        OURS: this_package(examples),
-        "tf.function": plain_tf_function(examples),
-        "Keras fit": keras_fit(examples),
-        "TF1 session": tf1_session(examples),
+        OURS: this_package(dataset, steps),
+        "tf.function": plain_tf_function(dataset.train, steps),
+        "Keras fit": keras_fit(dataset.train, steps),
+        "TF1 session": tf1_session(dataset.train, steps),
     }
-    timed = {name: lambda way=way: steps_per_second(way) for name, way in ways.items()}
+    timed = {name: lambda way=way: steps / seconds(way) for name, way in ways.items()}
     in_turn(timed, 1)  # warms every way up: what it traces and compiles is not timed
     speeds = in_turn(timed, rounds)
-    print(f"{STEPS:,} steps with their records, {rounds} rounds in turn: median (min–max)\n")
+    print(f"{steps:,} steps with their records, {rounds} rounds in turn: median (min–max)\n")
     print(f"{'':12} {'steps/s':>24} {'ours over it':>20} {'target, at least':>17}")
     print(f"{OURS:12} {spread(speeds[OURS]):>24}")
     for name, target in TARGETS.items():
@@ -214,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "steps": 2})

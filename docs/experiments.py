@@ -7,7 +7,9 @@ reads the runs in FOLDER/SUITE/, as `make experiments` trains them, and draws th
 beside the page.
 """
 
+import dataclasses
 import inspect
+import shutil
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -15,9 +17,11 @@ from pathlib import Path
 import claims_circles  # noqa: F401 - it registers its claims
 import claims_digits  # noqa: F401 - and so does it
 from claims import CLAIMS, Suite
-from pages import markdown_table, run
+from pages import markdown_table, run, write
 
-from mnist_vg import SUITES, UsageError, figures
+from mnist_vg import SUITES, Scenario, UsageError, figures, train
+from mnist_vg.figures.drawings import FIGURES
+from mnist_vg.figures.style import png
 from mnist_vg.runs.results import result_row
 from mnist_vg.runs.run import find_runs
 
@@ -86,7 +90,7 @@ def main(folder: Path, page: Path) -> None:
     sections += [
         _section(name, Suite.of(runs), findings[name], page) for name, runs in suites.items()
     ]
-    page.write_text("\n".join(sections), encoding="utf-8")
+    write(page, "\n".join(sections))
 
 
 def _finished(folder, name):
@@ -114,7 +118,7 @@ ours are below. No setting that a tutorial gives was changed to make a number fi
 
 Figures are of the seed whose accuracy is in the middle. *Could learn* is a test accuracy that,
 corrected for chance, is at least 0.61 (Cohen's kappa). The rules behind the words stand in
-`docs/claims_*.py`, the scenarios in `mnist_vg/suites.py` (`mnist-vg list`).
+`docs/claims_*.py`, the scenarios in `mnist_vg/scenarios/suites.py` (`mnist-vg list`).
 
 {_summary(findings)}"""
 
@@ -175,12 +179,12 @@ def _pictures(name, suite, page):
             for scenario in SUITES[name]
             if (chosen in scenario.name if isinstance(chosen, str) else scenario.name in chosen)
         ]
-        every_seed = figures.FIGURES[draw.__name__].seeds
+        every_seed = FIGURES[draw.__name__].seeds
         figure = draw(
             [run for of_one in runs for run in (of_one if every_seed else _median(of_one))]
         )
         path = folder / f"{name}-{picture}.png"
-        path.write_bytes(figures.png(figure))
+        path.write_bytes(png(figure))
         caption = inspect.getdoc(draw).partition("\n")[0]
         yield f"*{caption}*\n\n![{name}: {picture}]({folder.name}/{path.name})\n"
 
@@ -190,5 +194,25 @@ def _median(runs):
     return [sorted(runs, key=lambda run: run.results["test_accuracy"])[len(runs) // 2]]
 
 
+def smoke(folder: Path) -> None:
+    """One small run stands for those of all scenarios."""
+    small = Scenario(
+        dataset="circles",
+        num_layers=5,
+        hidden_size=5,
+        iterations=500,
+        log_every=25,
+        measures="full",
+    )
+    run = train(small, folder)
+    for name in INTRODUCTIONS:
+        for scenario in SUITES[name]:
+            copy = folder / name / scenario.name
+            shutil.copytree(run.folder, copy)
+            settings = {**run.settings, "name": scenario.name}
+            dataclasses.replace(run, folder=copy, settings=settings).save()
+    main(folder, folder / "page.md")
+
+
 if __name__ == "__main__":
-    run(main, __doc__, "folder", "page")
+    run(main, __doc__, "folder", "page", smoke=smoke)

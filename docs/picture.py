@@ -6,16 +6,22 @@
 Needs Chromium and its driver (Debian's packages chromium and chromium-driver).
 """
 
-import argparse
 import re
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import click
+from pages import run
 from selenium import webdriver
 from selenium.webdriver.support.wait import WebDriverWait
 
+from mnist_vg import Scenario, train
+
 TAGS = "gradient_flow|accuracy.test|gradient_mean_abs.layer[16]"
+SIZE = "1240,900"
 
 # TensorBoard hides a tenth of the points as outliers, among them the vanished gradients.
 SHOW_ALL = """
@@ -30,13 +36,20 @@ return true;
 """
 
 
-def take_picture(logdir: str, picture: str, tags: str, tab: str, size: str) -> None:
-    """Serve `logdir`, open a tab with the tags that match, and save what it shows."""
+def take_picture(
+    logdir: Path,
+    picture: Path,
+    tags: str = TAGS,
+    tab: str = "scalars",
+    size: str = SIZE,
+    seconds: float = 12.0,
+) -> None:
+    """Serve `logdir`, open a tab with the tags that match, and save what it shows in `seconds`."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}"):
         options.add_argument(flag)
-    command = [sys.executable, "-m", "mnist_vg", "board", "--logdir", logdir]
+    command = [sys.executable, "-m", "mnist_vg", "board", "--logdir", str(logdir)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as board:
         lines = (re.search(r" at (http://\S+)", line) for line in board.stderr)
         address = next(found[1] for found in lines if found)
@@ -47,16 +60,26 @@ def take_picture(logdir: str, picture: str, tags: str, tab: str, size: str) -> N
                 wait = WebDriverWait(browser, 60)
                 wait.until(lambda driver: driver.execute_script(SHOW_ALL))
             # The charts draw themselves over some seconds, and do not say when they are done.
-            browser.execute_async_script("setTimeout(arguments[0], 12000)")
-            browser.save_screenshot(picture)
+            time.sleep(seconds)
+            browser.save_screenshot(str(picture))
         board.terminate()
+    click.echo(f"{picture}: {picture.stat().st_size:,} bytes")
+
+
+def smoke(folder: Path) -> None:
+    """A run of one update, looked at for a second."""
+    train(Scenario(num_layers=1, iterations=1), folder)
+    take_picture(folder, folder / "picture.png", seconds=1)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("logdir")
-    parser.add_argument("picture")
-    parser.add_argument("--tags", default=TAGS, help="a regular expression")
-    parser.add_argument("--tab", default="scalars", choices=["scalars", "histograms"])
-    parser.add_argument("--size", default="1240,900", help="of the window")
-    take_picture(**vars(parser.parse_args()))
+    options = [
+        click.Option(["--tags"], default=TAGS, show_default=True, help="a regular expression"),
+        click.Option(
+            ["--tab"],
+            type=click.Choice(["scalars", "histograms", "distributions"]),
+            default="scalars",
+        ),
+        click.Option(["--size"], default=SIZE, show_default=True, help="of the window"),
+    ]
+    run(take_picture, __doc__, "logdir", "picture", smoke=smoke, options=options)

@@ -114,15 +114,19 @@ TEXTS = {
         why="Backpropagation multiplies once a layer by the weights and by the slope of the "
         "activation; a sigmoid's slope is at most a quarter. Where each layer makes it smaller, "
         "what arrives falls exponentially with depth. Adam divides the gradient by its own "
-        "running size, so the weights may move all the same, to little effect. The layer that is "
-        "named is the one whose weights matter least, which need not be the first: the measure "
-        "sets the gradient against weights and loss.",
+        "running size, so the weights may move all the same, but along few directions: [what "
+        "really happens in layer 1](../first_layer.md). Usually several of the first layers are "
+        "below the threshold, and the diagnosis names the one with the smallest value. Here that "
+        "is layer 2, not layer 1. A single weight of layer 1 gets the smallest gradient, but the "
+        "measure takes a layer as a whole, and layer 1 has 78 times as many weights as layer 2.",
         measure="the norm of a layer's weights times that of its gradient, over the loss: the "
         "relative condition number",
         shows="no gradient reaches layer 1 of the sick run, while its last layer has one",
         look="`gradient_flow/log10_first_to_last` first: 0 where layer 1 gets as much as the last "
         "layer, below it by one for each power of ten. `gradient_mean_abs/layer1` is the same in "
-        "absolute terms, a line at zero, though the last layer's gradient is like the cured run's.",
+        "absolute terms, a line at zero, though the last layer's gradient is like the cured run's. "
+        "The charts show layer 1 because the gradient reaches it last. The diagnosis names layer "
+        "2, for the reason above; both are sick.",
         tags="gradient_flow|gradient_mean_abs.layer(1|10)$|accuracy.test",
     ),
     "non-finite values": Text(

@@ -8,16 +8,17 @@ the pages from these runs. Needs what docs/picture.py needs.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from pages import markdown_table, run
+from pages import markdown_table, run, write
 from picture import take_picture
 from symptom_texts import TEXTS
 
 from mnist_vg import Scenario, UsageError
 from mnist_vg.cure import cure
 from mnist_vg.diagnosis.diagnosis import diagnose
-from mnist_vg.diagnosis.symptoms import SYMPTOMS
+from mnist_vg.diagnosis.symptoms import SYMPTOMS, UPDATES_TOO_SMALL, Symptom
 from mnist_vg.report import Display, cure_lines, cure_table, make_console
 from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.scenarios.suites import find_scenario
@@ -42,22 +43,36 @@ symptom. How the rules are used, and how well they do: [diagnosis](../diagnosis.
 """
 
 
-def main(logdir: Path, folder: Path) -> None:
-    """Train what is not there yet, and write every page and the index."""
+def main(
+    logdir: Path,
+    folder: Path,
+    symptoms: Sequence[Symptom] = SYMPTOMS,
+    seeds: int = 3,
+    seconds: float = 12.0,
+) -> None:
+    """Train what is not there yet, and write every page and the index.
+
+    Args:
+        logdir: of the runs.
+        folder: of the pages.
+        symptoms: those of the pages.
+        seeds: of each example.
+        seconds: how long TensorBoard has to draw, see `picture.take_picture`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for symptom in SYMPTOMS:
+    for symptom in symptoms:
         text = TEXTS[symptom.name]
         with Display(make_console(), brief=True) as display:
-            found = cure(find_scenario(text.example), logdir, watch=display.watch)
+            found = cure(find_scenario(text.example), logdir, seeds=seeds, watch=display.watch)
         sick, cured, evidence = _example(symptom, found)
         page = folder / _page(symptom.name)
-        _picture([sick, cured], page.with_suffix(".png"), text)
-        page.write_text(_text(symptom, found, sick, evidence, logdir), encoding="utf-8")
+        _picture([sick, cured], page.with_suffix(".png"), text, seconds)
+        write(page, _text(symptom, found, sick, evidence, logdir))
     rows = [
-        [_link(symptom.name), TEXTS[symptom.name].measure, _limit(symptom)] for symptom in SYMPTOMS
+        [_link(symptom.name), TEXTS[symptom.name].measure, _limit(symptom)] for symptom in symptoms
     ]
     table = markdown_table(["Symptom", "What is measured", "Symptom where it is"], rows)
-    (folder / "README.md").write_text(INDEX.format(table=table), encoding="utf-8")
+    write(folder / "README.md", INDEX.format(table=table))
 
 
 def _example(symptom, found):
@@ -71,12 +86,12 @@ def _example(symptom, found):
     raise UsageError(f"{found.before.scenario.name}: no seed shows {symptom.name}")
 
 
-def _picture(runs, path, text):
+def _picture(runs, path, text, seconds):
     """TensorBoard on these runs alone."""
     with tempfile.TemporaryDirectory() as folder:
         for run in runs:
             (Path(folder) / run.name).symlink_to(run.folder.absolute())
-        take_picture(folder, str(path), text.tags, text.tab, text.size)
+        take_picture(folder, path, text.tags, text.tab, text.size, seconds)
 
 
 def _text(symptom, found, sick, evidence, logdir):
@@ -175,5 +190,11 @@ def _link(name):
     return f"[{name}]({_page(name)})"
 
 
+def smoke(folder: Path) -> None:
+    """The symptom whose cures share one compiled program, under one seed."""
+    symptoms = [symptom for symptom in SYMPTOMS if symptom.name == UPDATES_TOO_SMALL]
+    main(folder / "runs", folder / "pages", symptoms, seeds=1, seconds=1)
+
+
 if __name__ == "__main__":
-    run(main, __doc__, "logdir", "folder")
+    run(main, __doc__, "logdir", "folder", smoke=smoke)

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.patheffects import withStroke
-from pages import markdown_table, run
+from pages import markdown_table, run, write
 
 from mnist_vg import Scenario, UsageError
-from mnist_vg.driver import import_tensorflow
 from mnist_vg.figures.style import SMALL, legend, png
 from mnist_vg.runs.results import kappa
 from mnist_vg.scenarios.initializers import parse_initializer
 from mnist_vg.sweeps import heatmaps
 from mnist_vg.sweeps.axes import Axis, cells, on_grid
+from mnist_vg.sweeps.sweep import Sweep
+from mnist_vg.sweeps.sweeper import Sweeper
 from mnist_vg.sweeps.table import TEST_ACCURACY, last_records, load_sweep, read_sweep
+from mnist_vg.tensorflow_import import import_tensorflow
 
 import_tensorflow()  # In silence.
 
@@ -258,7 +260,7 @@ def main(folder: Path, page: Path) -> None:
     swept = read(folder)
     picture = page.with_suffix(".png")
     picture.write_bytes(png(draw(swept)))
-    page.write_text(_text(swept, picture.name), encoding="utf-8")
+    write(page, _text(swept, picture.name))
 
 
 def _text(swept, picture):
@@ -314,5 +316,18 @@ def _rules(networks):
     return markdown_table(["Rule", "Right"], rows)
 
 
+def smoke(folder: Path) -> None:
+    """Two depths by two variances."""
+    base = Scenario(
+        activation="tanh",
+        hidden_size=4,
+        bias_initializer="random_normal(stddev=0.2236)",
+        iterations=1,
+    )
+    weights = tuple(f"variance_scaling(scale={scale},mode='fan_in')" for scale in (1, 2))
+    sweep = Sweep("trainability", base, {LAYERS: (2, 3), WEIGHTS: weights}, seeds=1)
+    main(Sweeper(sweep, folder, workers=0).run(), folder / "page.md")
+
+
 if __name__ == "__main__":
-    run(main, __doc__, "folder", "page")
+    run(main, __doc__, "folder", "page", smoke=smoke)

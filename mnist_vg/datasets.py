@@ -1,4 +1,4 @@
-"""A name to arrays: MNIST, which ships with the package, any TFDS image set, or circles."""
+"""Loads data sets as arrays: MNIST, generated ones, or image sets of TensorFlow Datasets (TFDS)."""
 
 import contextlib
 import io
@@ -19,9 +19,12 @@ MNIST_DIR = Path(__file__).parent / "data" / "mnist" / "3.0.1"
 
 @dataclass(frozen=True)
 class Split:
-    """Examples: `inputs` `[examples, values]`, `labels` int32 `[examples]`.
+    """The training or the test examples of a data set.
 
-    Inputs are pixels, uint8, which a network sees divided by 255, or float32 as they are.
+    Attributes:
+        inputs: `[examples, values]`: uint8 pixels, which a network sees divided by 255, or
+            float32 values, which it sees unchanged.
+        labels: int32 `[examples]`.
     """
 
     inputs: np.ndarray
@@ -30,7 +33,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification set, decoded; `name` includes the version, where it has one."""
+    """A data set for classification.
+
+    Attributes:
+        name: the name, with the version if the set has one, such as "mnist/3.0.1".
+        train: the training examples.
+        test: the test examples.
+        label_size: the number of classes.
+    """
 
     name: str
     train: Split
@@ -39,44 +49,46 @@ class Dataset:
 
     @property
     def input_size(self) -> int:
-        """Values of an example: pixels of an image, channels included."""
+        """The number of values per example; for images, pixels times channels."""
         return self.train.inputs.shape[1]
 
     @property
     def chance(self) -> float:
-        """Test accuracy of always answering the most frequent test label."""
+        """The test accuracy of always answering the most frequent test label, 0 to 1."""
         return float(np.bincount(self.test.labels).max() / len(self.test.labels))
 
     @property
     def chance_loss(self) -> float:
-        """Cross-entropy of always answering with the training labels' frequencies, in nats."""
+        """The training loss of always predicting the training labels' frequencies, in nats."""
         shares = np.unique(self.train.labels, return_counts=True)[1] / len(self.train.labels)
         return float(-np.sum(shares * np.log(shares)))
 
     @property
     def chance_scalars(self) -> dict[str, float]:
-        """What chance scores, by tag, as a run records it."""
+        """`chance` and `chance_loss` with their tags, as a run records them."""
         return {CHANCE_ACCURACY: self.chance, CHANCE_LOSS: self.chance_loss}
 
 
 def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Dataset:
-    """Load a data set's training and test split.
+    """Load a data set.
 
-    `circles`, `close_circles` and `digits` are made by scikit-learn. `mnist` without a
-    `data_dir` is the copy inside the package. Any other set is
-    looked for in the TFDS directory `data_dir` (default: TFDS's own), and TFDS
-    downloads and prepares what is not there. Decoded arrays are kept in the
-    user's cache folder; a cache that is damaged, stale or cannot be written costs
-    the seconds of decoding again and nothing else.
+    `circles`, `close_circles` and `digits` come from scikit-learn. `mnist` without `data_dir` is
+    the copy inside this package. TFDS loads any other name, and downloads and prepares what is
+    not in `data_dir` yet. Decoded arrays are cached in the user's cache folder. A damaged or
+    outdated cache is written again.
+
+    Args:
+        name: `circles`, `close_circles`, `digits`, or the name of a TFDS image classification set.
+        data_dir: where TFDS keeps prepared data sets; None is TFDS's default folder.
 
     Raises:
-        UsageError: no such set, not an 8-bit image classification set of one
-            image size, damaged records, or it could not be downloaded.
+        UsageError: there is no such set, it could not be downloaded, its records are damaged, or
+            it is not a classification set of uint8 images of one size.
     """
     if name in _GENERATED:
         return _GENERATED[name]()
     if name == "mnist" and data_dir is None:
-        # TFDS takes two seconds to import, which a cached MNIST does not need.
+        # Without importing TFDS, which takes two seconds: a cached MNIST does not need it.
         return _load(
             "mnist/3.0.1", {"train": "train", "test": "test"}, 10, MNIST_DIR, _bundled_mnist
         )
@@ -91,17 +103,17 @@ def load(name: str = "mnist", data_dir: str | os.PathLike | None = None) -> Data
 
 
 def _circles() -> Dataset:
-    """Two circles, the inner half as wide; no test split, so it is tested on the same."""
+    """Two circles with radii 1 and 0.5; tested on the training split, as in the tutorial."""
     from sklearn.datasets import make_circles
 
-    # The seed that the tutorial's whole listing gives to NumPy.
+    # The tutorial's listing seeds NumPy with this number.
     points, labels = make_circles(n_samples=1000, factor=0.5, noise=0.1, random_state=42)
     split = Split(points.astype(np.float32), labels.astype(np.int32))
     return Dataset("circles", split, split, 2)
 
 
 def _close_circles() -> Dataset:
-    """Two circles, the inner 0.8 as wide, scaled to [-1, 1]; half to train, half to test."""
+    """Two circles with radii 1 and 0.8, scaled to [-1, 1]; the second half is the test split."""
     from sklearn.datasets import make_circles
     from sklearn.preprocessing import minmax_scale
 
@@ -112,7 +124,7 @@ def _close_circles() -> Dataset:
 
 
 def _digits() -> Dataset:
-    """1,797 digits of 8 x 8 pixels (UCI), scaled to [0, 1]; the last 500 to test."""
+    """1,797 digits of 8 x 8 pixels (UCI), scaled to [0, 1]; the last 500 are the test split."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -125,7 +137,7 @@ _GENERATED = {"circles": _circles, "close_circles": _close_circles, "digits": _d
 
 
 def _load(full_name, split_names, label_size, prepared_dir, builder):
-    # TFDS records every split's size there, so other data has another key.
+    # This file has the size of every split, so different data gets a different cache key.
     fingerprint = zlib.crc32((prepared_dir / "dataset_info.json").read_bytes())
     cache = platformdirs.user_cache_path("mnist_vg") / "datasets"
     splits = {}
@@ -136,12 +148,12 @@ def _load(full_name, split_names, label_size, prepared_dir, builder):
 
 
 def _cached(path: Path, decode) -> Split:
-    """The split kept at `path`, or else what `decode` makes, which is then kept."""
+    """Load the split from the cache file `path`, or decode it and write that file."""
     try:
-        # Reading a member to its end checks the CRC-32 that zip keeps of it.
+        # Reading an array to its end also checks the CRC-32 in the zip file.
         with np.load(path) as arrays:
             return Split(arrays["inputs"], arrays["labels"])
-    # A file with a flipped bit fails in whatever way the bit decides.
+    # A damaged file can raise nearly any exception.
     except Exception:
         split = decode()
     with contextlib.suppress(OSError):
@@ -161,13 +173,13 @@ def _decode(builder, split: str) -> Split:
     except (tf.errors.OpError, OSError, AssertionError) as error:
         raise UsageError(
             f"dataset: the {split} records of {builder.info.full_name} in {builder.data_dir} are "
-            f"damaged; prepare them again ({first_line(error)})"
+            f"damaged ({first_line(error)}); prepare the data set again"
         ) from error
     expected = builder.info.splits[split].num_examples
     if len(images) != expected:
         raise UsageError(
-            f"dataset: {builder.data_dir} holds {len(images)} {split} examples where its "
-            f"dataset_info.json says {expected}; prepare it again"
+            f"dataset: {builder.data_dir} has {len(images)} {split} examples, but its "
+            f"dataset_info.json says {expected}; prepare the data set again"
         )
     return Split(images.reshape(len(images), -1), labels.astype(np.int32))
 
@@ -188,19 +200,21 @@ def _prepared_builder(name, data_dir):
         raise UsageError(
             f"dataset: {name!r} is not known to TensorFlow Datasets; {nearest(name, names)}"
         ) from error
-    # Each builder's module brings its own needs and errors: packages, files, hosts.
+    # A builder may need packages, files or hosts, and raise any kind of error.
     except Exception as error:
-        raise UsageError(f"dataset: {name!r} cannot be opened ({first_line(error)})") from error
+        raise UsageError(
+            f"dataset: {name!r} cannot be opened ({first_line(error)}); try mnist"
+        ) from error
     _check_image_classification(builder, name)
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()
-        # Downloads fail in as many ways as there are hosts; TFDS has no common class.
+        # TFDS has no common class for the errors of a download.
         except Exception as error:
             raise UsageError(
                 f"dataset: {name!r} is not in {builder.data_dir} and could not be downloaded "
-                f"({first_line(error)}); give --data-dir a folder where it is prepared, or "
-                "a network"
+                f"({first_line(error)}); connect to the network, or give --data-dir a folder "
+                "that has it"
             ) from error
     return builder
 
@@ -214,13 +228,17 @@ def _check_image_classification(builder, name):
         ) from None
     if None in image.shape or image.np_dtype != np.uint8:
         raise UsageError(
-            f"dataset: {name!r} has images of shape {image.shape} and type {image.np_dtype}; "
-            "one size and uint8 are needed"
+            f"dataset: {name!r} has images of shape {image.shape} and type "
+            f"{np.dtype(image.np_dtype)}; give a set of uint8 images of one size, such as mnist"
         )
 
 
 def _image_and_label(builder) -> tuple[str, str]:
-    """The names of the one image and the one class label of an example."""
+    """The features of an example that are its only image and its only class label.
+
+    Raises:
+        ValueError: an example has several of these, or none.
+    """
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features.items())
@@ -236,6 +254,6 @@ def _split_names(builder) -> dict[str, str]:
     if test is None or "train" not in builder.info.splits:
         raise UsageError(
             f"dataset: {builder.info.full_name} has the splits {', '.join(builder.info.splits)}; "
-            "train and test (or validation) are needed"
+            "give a set with a train split and a test or validation split, such as mnist"
         )
     return {"train": "train", "test": test}

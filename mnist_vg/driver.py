@@ -1,4 +1,4 @@
-"""Runs scenarios, each into a folder of its own."""
+"""Trains scenarios, each into its own run folder."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from mnist_vg.training.trainer import Block
 
 CHECKPOINT_SECONDS = 10.0
-"""Time between two checkpoints: what a killed run may lose."""
+"""Time between two checkpoints. A run that is killed repeats at most this much work."""
 
 Watcher = Callable[[Scenario, "Block", Sequence["Evidence"]], None]
-"""Called after each block of steps, with the symptoms that its record makes certain."""
+"""Called after each block of steps, with the symptoms that have become certain with its record."""
 
 
 def train(
@@ -35,32 +35,32 @@ def train(
     strategy: str | None = None,
     watch: Watcher = lambda *block: None,
 ) -> Run:
-    """Train one scenario into its own folder, `logdir/<its name>`.
+    """Train a scenario into its run folder, `logdir/<name of the scenario>`.
 
-    A run that was killed or interrupted goes on where its checkpoint stands, and
-    ends bit for bit as if it had never stopped. A finished run is not trained
-    again: it is returned as it is.
+    A run that was killed or interrupted continues from its checkpoint, and ends bit for bit as
+    if it had never stopped. A finished run is returned without training it again.
 
     Args:
-        scenario: what to train, or the name of a known scenario.
-        logdir: the folder that TensorBoard is pointed at, also a remote one (`gs://…`) of a
-            file system that TensorFlow knows.
-        data_dir: where TFDS keeps prepared data sets; its own default with None.
-        overwrite: remove the run that the folder holds, and train anew.
-        checkpoint_seconds: time between two checkpoints.
-        strategy: "mirrored" to share each batch among the devices of this machine,
-            "multiworker" among those of all workers that `TF_CONFIG` names, each of
-            which makes the same call; None for one device. The chief alone writes,
-            and calls `watch`; the folder must be one that all workers see.
-        watch: called after each block of steps, as `Watcher` tells.
+        scenario: the scenario to train, or the name of a known one.
+        logdir: the folder for TensorBoard's `--logdir`. It may be remote (`gs://…`), on a file
+            system that TensorFlow supports.
+        data_dir: where TFDS keeps prepared data sets; None is TFDS's default folder.
+        overwrite: whether to remove an existing run of that name, and train it again.
+        checkpoint_seconds: time between two checkpoints, in seconds, 0 or more.
+        strategy: None trains on one device. "mirrored" shares each batch among the devices of
+            this machine. "multiworker" shares it among the devices of all workers in
+            `TF_CONFIG`: each worker makes the same call, and must have access to the same
+            logdir; only the chief writes and calls `watch`.
+        watch: called after each block of steps; see `Watcher`.
 
     Returns:
-        The finished run; its `history` has what was recorded, as arrays.
+        The finished run. Its `history` has the recorded arrays.
 
     Raises:
-        UsageError: the request cannot be carried out; nothing was changed.
-        RunFailed: the run broke half way; the same call goes on with it.
-        KeyboardInterrupt: everything is written, and the same call goes on.
+        UsageError: the arguments are not valid, or the folder holds a different run. Nothing
+            has been written.
+        RunFailed: the run broke off. The same call continues it.
+        KeyboardInterrupt: Ctrl-C. Everything is saved, and the same call continues the run.
     """
     [run] = train_all(
         [scenario],
@@ -84,16 +84,18 @@ def train_all(
     strategy: str | None = None,
     watch: Watcher = lambda *block: None,
 ) -> Iterator[Run]:
-    """Train scenarios one after another, after a look at all of their folders.
+    """Train scenarios one after the other, and yield each finished run.
 
-    Neighbours of one structure share a compiled program, and while they train, the
-    next one is compiled. Arguments and errors are those of `train`; a run that cannot
-    be made ends the list where it stands, after those before it.
+    All folders are checked before the first scenario trains. Consecutive scenarios of the same
+    structure share a compiled program; the next program is compiled meanwhile. Arguments and
+    errors are those of `train`. An error during training ends the list.
     """
     scenarios = [find_scenario(s) if isinstance(s, str) else s for s in scenarios]
     names = {scenario.name for scenario in scenarios}
     if len(names) < len(set(scenarios)):
-        raise UsageError("name: two different scenarios have one name, so one folder; rename one")
+        raise UsageError(
+            "name: two different scenarios have the same name, and so the same folder; rename one"
+        )
     if not checkpoint_seconds >= 0:
         raise UsageError(f"checkpoint_seconds: {checkpoint_seconds} must be 0 or more")
     leads = tf_config.leads(strategy)
@@ -103,7 +105,7 @@ def train_all(
     for scenario in waiting:
         if leads and (folders[scenario] / LOCK_FILE).exists():
             with claim_folder(folders[scenario]):
-                pass  # Refused now, if at all, and not after the seconds of compiling.
+                pass  # If another process trains it, refuse now and not after compiling.
     with closing(_trainers(waiting, data_dir, strategy)) as made:
         for scenario, run in found.items():
             if scenario in waiting:
@@ -121,7 +123,7 @@ def train_all(
             yield run
 
 
-# These three are the door to TensorFlow, which nothing to train need not open.
+# These functions import TensorFlow, which takes seconds; without a run to train it is not needed.
 
 
 def _trainers(scenarios, data_dir, strategy):

@@ -15,14 +15,14 @@ TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder of this test's own."""
+    """An empty cache folder for one test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "mnist_vg" / "datasets"
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A user's TFDS directory, prepared by TFDS itself: 6 tiny images under a known name."""
+    """A TFDS directory with small data sets: `tiny_images` has 6 images of 2 x 3 pixels."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -81,7 +81,7 @@ def test_the_cache_is_rebuilt_when_damaged(cache, data_dir):
     assert sorted(cache.iterdir()) == kept
 
 
-def test_a_bit_that_flipped_in_the_cache_is_seen(cache, data_dir):
+def test_a_flipped_bit_in_the_cache_is_detected(cache, data_dir):
     first = load_tiny(data_dir)
     for path in cache.iterdir():
         content = bytearray(path.read_bytes())
@@ -91,7 +91,7 @@ def test_a_bit_that_flipped_in_the_cache_is_seen(cache, data_dir):
     np.testing.assert_array_equal(load_tiny(data_dir).train.inputs, first.train.inputs)
 
 
-def test_the_cache_is_what_is_read(cache, data_dir):
+def test_the_cache_is_read(cache, data_dir):
     load_tiny(data_dir)
     [train] = [path for path in cache.iterdir() if "train" in path.name]
     marked = np.full((6, 6), 7, np.uint8)
@@ -99,7 +99,7 @@ def test_the_cache_is_what_is_read(cache, data_dir):
     np.testing.assert_array_equal(load_tiny(data_dir).train.inputs, marked)
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, data_dir):
+def test_loading_works_without_a_writable_cache(tmp_path, monkeypatch, data_dir):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(load_tiny(data_dir).train.labels) == 6
@@ -122,11 +122,11 @@ def test_any_prepared_image_set_is_read(cache, data_dir):
     [
         ("mnits", "did you mean"),
         ("imdb_reviews", "not an image classification set"),
-        ("any_size", "one size and uint8 are needed"),
-        ("no_test_split", "train and test (or validation) are needed"),
+        ("any_size", "give a set of uint8 images of one size"),
+        ("no_test_split", "give a set with a train split and a test or validation split"),
     ],
 )
-def test_what_is_no_image_set_gets_one_line(cache, data_dir, name, words):
+def test_other_data_sets_are_refused_in_one_line(cache, data_dir, name, words):
     with pytest.raises(UsageError) as caught:
         datasets.load(name, data_dir)
     assert str(caught.value).startswith("dataset: ")
@@ -134,7 +134,7 @@ def test_what_is_no_image_set_gets_one_line(cache, data_dir, name, words):
     assert "\n" not in str(caught.value)
 
 
-def test_records_that_are_damaged_get_one_line(cache, tmp_path, data_dir):
+def test_damaged_records_are_refused_in_one_line(cache, tmp_path, data_dir):
     copy = tmp_path / "copy"
     shutil.copytree(data_dir, copy)
     [records] = (copy / "tiny_images").rglob("*train.*0*")
@@ -162,7 +162,7 @@ except errors.UsageError as error:
     ("arguments", "printed"),
     [([], "60000"), (["fashion_mnist", "nothing_here"], "could not be downloaded")],
 )
-def test_no_network_is_needed_for_mnist_and_said_for_others(tmp_path, arguments, printed):
+def test_mnist_needs_no_network_and_other_sets_say_that_they_do(tmp_path, arguments, printed):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", NO_NETWORK, *arguments],
@@ -175,7 +175,7 @@ def test_no_network_is_needed_for_mnist_and_said_for_others(tmp_path, arguments,
     assert printed in done.stdout.splitlines()[-1]
 
 
-def test_a_set_of_ones_own_decides_the_networks_sizes(cache, data_dir, tmp_path):
+def test_a_users_data_set_decides_the_sizes_of_the_network(cache, data_dir, tmp_path):
     scenario = Scenario(dataset="tiny_images", num_layers=2, iterations=5, log_every=2)
     run = train(scenario, tmp_path, data_dir=data_dir)
     assert run.dataset == "tiny_images/3.0.1"
@@ -198,7 +198,7 @@ def arrays_of(dataset):
         ("digits", (1297, 500), 64, 10, (0, 1)),
     ],
 )
-def test_generated_sets_have_these_sizes_types_and_ends(name, sizes, inputs, classes, ends):
+def test_generated_sets_have_these_sizes_types_and_ranges(name, sizes, inputs, classes, ends):
     dataset = datasets.load(name)
     assert (dataset.name, dataset.input_size, dataset.label_size) == (name, inputs, classes)
     for split, size in zip((dataset.train, dataset.test), sizes, strict=True):
@@ -217,7 +217,7 @@ def test_circles_are_those_of_the_tutorials_listing():
     from sklearn.datasets import make_circles
 
     state = np.random.get_state()
-    np.random.seed(42)  # As the listing has it.
+    np.random.seed(42)  # As in the tutorial's listing.
     points, labels = make_circles(n_samples=1000, factor=0.5, noise=0.1)
     np.random.set_state(state)
     dataset = datasets.load("circles")
@@ -227,7 +227,7 @@ def test_circles_are_those_of_the_tutorials_listing():
     assert dataset.chance == 0.5
 
 
-def test_making_circles_leaves_numpys_own_randomness_alone():
+def test_generated_sets_do_not_change_numpys_random_state():
     before = np.random.get_state()[1].copy()
     for name in ("circles", "close_circles", "digits"):
         datasets.load(name)
@@ -242,18 +242,19 @@ def test_the_inner_circle_has_its_radius_and_half_of_the_points(name, factor):
     labels = np.concatenate([split.labels for split in splits])
     np.testing.assert_array_equal(np.bincount(labels), [500, 500])
     if name == "close_circles":
-        # Scaled along each axis; in units of the outer circle's radius a spread of
-        # noise s has the mean square 1 + 2 s^2 about the centre.
+        # Undo the scaling. With radii 1 and 0.8 and noise of standard deviation s, the variance
+        # along each axis is (1 + 0.8^2) / 4 + s^2.
         points -= points.mean(axis=0)
         points *= np.sqrt((1 + 0.8**2) / 4 + 0.1**2) / points.std(axis=0)
     radii = np.hypot(*points.T)
     for label, radius in [(0, 1), (1, factor)]:
-        # Across it noise of spread s lengthens a radius r by s^2 / 2 r; along it, it
-        # averages out, to s / sqrt(500) = 0.0045.
+        # Noise of standard deviation s makes the mean radius larger by s^2 / 2r: this part comes
+        # from the noise along the circle. The noise along the radius averages out, with a
+        # standard error of s / sqrt(500) = 0.0045.
         expected = radius + 0.1**2 / (2 * radius)
         assert radii[labels == label].mean() == pytest.approx(expected, abs=4 * 0.0045)
         assert radii[labels == label].std() == pytest.approx(0.1, rel=4 / np.sqrt(2 * 500))
-        # All around: the mean direction of 500 points at equal angles, halved in random.
+        # The points are all around the circle, so their mean is its centre.
         assert np.abs(points[labels == label].mean(axis=0)).max() < 4 * 0.0045 + 1e-9
 
 
@@ -267,7 +268,8 @@ def test_close_circles_are_those_of_scikit_learn_split_in_half():
     for split, part in [(dataset.train, slice(0, 500)), (dataset.test, slice(500, 1000))]:
         np.testing.assert_allclose(split.inputs, scaled[part], atol=1e-6)
         np.testing.assert_array_equal(split.labels, labels[part])
-        # Half of a shuffled 1000 is hypergeometric, with a standard deviation of 7.9.
+        # The number of ones in half of 1000 shuffled labels is hypergeometric, with a standard
+        # deviation of 7.9.
         assert abs(split.labels.sum() - 250) < 4 * 7.9
     assert not {tuple(p) for p in dataset.train.inputs} & {tuple(p) for p in dataset.test.inputs}
     assert 0.5 <= dataset.chance < 0.6
@@ -281,7 +283,7 @@ def test_digits_are_the_1797_of_uci():
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
     np.testing.assert_array_equal(pixels, load_digits().data)
     np.testing.assert_array_equal(labels, load_digits().target)
-    # As the set's own description counts them.
+    # The counts in the data set's own description.
     counts = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     np.testing.assert_array_equal(np.bincount(labels), counts)
     assert not {p.tobytes() for p in dataset.train.inputs} & {
@@ -289,7 +291,7 @@ def test_digits_are_the_1797_of_uci():
     }
 
 
-def test_generated_sets_need_no_tensorflow_and_are_the_same_bytes_in_every_process():
+def test_generated_sets_need_no_tensorflow_and_are_the_same_in_every_process():
     names = ["circles", "close_circles", "digits"]
     code = (
         "import hashlib, sys\n"

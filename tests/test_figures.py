@@ -1,4 +1,4 @@
-"""What the figures show, of runs whose numbers are known."""
+"""The figures, for runs with known numbers."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from mnist_vg.runs.run import Run
 FULL = ("circles-tanh", "circles-relu")
 STEPS = [0, 32, 64, 95]
 WEIGHTS_STEP = 96
-"""The full record of the weights that the last update found."""
+"""The step of the last full record, which has only the final weights."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def _no_warning():
 
 
 def write(folder, records, dataset="circles", steps_per_epoch=None, **settings):
-    """A run that holds these records: step, scalars, tables of layers, arrays."""
+    """Write a run with these records: step, scalars, tables of layers, arrays."""
     folder.mkdir()
     settings = {"name": folder.name, "seed": 0, **settings}
     results = {"test_accuracy": 0.75}
@@ -47,7 +47,7 @@ def layers(count):
 
 
 def profile_run(folder, table, nonfinite=False, steps=None, **settings):
-    """A run of default measures with this table of gradients."""
+    """Write a run with default measures and these gradients, `[records, layers]`."""
     table = np.array(table, np.float32)
     count = ~np.isfinite(table) if nonfinite else np.zeros_like(table)
     names = layers(table.shape[1])
@@ -105,7 +105,7 @@ def full(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
-    """One scenario under three seeds, whose accuracies are 0.5, 0.3 and 0.4 at first."""
+    """One scenario with three seeds, whose first accuracies are 0.4, 0.5 and 0.3."""
     folder = tmp_path_factory.mktemp("seeds")
     return [
         full_run(folder / f"circles-tanh-seed{seed}", seed, accuracy=accuracy)
@@ -114,17 +114,17 @@ def seeds(tmp_path_factory):
 
 
 def panels(figure):
-    """The axes of a figure without those of a colour bar."""
+    """The axes of a figure, without the colour bar."""
     return [axis for axis in figure.axes if axis.get_title()]
 
 
 def drawn(axis):
-    """The lines of data, without marks."""
+    """The lines of an axis, without the marks for zero and not finite."""
     return [line for line in axis.lines if line.get_linestyle() != "None"]
 
 
 def marked(axis):
-    """Marker to the layers it stands at."""
+    """For each kind of mark, the layers that have it."""
     return {
         line.get_marker(): line.get_xdata().tolist()
         for line in axis.lines
@@ -162,7 +162,7 @@ def test_what_a_log_axis_cannot_show_is_marked(tmp_path):
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-45, 3e38])
-def test_a_profile_of_nothing_but_one_odd_value(tmp_path, value):
+def test_a_profile_whose_gradients_are_all_the_same_odd_value(tmp_path, value):
     run = profile_run(tmp_path / "odd", [[value] * 3] * 2, nonfinite=True)
     figure = figures.gradient_profile([run])
     assert style.png(figure).startswith(b"\x89PNG")
@@ -173,14 +173,14 @@ def test_a_profile_of_nothing_but_one_odd_value(tmp_path, value):
     assert shown == [mark is None] * 2
 
 
-def test_a_record_without_gradients_is_none(tmp_path):
+def test_a_record_without_gradients_is_left_out(tmp_path):
     run = profile_run(tmp_path / "some", [[np.nan, np.nan], [1e-3, 1e-2]])
     [axis] = panels(figures.gradient_profile([run]))
     assert len(drawn(axis)) == 1
     assert marked(axis) == {}
 
 
-def test_one_layer_and_one_record_are_a_dot(tmp_path):
+def test_a_single_layer_and_record_is_drawn_as_a_dot(tmp_path):
     run = profile_run(tmp_path / "tiny", [[1e-3]])
     [axis] = panels(figures.gradient_profile([run]))
     [line] = drawn(axis)
@@ -188,17 +188,17 @@ def test_one_layer_and_one_record_are_a_dot(tmp_path):
     assert axis.get_ylim()[0] <= 1e-3 < axis.get_ylim()[1]
 
 
-def test_of_many_records_the_first_and_the_last_are_shown(tmp_path):
+def test_a_profile_of_many_records_has_the_first_and_the_last(tmp_path):
     table = np.arange(1, 401)[:, np.newaxis] * [1e-3, 1e-2]
     run = profile_run(tmp_path / "long", table)
     [axis] = panels(figures.gradient_profile([run]))
     lines = drawn(axis)
-    assert len(lines) == drawings.RECORDS
+    assert len(lines) == drawings.MAX_RECORDS
     for line, row in ((lines[0], table[0]), (lines[-1], table[-1])):
         np.testing.assert_allclose(line.get_ydata(), row, rtol=1e-6)
 
 
-def test_weights_over_epochs_start_before_training(full):
+def test_weights_by_epoch_start_before_training(full):
     figure = figures.weights_by_epoch(full)
     table = np.array(figure.axes).reshape(2, 2)
     for row, tag in zip(table, ("weight_mean", "weight_std"), strict=True):
@@ -214,7 +214,7 @@ def test_weights_over_epochs_start_before_training(full):
     assert [text.get_text() for text in legend.get_texts()] == [f"layer {n}" for n in range(1, 5)]
 
 
-def test_where_the_length_of_an_epoch_is_not_known_the_axis_is_the_step(full, tmp_path):
+def test_without_the_length_of_an_epoch_the_axis_is_the_step(full, tmp_path):
     names = layers(2)
     weights = {"gradient_mean_abs": [1, 1], "weight_mean": [1, 2], "weight_std": [3, 4]}
     run = write(tmp_path / "mine", [(7, {}, [(names, weights)], {})], dataset=None)
@@ -224,7 +224,7 @@ def test_where_the_length_of_an_epoch_is_not_known_the_axis_is_the_step(full, tm
     assert figure.axes[0].lines[0].get_marker() == "o"  # else one point could not be seen
 
 
-def test_gradients_over_epochs_are_the_tutorials_three_rows(full):
+def test_gradients_by_epoch_have_the_tutorials_three_rows(full):
     figure = figures.gradients_by_epoch(full)
     table = np.array(figure.axes).reshape(3, 2)
     assert [row[0].get_yscale() for row in table] == ["linear", "log", "linear"]
@@ -245,7 +245,7 @@ def test_decisions_show_both_classes_and_the_plane(full):
         np.testing.assert_array_equal(image.get_array(), run.decision["probability"])
         assert image.get_clim() == (0, 1)
         contour, *classes = axis.collections
-        # The networks' probability is one half where the inputs cancel.
+        # The probability is one half where the two inputs sum to 0.
         [line] = contour.get_paths()
         np.testing.assert_allclose(line.vertices.sum(axis=1), 0, atol=1e-6)
         for label, points in enumerate(classes):
@@ -307,7 +307,7 @@ def test_learning_is_median_and_range_of_the_seeds(seeds, full):
     ]
 
 
-def test_a_lost_loss_leaves_the_median_of_the_others(tmp_path):
+def test_the_median_loss_counts_nan_as_infinite(tmp_path):
     names = [f"mine-seed{seed}" for seed in range(3)]
     losses = [[1, 1], [2, np.nan], [3, np.inf]]
     several = [
@@ -323,7 +323,7 @@ def test_a_lost_loss_leaves_the_median_of_the_others(tmp_path):
     style.png(figure)
 
 
-def test_signals_are_those_before_training_layer_by_layer_in_the_scenarios_colours(full):
+def test_signals_are_those_of_the_first_record_in_the_scenarios_colours(full):
     figure = figures.signals_by_layer(full)
     tags = ("activation_std", "backpropagated_rms", "gradient_mean_abs")
     for axis, tag in zip(figure.axes, tags, strict=True):
@@ -341,8 +341,8 @@ def test_colours_are_distinct_within_a_suite():
         assert len(set(looks)) == len(suite)
 
 
-def test_a_colour_is_the_names_alone_in_every_process():
-    # As they were when this was written.
+def test_a_colour_depends_only_on_the_name():
+    # Written down once, so that another process must find the same.
     known = {"circles-tanh": "#000000", "mine": "#E69F00", "another": "#000000"}
     assert {name: style.colour(name) for name in known} == known
     assert style.colour("circles-relu-seed3") == style.colour("circles-relu")
@@ -356,14 +356,14 @@ def test_the_order_of_runs_changes_no_colour(seeds, full):
     assert colours([*seeds, full[1]]) == colours([full[1], *reversed(seeds)])
 
 
-def test_all_figures_of_full_and_of_default_runs(full, tmp_path):
+def test_which_figures_full_and_default_records_give(full, tmp_path):
     assert set(figures.draw_all(full)) == set(drawings.FIGURES)
     default = profile_run(tmp_path / "default", [[1e-3, 1e-2]])
     assert set(figures.draw_all([default])) == {"gradient_profile"}
     assert figures.draw_all([]) == {}
 
 
-def test_of_several_seeds_panels_show_the_lowest(seeds):
+def test_panels_show_the_lowest_of_several_seeds(seeds):
     drawn_all = figures.draw_all(seeds)
     [axis] = panels(drawn_all["gradient_profile"])
     assert axis.get_title() == "circles-tanh-seed0"
@@ -380,7 +380,7 @@ def test_many_scenarios_are_split_and_suites_kept_apart(tmp_path, full):
 
 
 @pytest.mark.parametrize("name", drawings.FIGURES)
-def test_no_run_to_draw_is_told_in_one_line(name, tmp_path):
+def test_runs_without_the_records_are_refused_in_one_line(name, tmp_path):
     empty = write(tmp_path / "empty", [])
     for none in ([], [empty]):
         with pytest.raises(UsageError, match=name) as caught:
@@ -405,7 +405,7 @@ def test_saved_files_are_whole_and_the_same_each_time(full, tmp_path):
             assert data.startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_a_folder_that_cannot_be_written_is_told(full, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(full, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"folder: .*file cannot be written"):
         figures.save({"one": Figure()}, tmp_path / "file")
@@ -415,7 +415,7 @@ def test_a_png_is_as_large_as_its_figure(full):
     figure = figures.gradient_profile(full)
     data = style.png(figure)
     size = [int.from_bytes(data[start : start + 4], "big") for start in (16, 20)]
-    # Matplotlib 3.10, the last for Python 3.10, cuts a pixel that is not whole.
+    # Matplotlib 3.10, the last one for Python 3.10, cuts off a fraction of a pixel.
     exact = figure.get_size_inches() * 100
     assert size in (exact.round().tolist(), np.trunc(exact).tolist())
 

@@ -19,7 +19,7 @@ def kernels(model):
     return [layer.kernel.numpy() for layer in model.dense_layers]
 
 
-def test_the_tutorials_call_makes_the_tutorials_network():
+def test_the_defaults_are_the_tutorials_network():
     model = Model(784, 10, keras.activations.sigmoid, 6, 10)
     assert isinstance(model, keras.Model)
     assert [layer.name for layer in model.dense_layers] == [f"layer{i}" for i in range(1, 7)]
@@ -67,14 +67,14 @@ def biases(model):
     return [layer.bias.numpy() for layer in model.dense_layers]
 
 
-def test_drawn_biases_differ_by_layer_and_seed_and_leave_the_kernels_as_they_are():
+def test_random_biases_differ_by_layer_and_seed_and_do_not_change_the_kernels():
     one, same, other = (
         Model(bias_initializer="random_normal(stddev=0.5)", seed=seed) for seed in (5, 5, 6)
     )
     assert all(map(np.array_equal, biases(one), biases(same)))
     drawn = np.concatenate([*biases(one), *biases(other)])
     assert len(np.unique(drawn)) == drawn.size == 2 * 60
-    # Within four standard errors of a standard deviation, s / sqrt(2 n).
+    # Four standard errors of a sample standard deviation s, which are s / sqrt(2 n) each.
     assert abs(drawn.std() - 0.5) < 4 * 0.5 / np.sqrt(2 * drawn.size)
     assert all(map(np.array_equal, kernels(one), kernels(Model(seed=5))))
 
@@ -86,7 +86,7 @@ def test_leaky_relu_has_the_tutorials_slope():
 
 @pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
 @pytest.mark.parametrize("skip_connections", [False, True])
-def test_saved_and_loaded_it_answers_alike(tmp_path, normalization, skip_connections):
+def test_a_loaded_model_gives_the_same_outputs(tmp_path, normalization, skip_connections):
     model = Model(
         12, 3, "tanh", 4, 5, normalization=normalization, skip_connections=skip_connections
     )
@@ -115,7 +115,7 @@ def test_label_size_decides_the_logits():
     assert Model(784, 4).output_shape == (None, 4)
 
 
-def test_the_drawn_graph_has_the_layers_as_its_boxes():
+def test_the_graph_has_a_box_for_each_layer():
     graph = forward_graph(Model())
     boxes = {node.name.partition("/")[0] for node in graph.node if "/" in node.name}
     assert boxes == {f"layer{i}" for i in range(1, 7)}
@@ -136,7 +136,7 @@ def test_a_sigmoid_output_is_one_logit():
     assert model.output_shape == (None, 1)
     assert [k.shape for k in kernels(model)] == [(12, 5), (5, 5), (5, 1)]
     assert model.dense_layers[-1].activation is keras.activations.linear
-    # Nothing else changes: the layers before it draw what they drew.
+    # The initial values of the other layers stay the same.
     two_logits = Model(12, 2, "tanh", 3, 5, seed=0)
     for one, other in zip(kernels(model)[:-1], kernels(two_logits)[:-1], strict=True):
         np.testing.assert_array_equal(one, other)
@@ -160,8 +160,8 @@ def test_sigmoid_twice_puts_one_sigmoid_unit_before_the_logit():
 
 @pytest.mark.parametrize("output", ["sigmoid", "sigmoid_twice"])
 @pytest.mark.parametrize("label_size", [1, 3, 10])
-def test_one_logit_tells_two_classes_apart_and_no_other_number(output, label_size):
-    with pytest.raises(ValueError, match=f"output: '{output}' tells 2 classes .*not {label_size}"):
+def test_a_single_logit_needs_two_classes(output, label_size):
+    with pytest.raises(ValueError, match=f"output: '{output}' is for 2 classes, not {label_size}"):
         Model(12, label_size, output=output)
 
 
@@ -171,7 +171,7 @@ def test_an_unknown_output_is_named():
 
 
 @pytest.mark.parametrize(("output", "last"), [("softmax", 1), ("sigmoid", 1), ("sigmoid_twice", 2)])
-def test_the_outputs_initializer_is_of_the_outputs_kernels_alone(output, last):
+def test_the_output_initializer_is_used_only_for_the_output(output, last):
     arguments = {"num_layers": 4, "hidden_size": 5, "output": output, "seed": 0}
     model = Model(12, 2, output_initializer="constant(value=0.5)", **arguments)
     assert all((kernel == 0.5).all() for kernel in kernels(model)[-last:])
@@ -181,13 +181,13 @@ def test_the_outputs_initializer_is_of_the_outputs_kernels_alone(output, last):
         assert (one != 0.5).all()
 
 
-def test_a_shared_initializer_gives_equal_kernels_to_layers_of_one_shape_alone():
+def test_a_shared_initializer_gives_equal_kernels_to_layers_of_the_same_shape():
     model = Model(5, 2, "tanh", 4, 5, "random_normal(stddev=1)", seed=3, shared_initializer=True)
     first, second, third, last = kernels(model)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, third)
     assert last.shape != first.shape
-    # As Keras 3 has it: one instance, called again, draws the same once more.
+    # As in Keras 3, where an initializer gives the same values each time it is called.
     shared = keras.initializers.RandomNormal(
         stddev=1, seed=model.dense_layers[0].kernel_initializer.get_config()["seed"]
     )
@@ -229,13 +229,13 @@ def test_initializers_by_name_are_keras_own(name):
         ("variance_scaling(distribution='untruncated_normal')", 0, 1 / 800, 3),
         ("glorot_uniform", 0, 2 / 1300, 9 / 5),
         ("he_uniform", 0, 2 / 800, 9 / 5),
-        # A normal cut off at two of its standard deviations, and then stretched.
+        # A normal truncated at two standard deviations, and rescaled.
         ("he_normal", 0, 2 / 800, 2.3663),
         ("glorot_normal", 0, 2 / 1300, 2.3663),
     ],
 )
 def test_a_large_kernel_has_its_initializers_moments(initializer, mean, variance, kurtosis):
-    """Within four standard errors, which the number of weights tells."""
+    """Within four standard errors, which follow from the number of weights."""
     [kernel] = kernels(Model(800, 500, num_layers=1, kernel_initializer=initializer, seed=0))
     spread = np.sqrt(variance)
     assert kernel.mean(dtype=float) == pytest.approx(mean, abs=4 * spread / np.sqrt(kernel.size))
@@ -254,13 +254,13 @@ def test_every_named_scenarios_initializers_are_made_by_keras():
 
 
 def randomized(model):
-    """The model at random weights, so that no bias, slope or scale is as it was made."""
+    """Give the model random weights, so that no bias, slope or scale has its initial value."""
     rng = np.random.default_rng(5)
     model.set_weights([rng.uniform(0.2, 1.2, w.shape).astype(w.dtype) for w in model.get_weights()])
     return model
 
 
-def test_a_parametric_relu_begins_at_a_quarter_and_is_trained_for_each_unit(tmp_path):
+def test_a_parametric_relu_starts_at_a_quarter_and_is_trained_for_each_unit(tmp_path):
     model = Model(12, 3, "parametric_relu", 3, 5)
     names = ["layer1_activation", "layer2_activation"]
     assert [layer.name for layer in model.activation_layers] == names
@@ -280,7 +280,7 @@ def test_a_parametric_relu_begins_at_a_quarter_and_is_trained_for_each_unit(tmp_
 
 
 @pytest.mark.parametrize("initializer", [None, keras.initializers.RandomNormal(stddev=0.5)])
-def test_saved_and_loaded_it_has_its_output_and_initializers(tmp_path, initializer):
+def test_a_loaded_model_has_the_same_output_and_initializers(tmp_path, initializer):
     arguments = {"output": "sigmoid_twice", "shared_initializer": True}
     recipe = "random_normal(stddev=1)"
     model = Model(12, 2, "tanh", 4, 5, recipe, output_initializer=initializer, **arguments)
@@ -301,14 +301,14 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tap_yields_what_goes_into_each_activation_and_comes_out(kind):
+def test_a_tap_yields_inputs_and_outputs_of_each_activation(kind):
     model = randomized(Model(12, 2, **{"activation": "tanh", "num_layers": 4, **KINDS[kind]}))
     untapped = model(IMAGES).numpy()
     with tapped(model) as taps:
         np.testing.assert_array_equal(model(IMAGES), untapped)
     assert len(taps.pairs) == len(model.activation_layers) == 3
     for layer, (values, outputs) in zip(model.activation_layers, taps.pairs, strict=True):
-        # By Keras' own graph, of which a part is a model of its own.
+        # The same tensors, from submodels of Keras' graph.
         inner = keras.Model(model.input, [layer.input, layer.output])
         before, after = inner(IMAGES)
         if isinstance(layer, keras.layers.Dense):

@@ -300,7 +300,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_two_scenarios_of_one_name_are_refused_before_either_trains(tmp_path):
     from mnist_vg.driver import train_all
 
-    with pytest.raises(UsageError, match="one name"):
+    with pytest.raises(UsageError, match="the same name"):
         list(train_all([SHORT, dataclasses.replace(SHORT, seed=1)], tmp_path))
     assert list(tmp_path.iterdir()) == []
 

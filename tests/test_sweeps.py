@@ -235,7 +235,7 @@ def test_another_record_option_is_refused(trained):
 @pytest.mark.parametrize(
     ("axes", "words"),
     [
-        ({"output": ("softmax", "sigmoid")}, "tells 2 classes apart, not 10"),
+        ({"output": ("softmax", "sigmoid")}, "is for 2 classes, not 10"),
         ({"bias_initializer": ("zeros", "orthogonal")}, "makes no network"),
         ({"kernel_initializer": ("ones", "variance_scaling(scale=-1)")}, "makes no network"),
     ],

@@ -1,4 +1,4 @@
-"""The theory against closed forms, another integration, and networks as wide as it asks for."""
+"""Mean-field theory against closed forms, plain integration, and wide random networks."""
 
 import itertools
 
@@ -17,8 +17,8 @@ from mnist_vg.theory import (
 )
 
 VARIANCES = (0.01, 1.0, 25.0)
-# Activation to E[f(sqrt(q) z)^2] and E[f'(sqrt(q) z)^2]; those of erf by Williams 1997, eq. 11,
-# and by the Gaussian integral of (4 / pi) exp(-2 q z^2).
+# For each activation f, E[f(sqrt(q) z)^2] and E[f'(sqrt(q) z)^2]. For erf these are Williams 1997,
+# eq. 11, and the Gaussian integral of (4 / pi) exp(-2 q z^2).
 CLOSED = {
     "linear": (lambda q: q, lambda q: 1),
     "relu": (lambda q: q / 2, lambda q: 1 / 2),
@@ -32,7 +32,7 @@ CLOSED = {
 
 @pytest.mark.parametrize("weight_variance", [1, 1.7])
 @pytest.mark.parametrize("activation", CLOSED)
-def test_expectations_are_those_of_closed_forms(activation, weight_variance):
+def test_expectations_equal_closed_forms(activation, weight_variance):
     squares, slopes = CLOSED[activation]
     for q in VARIANCES:
         ours = length_map(activation, q, weight_variance)
@@ -44,8 +44,8 @@ def test_expectations_are_those_of_closed_forms(activation, weight_variance):
 
 @pytest.mark.parametrize("q", [1e-4, 0.5, 2.0, 900.0])
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
-def test_expectations_are_those_of_an_integral_over_the_sums(activation, q):
-    """Over the sums themselves, where slopes are as wide for any variance."""
+def test_expectations_equal_an_integral_over_the_pre_activations(activation, q):
+    """On this grid, the slope covers equally many points at any variance."""
     sums = np.sqrt(q) * np.linspace(-9, 9, 1_000_003)
     density = np.exp(-(sums**2) / (2 * q)) / np.sqrt(2 * np.pi * q)
     function, slope = twins.SLOPES[activation]
@@ -56,13 +56,14 @@ def test_expectations_are_those_of_an_integral_over_the_sums(activation, q):
 
 
 def test_in_a_saturated_layer_few_units_pass_the_gradient_on():
-    """sech^4 integrates to 4/3, and next to it a density of large variance is flat."""
+    """tanh'^2 = sech^4 integrates to 4/3, and a normal of large variance is flat around 0."""
     flat = 4 / 3 / np.sqrt(2 * np.pi * 900)
     assert gradient_factor("tanh", 900, 1) == pytest.approx(flat, rel=1e-3)
 
 
 WIDTHS = [500] * 11
-# Of ten kernels: variance times inputs, nearest the input first.
+# For each network the activation and, from the first to the last of ten kernels, the variance of a
+# weight times the number of inputs.
 NETWORKS = {
     "vanishes": ("tanh", [1.0] + 9 * [0.5]),
     "explodes": ("tanh", [1.0] + 9 * [4.0]),
@@ -94,18 +95,18 @@ def test_a_gradient_gets_as_far_in_a_wide_network_as_theory_says(name, seed):
     measured = np.log10(twins.rms(back) / twins.rms(first))
     reach = gradient_reach(activation, 0.49, layers)
     assert reach == pytest.approx(measured, abs=0.15)
-    # Far beyond what it is known to, so that a layer too many or too few would show.
+    # Larger than the tolerance, so that an error of one layer would be found.
     assert abs(measured) > 0.3
 
 
-def test_on_the_way_back_the_sum_is_over_the_outputs():
+def test_backward_a_layer_sums_over_its_outputs():
     layers = [(0.5, 3, 4), (0.1, 4, 7), (0.2, 7, 2)]
     expected = np.log10(0.1 * 7 * 0.2 * 2) / 2
     assert gradient_reach("linear", 1, layers) == pytest.approx(expected)
 
 
 def even(variances):
-    """Layers of one width, whose weights times inputs have these variances."""
+    """Layers of width 100 with these variances, each of a weight times the number of inputs."""
     return [(variance / 100, 100, 100) for variance in variances]
 
 
@@ -123,7 +124,7 @@ def test_gradients_multiply_layer_by_layer():
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
-def test_nothing_comes_through_weights_of_zero(zero):
+def test_no_gradient_passes_weights_of_zero(zero):
     variances = np.where(np.arange(4) == zero, 0.0, 1.0)
     for activation in ("tanh", "relu", "sigmoid"):
         assert gradient_reach(activation, 1, even(variances)) == -np.inf
@@ -136,14 +137,14 @@ def arc_cosine(c):
 
 
 def erf_kernel(c, q, weight_variance, bias_variance):
-    """The covariance after erf, by Williams 1997, eq. 11, and its derivative to the one before."""
+    """Williams 1997, eq. 11: the covariance after erf, and its derivative by the one before."""
     sine = 2 * q * c / (1 + 2 * q)
     slope = 4 / np.pi / np.sqrt((1 + 2 * q) ** 2 - (2 * q * c) ** 2)
     return weight_variance * 2 / np.pi * np.arcsin(sine) + bias_variance, weight_variance * slope
 
 
 @pytest.mark.parametrize("q", VARIANCES)
-def test_correlation_maps_are_those_of_closed_forms(q):
+def test_correlation_maps_equal_closed_forms(q):
     c = np.array([0, 0.3, 0.9, 0.99, 1])
     covariance, slope = erf_kernel(c, q, 1.7, 0.2)
     after = length_map(tf.math.erf, q, 1.7, 0.2)
@@ -177,7 +178,7 @@ def test_fixed_points_of_a_linear_length_map(activation, share):
         assert he.gradient_depth == he.correlation_depth == np.inf
 
 
-def test_the_fixed_point_of_erf_is_that_of_its_closed_forms():
+def test_the_fixed_point_of_erf_equals_its_closed_forms():
     weights = np.array([0.5, 1.0, 1.5, 4.0, 400.0])
     for biases in (0.0, 0.05, 2.0):
         q, c = np.ones(5), np.full(5, 0.5)
@@ -195,10 +196,10 @@ def test_the_fixed_point_of_erf_is_that_of_its_closed_forms():
 
 
 def layer(activation, covariances, noise, weight_variance, bias_variance):
-    """The covariances of two inputs' sums after a layer whose units are as many as `noise` has.
+    """The covariances of two examples' pre-activations after a random layer.
 
-    Given the layer before, the sums of a layer of random weights and biases are normal and
-    independent from unit to unit: a network as it is, at the price of its sums.
+    Given the layer before, the pre-activations of a random layer are normal and independent
+    between units. So `noise`, `[2, units]`, gives a sample of them without any weights.
     """
     sums = np.linalg.cholesky(covariances + 1e-15 * np.eye(2)) @ noise
     outputs = twins.SLOPES[activation][0](sums)
@@ -213,7 +214,7 @@ def correlation_of(covariances):
     ("activation", "weight_variance", "bias_variance"),
     [("tanh", 1.2, 0.05), ("tanh", 4, 0.05), ("tanh", 4, 0.0), ("relu", 1.2, 0.1)],
 )
-def test_random_networks_come_to_the_fixed_point(activation, weight_variance, bias_variance):
+def test_random_networks_converge_to_the_fixed_point(activation, weight_variance, bias_variance):
     rng = np.random.default_rng(0)
     point = fixed_point(activation, weight_variance, bias_variance)
     covariances = np.array([[1.0, 0.2], [0.2, 0.3]])
@@ -222,7 +223,7 @@ def test_random_networks_come_to_the_fixed_point(activation, weight_variance, bi
         covariances = layer(activation, covariances, noise, weight_variance, bias_variance)
     assert covariances[0, 0] == pytest.approx(point.variance, rel=0.03)
     assert correlation_of(covariances) == pytest.approx(point.correlation, abs=0.03)
-    # By how much more a pair gets apart in a layer that starts a little further apart.
+    # The slope of the correlation map, from two pairs that start at different distances.
     noise = rng.normal(size=(2, 100_000))
     apart = np.array([0, 1e-3 if point.correlation == 1 else 0.02])
     gaps = []
@@ -234,7 +235,7 @@ def test_random_networks_come_to_the_fixed_point(activation, weight_variance, bi
     assert slope == pytest.approx(point.slope, rel=0.05)
 
 
-def test_two_inputs_come_together_e_fold_in_the_depth_scale():
+def test_the_distance_of_two_inputs_decays_with_the_correlation_depth():
     rng = np.random.default_rng(0)
     point = fixed_point("tanh", 1.2, 0.05)
     covariances = point.variance * np.array([[1, 0.9], [0.9, 1]])
@@ -247,9 +248,9 @@ def test_two_inputs_come_together_e_fold_in_the_depth_scale():
 
 
 def order_to_chaos(q):
-    """Weight and bias variance with which tanh has a fixed point q, and χ₁ there is 1.
+    """Weight and bias variance for which tanh has the fixed point q, with χ₁ = 1 there.
 
-    At 0.57 these are 1.76 and 0.05.
+    For q = 0.57 they are 1.76 and 0.05.
     """
     sums = np.sqrt(q) * np.linspace(-9, 9, 10_001)
     weights = np.exp(-(sums**2) / (2 * q))
@@ -261,7 +262,7 @@ def order_to_chaos(q):
 
 @pytest.mark.parametrize("q", [0.57, 2.0])
 def test_depth_scales_diverge_on_the_line_from_order_to_chaos(q):
-    """From both sides, each time ten times nearer ten times as deep."""
+    """On both sides, ten times closer to the line means ten times as deep."""
     edge, bias_variance = order_to_chaos(q)
     distances = np.array([1e-3, 1e-4, 1e-5, 0])
     ordered, chaotic = np.array([[-1], [1]]) * distances
@@ -275,13 +276,13 @@ def test_depth_scales_diverge_on_the_line_from_order_to_chaos(q):
     np.testing.assert_array_equal((point.gradient_factor > 1)[:, :-1] ^ is_chaotic, False)
 
 
-def test_a_signal_that_dies_out_does_so_at_the_rate_of_the_linear_network():
+def test_a_signal_that_dies_out_decays_as_in_a_linear_network():
     weights = np.array([0.1, 0.9, 1.0])
     point = fixed_point("tanh", weights)
     np.testing.assert_array_equal([point.variance, point.correlation], [[0] * 3, [1] * 3])
     np.testing.assert_allclose(point.slope, weights)
     np.testing.assert_allclose(point.correlation_depth, [1 / np.log(10), -1 / np.log(0.9), np.inf])
-    # Just beyond E[tanh^2] is q - 2 q^2, and E[tanh'^2] is 1 - 2 q.
+    # For a small variance q, E[tanh^2] is q - 2 q^2, and E[tanh'^2] is 1 - 2 q.
     point = fixed_point("tanh", 1.0001)
     assert point.variance == pytest.approx(0.5e-4, rel=1e-3)
     assert point.correlation == 0
@@ -290,7 +291,7 @@ def test_a_signal_that_dies_out_does_so_at_the_rate_of_the_linear_network():
 
 @pytest.mark.parametrize("weight_variance", [1e4, 1e8])
 def test_a_saturated_tanh_is_the_sign(weight_variance):
-    """Whose covariance is 2 / pi arcsin(c)."""
+    """The covariance of signs is 2 / pi arcsin(c)."""
     point = fixed_point("tanh", weight_variance)
     assert point.variance == pytest.approx(weight_variance, rel=0.01)
     assert point.correlation == 0
@@ -303,13 +304,13 @@ def test_a_saturated_tanh_is_the_sign(weight_variance):
     ("activation", "weight_variance", "bias_variance"),
     [
         ("sigmoid", 5, 0),
-        ("gelu", 2.05, 0.05),  # Another fixed point, that layers move away from, is at 4.
+        ("gelu", 2.05, 0.05),  # It has a second fixed point at 4, an unstable one.
         ("elu", 1.5, 0.1),
         ("softsign", 3, 0.01),
         (tf.math.sin, 2, 0.1),
     ],
 )
-def test_layer_after_layer_leads_to_the_fixed_point(activation, weight_variance, bias_variance):
+def test_iterating_the_length_map_gives_the_fixed_point(activation, weight_variance, bias_variance):
     q = 1.0
     for _ in range(150):
         q = length_map(activation, q, weight_variance, bias_variance)
@@ -318,12 +319,12 @@ def test_layer_after_layer_leads_to_the_fixed_point(activation, weight_variance,
 
 
 def test_selu_keeps_mean_0_and_variance_1():
-    """What it is made for (Klambauer et al. 2017); without a mean inputs become orthogonal."""
+    """SELU was made for this (Klambauer et al. 2017). With mean 0, the correlation goes to 0."""
     variance, correlation, *_ = fixed_point("selu", 1)
     assert (variance, correlation) == pytest.approx((1, 0), abs=1e-4)
 
 
-def test_a_curve_of_variances_is_that_of_each():
+def test_arrays_of_variances_give_the_same_as_single_ones():
     weights, biases = np.array([[0.5], [3.0]]), np.array([0.0, 0.05])
     curve = trainable_depth("tanh", weights, biases)
     assert curve.shape == (2, 2)

@@ -1,4 +1,4 @@
-"""From a run's records to Matplotlib figures.
+"""Matplotlib figures of what runs have recorded.
 
 ```python
 from mnist_vg import figures

@@ -1,7 +1,7 @@
-"""Runs to Matplotlib figures, from what their event files hold.
+"""Draws runs as Matplotlib figures, from their event files.
 
-Matplotlib is imported when something is drawn, its pyplot never: no figure stays behind, and
-a notebook shows each once. A run that lacks what a figure is made from is left out of it.
+A run that lacks the records for a figure is left out of it. Matplotlib is imported on first use.
+pyplot is never used: it would keep every figure in memory, and show it twice in a notebook.
 """
 
 import functools
@@ -18,6 +18,7 @@ from mnist_vg.figures.style import (
     SMALL,
     colour,
     colour_bar,
+    evenly_spread,
     finite,
     grid,
     legend,
@@ -28,7 +29,6 @@ from mnist_vg.figures.style import (
     png,
     positive,
     set_title,
-    spread,
     suite_of,
 )
 from mnist_vg.runs.run import Run
@@ -45,8 +45,8 @@ from mnist_vg.runs.tags import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RECORDS = 30
-"""Records that a profile shows at most; a reader tells no more lines apart."""
+MAX_RECORDS = 30
+"""Most records in a gradient profile; a reader cannot tell more lines apart."""
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2,
@@ -55,46 +55,52 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "leaky_relu": lambda x: np.where(x < 0, 0.2 * x, x),
     "linear": lambda x: x,
 }
-"""The activation functions that are drawn."""
+"""The activation functions that can be drawn."""
 
 
 class Kind(NamedTuple):
     """A kind of figure.
 
-    `needs` are the tables of `Run.history` that it is made from, `decision` or
-    `activation`; it has room for `most` scenarios, and shows all `seeds` or one.
+    Attributes:
+        draw: the function that draws runs.
+        needs: what a run must have: keys of `Run.history`, "decision" for `Run.decision`, or
+            "activation" for an activation in `ACTIVATIONS`.
+        max_scenarios: how many scenarios a figure has room for.
+        all_seeds: whether it shows all seeds of a scenario, or only the lowest one.
     """
 
     draw: Callable[[Sequence[Run]], "Figure"]
     needs: tuple[str, ...]
-    most: int
-    seeds: bool
+    max_scenarios: int
+    all_seeds: bool
 
 
 FIGURES: dict[str, Kind] = {}
 """Every kind of figure, by the name of its function."""
 
 
-def _figure(*needs, most, seeds=False):
+def _figure(*needs, max_scenarios, all_seeds=False):
+    """Register a function as a `Kind`, and call it only with the runs that have what it needs."""
+
     def register(draw):
         @functools.wraps(draw)
         def checked(runs):
-            able = [run for run in runs if has(run, needs)]
-            if not able:
+            drawable = [run for run in runs if has_recorded(run, needs)]
+            if not drawable:
                 raise UsageError(
-                    f"runs: none of {len(runs)} has {' and '.join(needs)}, from which "
-                    f"{draw.__name__} is drawn; train one, perhaps with measures='full'"
+                    f"runs: none of {len(runs)} runs has {' and '.join(needs)}, which "
+                    f"{draw.__name__} needs; train a run that has, perhaps with measures='full'"
                 )
-            return draw(able)
+            return draw(drawable)
 
-        FIGURES[draw.__name__] = Kind(checked, needs, most, seeds)
+        FIGURES[draw.__name__] = Kind(checked, needs, max_scenarios, all_seeds)
         return checked
 
     return register
 
 
-def has(run, needs) -> bool:
-    """Whether a run has recorded all that a figure needs."""
+def has_recorded(run, needs) -> bool:
+    """Whether a run has everything that a figure needs; see `Kind.needs`."""
     return all(
         run.decision is not None
         if need == "decision"
@@ -105,15 +111,15 @@ def has(run, needs) -> bool:
     )
 
 
-@_figure(GRADIENT_MEAN_ABS, most=12)
+@_figure(GRADIENT_MEAN_ABS, max_scenarios=12)
 def gradient_profile(runs: Sequence[Run]) -> "Figure":
-    """Mean absolute gradient by layer, a line a record, a panel a run, axes shared.
+    """Draw the mean absolute gradient of each layer: a panel for each run, a line for each record.
 
-    A log axis has no place for a gradient that vanished altogether, nor for one that
-    is not finite: marks at its lower and its upper end tell of them.
+    A log axis cannot show a gradient of zero or one that is not finite. They are marked at its
+    lower and upper end.
 
     Raises:
-        UsageError: no run has a record of gradients.
+        UsageError: no run has recorded gradients.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -121,60 +127,60 @@ def gradient_profile(runs: Sequence[Run]) -> "Figure":
 
     records = [_gradient_records(run) for run in runs]
     last = max(steps.max(initial=0) for steps, _, _ in records)
-    # The last tenth of the map is too light for lines on white.
+    # The last tenth of the colour map is too light for lines on white.
     colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
     scale = ScalarMappable(Normalize(0, max(last, 1)), colours)
-    # Laid out by hand: an engine takes as long for it as all of the drawing.
+    # Placed by hand, because a layout engine takes as long as the rest of the drawing.
     figure, axes = grid(len(runs), layout=None)
     width, height = figure.get_size_inches()
     edges = (0.7 / width, 0.5 / height, 1 - 1 / width, 1 - 0.4 / height)
     figure.subplots_adjust(*edges, wspace=0.1, hspace=0.35)
-    log_scale(axes[0], [table for _, table, _ in records])
+    log_scale(axes[0], [gradients for _, gradients, _ in records])
     axes[0].xaxis.get_major_locator().set_params(integer=True)
     marks = set()
-    for axis, run, (steps, *tables) in zip(axes, runs, records, strict=True):
+    for axis, run, (steps, gradients, nonfinite) in zip(axes, runs, records, strict=True):
         set_title(axis, run.name)
-        for record in spread(len(steps), RECORDS):
-            marks |= _profile(axis, *(table[record] for table in tables), scale, steps[record])
+        for n in evenly_spread(len(steps), MAX_RECORDS):
+            marks |= _profile(axis, gradients[n], nonfinite[n], scale, steps[n])
     bar = figure.add_axes((1 - 0.85 / width, edges[1], 0.15 / width, edges[3] - edges[1]))
     colour_bar(figure, scale, "step", cax=bar)
-    meaning = f"  ({', '.join(sorted(marks))})" if marks else ""
+    legend_text = f"  ({', '.join(sorted(marks))})" if marks else ""
     below = {"y": 0.08 / height, "va": "bottom", "fontsize": SMALL}
-    figure.supxlabel(f"layer, from the input on{meaning}", **below)
+    figure.supxlabel(f"layer, from the input on{legend_text}", **below)
     figure.supylabel("mean |gradient|", x=0.1 / width, fontsize=SMALL)
     return figure
 
 
 def _gradient_records(run):
-    """Steps, gradients, and which of them are not finite, where gradients were recorded."""
-    table = run.history[GRADIENT_MEAN_ABS]
-    # A record without gradients has NaN too, but counts nothing that is not finite.
-    counted = run.history.get("gradient_nonfinite", np.zeros_like(table)) > 0
-    broken = np.isinf(table) | (np.isnan(table) & counted)
-    kept = (np.isfinite(table) | broken).any(axis=1)
-    return run.history["step"][kept], table[kept], broken[kept]
+    """Steps, gradients and which of these are not finite, for the records with gradients."""
+    gradients = run.history[GRADIENT_MEAN_ABS]
+    # A record without gradients is NaN as well, but it counts no value that is not finite.
+    counted = run.history.get("gradient_nonfinite", np.zeros_like(gradients)) > 0
+    nonfinite = np.isinf(gradients) | (np.isnan(gradients) & counted)
+    recorded = (np.isfinite(gradients) | nonfinite).any(axis=1)
+    return run.history["step"][recorded], gradients[recorded], nonfinite[recorded]
 
 
-def _profile(axis, gradients, broken, scale, step):
-    """Draw one record; what a reader is to be told of its marks."""
+def _profile(axis, gradients, nonfinite, scale, step):
+    """Draw one record, and return the explanations of the marks that it has."""
     style = {"color": scale.to_rgba(step), "linewidth": 1, "markersize": 2}
     layers = np.arange(1, len(gradients) + 1)
     axis.plot(layers, positive(gradients), marker="o", **style)
     style |= {"linestyle": "none", "clip_on": False, "markersize": 5}
-    marks = {"▼ zero": ("v", 0, gradients == 0), "× not finite": ("x", 1, broken)}
-    for marker, end, those in marks.values():
-        if those.any():
-            at = {"transform": axis.get_xaxis_transform(), "marker": marker}
-            axis.plot(layers[those], np.full(those.sum(), end), **at, **style)
-    return {meaning for meaning, (*_, those) in marks.items() if those.any()}
+    marks = {"▼ zero": ("v", 0, gradients == 0), "× not finite": ("x", 1, nonfinite)}
+    for marker, end, marked in marks.values():
+        if marked.any():
+            options = {"transform": axis.get_xaxis_transform(), "marker": marker}
+            axis.plot(layers[marked], np.full(marked.sum(), end), **options, **style)
+    return {text for text, (*_, marked) in marks.items() if marked.any()}
 
 
-@_figure("weight_mean", "weight_std", most=4)
+@_figure("weight_mean", "weight_std", max_scenarios=4)
 def weights_by_epoch(runs: Sequence[Run]) -> "Figure":
-    """Mean and spread of each layer's weights over the epochs, a column a run.
+    """Draw mean and standard deviation of each layer's weights by epoch: a column for each run.
 
-    At 0 are the weights before training, the tutorial's "epoch -1". Where it is not known
-    how many steps an epoch has, the axis is the step.
+    At 0 are the weights before training, which the tutorial calls epoch -1. If the number of
+    steps per epoch is not known, the horizontal axis is the step.
 
     Raises:
         UsageError: no run has full records.
@@ -182,12 +188,12 @@ def weights_by_epoch(runs: Sequence[Run]) -> "Figure":
     return _by_epoch(runs, {"weight_mean": "mean weight", "weight_std": "std of weights"})
 
 
-@_figure("gradient_mean", "gradient_std", LOSS_TRAIN, most=4)
+@_figure("gradient_mean", "gradient_std", LOSS_TRAIN, max_scenarios=4)
 def gradients_by_epoch(runs: Sequence[Run]) -> "Figure":
-    """Mean and spread of each layer's gradient, and the batch's loss, over the epochs.
+    """Draw mean and standard deviation of each layer's gradient, and the batch's loss, by epoch.
 
-    A column a run, epochs as in `weights_by_epoch`. What is not finite is a gap, and so
-    is a spread of zero.
+    There is a column for each run. The horizontal axis is that of `weights_by_epoch`. Values that
+    are not finite leave a gap, and so do standard deviations of zero.
 
     Raises:
         UsageError: no run has full records.
@@ -204,18 +210,18 @@ def _by_epoch(runs, rows, log=None):
         if tag == log:
             log_scale(row[0], [run.history[tag] for run in runs])
         for axis, run in zip(row, runs, strict=True):
-            table = (positive if tag == log else finite)(run.history[tag])
+            values = (positive if tag == log else finite)(run.history[tag])
             time, _ = _time(run)
-            layered = table.ndim == 2
-            for layer, column in enumerate(table.T if layered else [table]):
-                style = _layer_style(layer, depth) if layered else {"color": "black"}
+            by_layer = values.ndim == 2
+            for layer, column in enumerate(values.T if by_layer else [values]):
+                style = _layer_style(layer, depth) if by_layer else {"color": "black"}
                 line(axis, time, column, linewidth=1, **style)
     for top, bottom, run in zip(axes[0], axes[-1], runs, strict=True):
         set_title(top, run.name)
         bottom.set_xlabel(_time(run)[1])
         bottom.xaxis.get_major_locator().set_params(integer=True)
     lines = max((axis.lines for axis in axes[0]), key=len)
-    legend(figure, [lines[layer] for layer in spread(depth, 10)], "right upper")
+    legend(figure, [lines[layer] for layer in evenly_spread(depth, 10)], "right upper")
     return figure
 
 
@@ -230,34 +236,37 @@ def _layer_style(layer, depth):
 
 
 def _time(run):
-    """The epoch of each record and its name, or the step where the epoch's length is not known."""
+    """The epoch of each record and "epoch"; without the length of an epoch, the step and "step"."""
     steps = run.history["step"]
     if run.steps_per_epoch is None:
         return steps, "step"
     return steps / run.steps_per_epoch, "epoch"
 
 
-@_figure("decision", most=12)
+@_figure("decision", max_scenarios=12)
 def decisions(runs: Sequence[Run]) -> "Figure":
-    """What each network of two inputs says of the plane, and what it was trained on.
+    """Draw the decision regions of networks with two inputs, and their training examples.
 
-    The background is the probability of class 1, the line where that is one half.
+    The background is the probability of class 1. The line is where it is one half.
 
     Raises:
-        UsageError: no run tells a decision.
+        UsageError: no run has recorded decision regions. Only full records of a network with two
+            inputs and two classes have them.
     """
     figure, axes = grid(len(runs), square=True)
     for axis, run in zip(axes, runs, strict=True):
-        along, probability, points = run.decision.values()
+        positions, probability, points = run.decision.values()
         style = {"cmap": "PuOr", "vmin": 0, "vmax": 1, "alpha": 0.55}
-        # A cell a value: its middle, not its edge, is where the network was asked.
-        reach = along[-1] + (along[1] - along[0]) / 2
+        # The network was evaluated at the centre of each pixel, so the image ends half a pixel
+        # beyond the last position.
+        reach = positions[-1] + (positions[1] - positions[0]) / 2
         extent = (-reach, reach, -reach, reach)
         plane = axis.imshow(probability, origin="lower", extent=extent, **style)
         if (probability < 0.5).any() and (probability > 0.5).any():
-            axis.contour(along, along, probability, levels=[0.5], colors="black", linewidths=1)
+            boundary = {"levels": [0.5], "colors": "black", "linewidths": 1}
+            axis.contour(positions, positions, probability, **boundary)
         for label, marker, dark in ((0, "o", "#7f3b08"), (1, "^", "#2d004b")):
-            # As pixels: thousands of shapes would make a heavy SVG.
+            # Rasterized, because thousands of shapes make an SVG slow.
             style = {"s": 7, "linewidths": 0.3, "edgecolors": "white", "rasterized": True}
             x, y, _ = points[points[:, 2] == label].T
             axis.scatter(x, y, marker=marker, color=dark, label=f"class {label}", **style)
@@ -270,32 +279,34 @@ def decisions(runs: Sequence[Run]) -> "Figure":
     return figure
 
 
-@_figure(ACTIVATION_INPUTS, "activation", most=4)
+@_figure(ACTIVATION_INPUTS, "activation", max_scenarios=4)
 def activations(runs: Sequence[Run]) -> "Figure":
-    """Each activation function and its slope, and where on it the units of a layer stand.
+    """Draw each run's activation function with its slope, and a histogram of each layer's inputs.
 
-    Below the function is a histogram a layer of what its activations were applied to,
-    at the first record and at the last. Left out is what is none of `ACTIVATIONS`.
+    The histograms count the inputs of the activation function in each hidden layer, at the first
+    and at the last record. Runs whose activation is not in `ACTIVATIONS` are left out.
 
     Raises:
-        UsageError: no run has full records of such an activation.
+        UsageError: no run has full records and such an activation.
     """
     figure, axes = panels(2, len(runs), height=2, sharex="col")
     for top, bottom, run in zip(*axes, runs, strict=True):
-        table = run.history[ACTIVATION_INPUTS]
-        table = table[np.isfinite(table).any(axis=(1, 2, 3))]
-        _ridges(bottom, table[-1], fill=True, color="0.75", label="last record")
-        _ridges(bottom, table[0], color=PALETTE[0], linewidth=0.8, label="first record")
-        edges = table[[0, -1], ..., :2]
-        sums = np.linspace(min(-4, np.nanmin(edges)), max(4, np.nanmax(edges)), 1001)
-        values = ACTIVATIONS[run.settings["activation"]](sums)
-        top.plot(sums, values, color="black", label="activation")
+        # `[records, layers, buckets, (left edge, right edge, count)]`
+        histograms = run.history[ACTIVATION_INPUTS]
+        histograms = histograms[np.isfinite(histograms).any(axis=(1, 2, 3))]
+        _ridges(bottom, histograms[-1], fill=True, color="0.75", label="last record")
+        _ridges(bottom, histograms[0], color=PALETTE[0], linewidth=0.8, label="first record")
+        edges = histograms[[0, -1], ..., :2]
+        inputs = np.linspace(min(-4, np.nanmin(edges)), max(4, np.nanmax(edges)), 1001)
+        outputs = ACTIVATIONS[run.settings["activation"]](inputs)
+        top.plot(inputs, outputs, color="black", label="activation")
         slope = {"color": PALETTE[1], "linestyle": "--", "label": "its slope"}
-        top.plot(sums, np.gradient(values, sums), **slope)
+        top.plot(inputs, np.gradient(outputs, inputs), **slope)
         set_title(top, run.name)
         bottom.set_xlabel("input of the activation")
-        bottom.set_ylim(table.shape[1] + 0.2, -0.1)
-        bottom.set_yticks(1 + spread(table.shape[1], 10))
+        layers = histograms.shape[1]
+        bottom.set_ylim(layers + 0.2, -0.1)
+        bottom.set_yticks(1 + evenly_spread(layers, 10))
     axes[1, 0].set_ylabel("layer")
     ridges = {patch.get_label(): patch for patch in axes[1, 0].patches}
     handles = [*axes[0, 0].lines, *reversed(ridges.values())]
@@ -303,21 +314,22 @@ def activations(runs: Sequence[Run]) -> "Figure":
     return figure
 
 
-def _ridges(axis, table, **style):
-    """A histogram a layer, one below the other, each as high as its row."""
-    for layer, histogram in enumerate(table, 1):
+def _ridges(axis, histograms, **style):
+    """Draw the layers' histograms below each other, scaled to the same height."""
+    for layer, histogram in enumerate(histograms, 1):
         if np.isfinite(histogram).all():
             left, right, counts = histogram.T
             heights = layer - 0.9 * counts / counts.max()
             axis.stairs(heights, [*left, right[-1]], baseline=layer, **style)
 
 
-@_figure("activation_std", BACKPROPAGATED, GRADIENT_MEAN_ABS, most=len(PALETTE))
+@_figure("activation_std", BACKPROPAGATED, GRADIENT_MEAN_ABS, max_scenarios=len(PALETTE))
 def signals_by_layer(runs: Sequence[Run]) -> "Figure":
-    """What goes up and what comes down through the layers before training, a line a run.
+    """Draw each layer's signals and gradients at the first record: a line for each run.
 
-    The spread of activations, that of back-propagated gradients, and the size of the
-    weights' gradients: figures 6 to 8 of Glorot and Bengio 2010, as numbers a layer.
+    These are the standard deviation of the activations, the root mean square of the
+    back-propagated gradients, and the mean absolute gradient of the weights. Glorot and Bengio
+    2010 show the distributions of these in figures 6 to 8.
 
     Raises:
         UsageError: no run has full records.
@@ -341,26 +353,26 @@ def signals_by_layer(runs: Sequence[Run]) -> "Figure":
     return figure
 
 
-@_figure(ACCURACY_TEST, LOSS_TEST, most=len(PALETTE), seeds=True)
+@_figure(ACCURACY_TEST, LOSS_TEST, max_scenarios=len(PALETTE), all_seeds=True)
 def learning(runs: Sequence[Run]) -> "Figure":
-    """Test accuracy and test loss over the steps, a line a scenario.
+    """Draw test accuracy and test loss by step: a line for each scenario.
 
-    The seeds of a scenario, runs `NAME-seed<N>`, are one line, their median, in a band
-    from the least to the largest, at the steps that all of them recorded.
+    The seeds of a scenario (runs `NAME-seed<N>`) share a line, their median, and a band from the
+    lowest to the highest, at the steps that all of them recorded.
 
     Raises:
-        UsageError: no run was tested.
+        UsageError: no run has a test accuracy and a test loss.
     """
     figure, axes = panels(1, 2, height=3)
     labels = {ACCURACY_TEST: "test accuracy", LOSS_TEST: "test loss"}
     for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
-        for (_, name), group in by_scenario(runs).items():
-            steps, table = _at_common_steps(group, tag)
-            low, median, high = (finite(f(table, axis=0)) for f in (np.min, np.median, np.max))
+        for (_, name), seeds in by_scenario(runs).items():
+            steps, values = _at_common_steps(seeds, tag)
+            low, median, high = (finite(f(values, axis=0)) for f in (np.min, np.median, np.max))
             axis.fill_between(steps, low, high, color=colour(name), alpha=0.2, linewidth=0)
             style = {"color": colour(name), "linestyle": line_style(name)}
-            seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
-            line(axis, steps, median, label=name + seeds, **style)
+            note = f" ({len(seeds)} seeds)" if len(seeds) > 1 else ""
+            line(axis, steps, median, label=name + note, **style)
         axis.set_xlabel("step")
         axis.set_ylabel(label)
     axes[0, 0].set_ylim(0, 1.02)
@@ -369,33 +381,33 @@ def learning(runs: Sequence[Run]) -> "Figure":
 
 
 def _at_common_steps(runs, tag):
-    """The steps that all runs recorded, and a row of values a run; a lost loss is infinite."""
-    columns = []
+    """The steps that all runs recorded, and values `[runs, steps]`; a loss of NaN is infinite."""
+    by_step = []
     for run in runs:
-        # An accuracy is finite wherever it was recorded, a loss is not.
+        # A recorded accuracy is always finite; a recorded loss may not be.
         tested = np.isfinite(run.history[ACCURACY_TEST])
         values = np.nan_to_num(run.history[tag][tested], nan=np.inf, posinf=np.inf)
-        columns.append(dict(zip(run.history["step"][tested].tolist(), values, strict=True)))
-    steps = sorted(set.intersection(*map(set, columns)))
-    return steps, np.array([[column[step] for step in steps] for column in columns])
+        by_step.append(dict(zip(run.history["step"][tested].tolist(), values, strict=True)))
+    steps = sorted(set.intersection(*map(set, by_step)))
+    return steps, np.array([[values[step] for step in steps] for values in by_step])
 
 
 def by_scenario(runs):
-    """Folder and scenario to its runs there, in the suite's order, the lowest seed first."""
+    """Group runs by folder and scenario: in the suite's order, and the lowest seed first."""
     scenarios: dict[tuple[Path, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.settings.get("seed") or 0):
         scenarios.setdefault((run.folder.parent, run.recipe), []).append(run)
 
-    def place(item):
+    def position(item):
         _, name = item[0]
         suite = suite_of(name)
         return suite, suite.index(name) if suite else name
 
-    return dict(sorted(scenarios.items(), key=place))
+    return dict(sorted(scenarios.items(), key=position))
 
 
 def profile_picture(run: Run) -> dict[str, bytes]:
-    """A run's gradient profile by its tag, for the Images tab; nothing of one without gradients."""
+    """Tag and PNG of a run's gradient profile, for the Images tab; empty without gradients."""
     if GRADIENT_MEAN_ABS not in run.history:
         return {}
     return {GRADIENT_PROFILE: png(gradient_profile([run]))}

@@ -1,4 +1,4 @@
-"""Every figure that some runs have the data for, drawn and saved."""
+"""Draws and saves every figure for which there are records."""
 
 import io
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_vg.errors import UsageError
-from mnist_vg.figures.drawings import FIGURES, by_scenario, has
+from mnist_vg.figures.drawings import FIGURES, by_scenario, has_recorded
 from mnist_vg.figures.style import suite_of
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run
@@ -18,37 +18,46 @@ if TYPE_CHECKING:
 
 
 def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:
-    """Every figure that runs have the data for, scenarios of different suites apart.
+    """Draw every figure for which runs have the records. Suites get figures of their own.
+
+    `learning` shows all seeds of a scenario, the other figures only the lowest one.
 
     Args:
-        runs: any number. Only `learning` shows a scenario's seeds, the others its lowest.
+        runs: the runs to draw, in any order.
 
     Returns:
-        Name to figure; where one has no room for all scenarios, `name-1`, `name-2`, ….
+        Figures by name. If a figure has no room for all scenarios, there are several:
+        `name-1`, `name-2`, ….
     """
     figures = {}
     for name, kind in FIGURES.items():
-        able = [run for run in runs if has(run, kind.needs)]
-        parts = list(_parts(by_scenario(able), kind.most))
+        drawable = [run for run in runs if has_recorded(run, kind.needs)]
+        parts = list(_parts(by_scenario(drawable), kind.max_scenarios))
+        shown = None if kind.all_seeds else 1
         for number, part in enumerate(parts, 1):
-            drawn = kind.draw([run for seeds in part for run in seeds[: None if kind.seeds else 1]])
-            figures[f"{name}-{number}" if len(parts) > 1 else name] = drawn
+            figure = kind.draw([run for seeds in part for run in seeds[:shown]])
+            figures[f"{name}-{number}" if len(parts) > 1 else name] = figure
     return figures
 
 
-def _parts(scenarios, most):
-    """Lists of at most so many scenarios' runs, of one suite each, of even lengths."""
+def _parts(scenarios, max_scenarios):
+    """Split scenarios by suite, and large suites into parts of about equal size."""
     suites: dict[tuple, list] = {}
     for (_, name), seeds in scenarios.items():
         suites.setdefault(tuple(suite_of(name)), []).append(seeds)
     for suite in suites.values():
-        parts = math.ceil(len(suite) / most)
+        parts = math.ceil(len(suite) / max_scenarios)
         for part in range(parts):
             yield suite[len(suite) * part // parts : len(suite) * (part + 1) // parts]
 
 
 def save(figures: Mapping[str, "Figure"], folder: str | os.PathLike) -> list[Path]:
-    """Write figures as `folder/<name>.png` and `.svg`; equal figures give equal files.
+    """Save figures as `folder/<name>.png` and `folder/<name>.svg`.
+
+    Equal figures give equal files, byte for byte.
+
+    Returns:
+        The paths of the files.
 
     Raises:
         UsageError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""What the figures have in common: colours, panels, axes, files."""
+"""What the figures share: colours, panels, axes and legends."""
 
 import functools
 import io
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which the colour-blind tell apart; their yellow fades on white."""
+"""Okabe and Ito's colours, made for colour-blind readers; without yellow, too pale on white."""
 
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 SMALL = 8
-"""Size of the smallest text, in points."""
+"""Font size of the smallest text, in points."""
 
-LINE = 1.3 * SMALL / 72
-"""Height of a line of such text, in inches."""
+LINE_HEIGHT = 1.3 * SMALL / 72
+"""Height of a line of the smallest text, in inches."""
 
 
 def colour(name: str) -> str:
-    """The colour of a scenario, by its name alone: the same in every figure."""
+    """The colour of a scenario. It depends only on the name, so it is the same in every figure."""
     return PALETTE[_position(name) % len(PALETTE)]
 
 
 def line_style(name: str) -> str | tuple:
-    """The line style of a scenario, which tells it from the others of its colour."""
+    """The line style of a scenario, which differs between scenarios of the same colour."""
     return LINE_STYLES[_position(name) // len(PALETTE) % len(LINE_STYLES)]
 
 
@@ -44,7 +44,7 @@ def _position(name):
 
 
 def suite_of(name: str) -> list[str]:
-    """The names in the suite of a scenario, none where it is in no suite."""
+    """The names of all scenarios in a scenario's suite; empty if it is in no suite."""
     suites = ([scenario.name for scenario in suite] for suite in SUITES.values())
     return next((names for names in suites if name in names), [])
 
@@ -57,7 +57,7 @@ def png(figure: "Figure") -> bytes:
 
 
 def grid(count, **options):
-    """A figure, and `count` panels in it that share axes, at most four side by side."""
+    """A figure with `count` panels that share their axes, at most four per row."""
     rows = math.ceil(count / 4)
     columns = math.ceil(count / rows)
     figure, axes = panels(rows, columns, sharex=True, sharey=True, **options)
@@ -69,7 +69,7 @@ def grid(count, **options):
 
 
 def panels(rows, columns, height=None, square=False, layout="constrained", **share):
-    """A figure and its panels, small enough for a page of print."""
+    """A figure and its panels `[rows, columns]`, sized for a printed page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -81,83 +81,86 @@ def panels(rows, columns, height=None, square=False, layout="constrained", **sha
         axes = figure.subplots(rows, columns, squeeze=False, **share)
     for axis in axes.flat:
         axis.tick_params(labelsize=SMALL)
-    # A notebook shows a figure of its own accord only where pyplot was imported.
+    # Without pyplot, a notebook shows a figure only if it has this method.
     figure._repr_png_ = functools.partial(png, figure)
     return figure, axes
 
 
 def column_ticks(figure, axes, labels, numeric):
-    """Label columns at 0, 1, …; turn words, and thin out numbers, that would overlap."""
-    # An inch is for the colour bar and other labels.
+    """Label columns 0, 1, …: rotate words that would overlap, and leave out some of the numbers."""
+    # One inch is left for the colour bar and other labels.
     room = (figure.get_figwidth() - 1) / axes[0].get_gridspec().ncols
-    turned = not numeric and _length(labels) * len(labels) > room
-    if turned:
+    rotate = not numeric and _length(labels) * len(labels) > room
+    if rotate:
         figure.set_figheight(figure.get_figheight() + _length(labels))
-    every = math.ceil(len(labels) * (LINE if turned else _length(labels)) / room)
+    every = math.ceil(len(labels) * (LINE_HEIGHT if rotate else _length(labels)) / room)
     for axis in axes:
-        places = range(0, len(labels), every)
-        axis.set_xticks(places, labels[::every], rotation=90 if turned else 0)
+        positions = range(0, len(labels), every)
+        axis.set_xticks(positions, labels[::every], rotation=90 if rotate else 0)
 
 
 def row_ticks(figure, axes, labels, numeric):
-    """Label rows at 0, 1, …; make place for words, and thin out numbers that would overlap."""
+    """Label rows 0, 1, …: enlarge the figure for words, and leave out some of the numbers."""
     rows = axes[0].get_gridspec().nrows
     every = 1
     if numeric:
-        every = math.ceil(len(labels) * LINE * rows / (figure.get_figheight() - 0.8))
+        every = math.ceil(len(labels) * LINE_HEIGHT * rows / (figure.get_figheight() - 0.8))
     else:
         height, width = figure.get_figheight(), figure.get_figwidth() + _length(labels)
-        figure.set_size_inches(width, max(height, len(labels) * LINE * rows + 0.8))
+        figure.set_size_inches(width, max(height, len(labels) * LINE_HEIGHT * rows + 0.8))
     for axis in axes:
         axis.set_yticks(range(0, len(labels), every), labels[::every])
 
 
 def _length(labels):
-    """Inches that the longest label takes, with the space beside it."""
+    """Length of the longest label with the space beside it, in inches."""
     return (0.6 * max(map(len, labels)) + 1) * SMALL / 72
 
 
-def set_title(axis, name, more=""):
-    """Name a panel, with a second line of more."""
-    axis.set_title(f"{textwrap.fill(name, 24)}\n{more}".strip(), fontsize=SMALL + 1, pad=7)
+def set_title(axis, name, second_line=""):
+    """Set a panel's title: a name, wrapped if it is long, and a second line."""
+    axis.set_title(f"{textwrap.fill(name, 24)}\n{second_line}".strip(), fontsize=SMALL + 1, pad=7)
 
 
 def line(axis, x, y, **style):
-    """A line, or a dot where there is but one point."""
+    """Draw a line; if only one value is finite, draw a dot, because its line has no length."""
     axis.plot(x, y, marker="o" if np.isfinite(y).sum() == 1 else None, markersize=3, **style)
 
 
 def legend(figure, handles, place, ncols=1):
-    """A legend outside of the panels, where it covers nothing."""
+    """Draw a legend outside the panels, such as at "upper center"."""
     options = {"fontsize": SMALL, "frameon": False, "handlelength": 3, "markerscale": 1.5}
     figure.legend(handles=handles, loc=f"outside {place}", ncols=ncols, **options)
 
 
-def colour_bar(figure, colours, label, **place):
-    """A bar that tells what colours stand for."""
-    bar = figure.colorbar(colours, **place)
+def colour_bar(figure, colours, label, **options):
+    """Draw a colour bar for an image or a colour map; options are those of `Figure.colorbar`."""
+    bar = figure.colorbar(colours, **options)
     bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
 
 
-def spread(count, most):
-    """At most so many of `count` positions, evenly spread, the first and the last among them."""
+def evenly_spread(count, most):
+    """At most `most` of the indices 0 … `count` - 1, evenly spread, with the first and the last."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def finite(values):
-    """Values with NaN for what is not finite, which leaves a gap."""
+    """The values, with NaN for those that are not finite: NaN leaves a gap in a line."""
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def positive(values):
-    """What a log axis can show."""
+    """The values, with NaN for those that a log axis cannot show."""
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
-def log_scale(axis, tables):
-    """A log axis of whole decades, without minor ticks and formulas, which are slow to draw."""
-    values = np.concatenate([positive(table).ravel() for table in tables])
+def log_scale(axis, arrays):
+    """Make the vertical axis logarithmic, with limits at powers of ten that hold all values.
+
+    Minor ticks and mathematical text are left out, because they are slow to draw.
+    """
+    values = np.concatenate([positive(array).ravel() for array in arrays])
     exponents = np.log10(values[~np.isnan(values)])
     low, high = (-1, 0) if not len(exponents) else (exponents.min(), exponents.max())
     low = math.floor(low)

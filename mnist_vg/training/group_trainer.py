@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.model import layer_draws
+from mnist_vg.model import layer_initializers
 from mnist_vg.recording.layers import activation_range
 from mnist_vg.recording.measures import layer_measures, shares_of_units
 from mnist_vg.runs.tags import HISTOGRAMS, TABLE_MEASURES
@@ -161,8 +161,8 @@ def _sum_by_replica(values):
 
 def draws(scenario: Scenario) -> list[tuple]:
     """The initializers of a scenario's kernels and biases, layer by layer."""
-    names = inspect.signature(layer_draws).parameters
-    return layer_draws(**{name: getattr(scenario, name) for name in names})
+    names = inspect.signature(layer_initializers).parameters
+    return layer_initializers(**{name: getattr(scenario, name) for name in names})
 
 
 def learning_rate(scenario: Scenario) -> float:

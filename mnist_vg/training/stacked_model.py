@@ -212,7 +212,7 @@ class StackedModel(Model):
         """Draw new kernels and biases.
 
         Args:
-            draws: what `layer_draws` returns, for each replica.
+            draws: what `layer_initializers` returns, for each replica.
         """
         by_layer = list(zip(*draws, strict=True))
         for layer in self.dense_layers:
