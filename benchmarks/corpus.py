@@ -85,6 +85,7 @@ def find_out(run, dataset) -> dict:
     from mnist_vg.recording.measures import rms, unit_shares
     from mnist_vg.recording.taps import tapped
     from mnist_vg.training.build import make_model
+    from mnist_vg.training.checkpoint import load_weights
     from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs
 
     scenario = Scenario(**run.settings)
@@ -97,8 +98,7 @@ def find_out(run, dataset) -> dict:
     _update(model, scenario, inputs[:1000], dataset.train.labels[:1000])
     facts["first_update"] = max(_moved(before, kernels))
     model.set_weights(start)
-    with np.load(run.folder / CHECKPOINT_FILE) as state:
-        model.set_weights([state[f"model/{variable.path}"] for variable in model.weights])
+    load_weights(run.folder, model)
     moved = _moved(before, kernels)
     facts["moved_least"], facts["moved_most"] = min(moved), max(moved)
     with tapped(model) as taps, tf.GradientTape() as tape:

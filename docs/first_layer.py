@@ -20,7 +20,6 @@ from mnist_vg import Run, Scenario, datasets
 from mnist_vg.driver import import_tensorflow, train_all
 from mnist_vg.figures.style import legend, panels, png, set_title
 from mnist_vg.report import Display, make_console
-from mnist_vg.runs.folder import CHECKPOINT_FOLDER
 
 import_tensorflow()  # In silence.
 
@@ -30,6 +29,7 @@ import tensorflow as tf  # noqa: E402
 from mnist_vg import Model  # noqa: E402
 from mnist_vg.training import make_model  # noqa: E402
 from mnist_vg.training.batches import batch_indices  # noqa: E402
+from mnist_vg.training.checkpoint import load_weights  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,8 +142,7 @@ def load(finished: Run, dataset: "Dataset") -> Trained:
     """A run's networks; its checkpoint has the final weights."""
     scenario = Scenario(**finished.settings)
     start, end = make_model(scenario, dataset), make_model(scenario, dataset)
-    newest = tf.train.latest_checkpoint(str(finished.folder / CHECKPOINT_FOLDER))
-    tf.train.Checkpoint(model=end).restore(newest).expect_partial()
+    load_weights(finished.folder, end)
     return Trained(finished, start, end)
 
 

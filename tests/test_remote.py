@@ -17,8 +17,8 @@ from mnist_vg.diagnosis.diagnosis import diagnose_runs
 from mnist_vg.figures import drawings
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.runs import events
-from mnist_vg.runs.folder import remove_run
-from mnist_vg.runs.paths import as_path
+from mnist_vg.runs.folder import CHECKPOINT_FILE, remove_run
+from mnist_vg.runs.paths import UNFINISHED, as_path
 from mnist_vg.runs.run import find_runs
 from mnist_vg.runs.tags import GRADIENT_PROFILE
 

@@ -73,8 +73,22 @@ class Checkpoint:
         return notes
 
     def _variables(self):
-        of_model = {
-            f"model/{variable.path}": variable for variable in self._trainer.model.variables
-        }
         optimizer = self._trainer.optimizer.variables
-        return of_model | {f"optimizer/{n}": variable for n, variable in enumerate(optimizer)}
+        numbered = {f"optimizer/{number}": variable for number, variable in enumerate(optimizer)}
+        return _named(self._trainer.model) | numbered
+
+
+def load_weights(folder: Path, model: keras.Model) -> None:
+    """Give a model the weights in a run's checkpoint: the final ones, if the run is finished.
+
+    Args:
+        folder: the run folder.
+        model: of the run's structure, see `training.make_model`.
+    """
+    with np.load(folder / CHECKPOINT_FILE) as state:
+        for name, variable in _named(model).items():
+            variable.assign(state[name])
+
+
+def _named(model):
+    return {f"model/{variable.path}": variable for variable in model.variables}
