@@ -37,7 +37,7 @@ def run(main: Callable[..., None], description: str, *, takes: str, smoke: dict[
         for size in inspect.signature(main).parameters.values()
         if type(size.default) is int
     ]
-    command = click.Command(None, callback=announced, params=options, help=description)
+    command = click.Command(None, callback=announced, params=options, help=title)
     smoke_option(functools.partial(main, **smoke))(command)()
 
 
