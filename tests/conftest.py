@@ -32,6 +32,7 @@ def assert_refused(done, *words, code=2):
 
 SLOWEST = (
     "test_suites.py",
+    "test_smoke.py",
     "test_callback.py",
     "test_resume.py",
     "test_training.py",
