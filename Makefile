@@ -53,7 +53,7 @@ lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py,$(wildcard benchmarks/[a-z]*.py))
 
 bench: $(TESTED)  ## Measure against the usual ways of doing the same
-	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit; done
+	@for file in $(BENCHMARKS); do $(BIN)/python $$file || exit; done
 
 # Two at a time.
 HALVES := tune test

@@ -7,6 +7,7 @@ are worth comparing.
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from statistics import median
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ def run(main: Callable[..., None], description: str, *, takes: str, smoke: dict[
     title = description.partition("\n")[0]
 
     def announced(**sizes):
-        click.echo(f"{title} About {takes}.\n")
+        click.echo(f"== {sys.argv[0]}: {title} About {takes}.")
         main(**sizes)
 
     options = [
@@ -36,7 +37,7 @@ def run(main: Callable[..., None], description: str, *, takes: str, smoke: dict[
         for size in inspect.signature(main).parameters.values()
         if type(size.default) is int
     ]
-    command = click.Command(None, callback=announced, params=options, help=description)
+    command = click.Command(None, callback=announced, params=options, help=title)
     smoke_option(functools.partial(main, **smoke))(command)()
 
 

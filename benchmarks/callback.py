@@ -7,6 +7,7 @@ ones of which compile and are left out. Memory is the peak of the process over t
 plain training, once everything is compiled.
 """
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -144,18 +145,13 @@ class Bench:
         """Seconds of a step without a logger."""
         return median(self._fit()[WARM_UP:])
 
-    def logger(self, every: int):
-        """A way that gives `(seconds of a step not logged, of one logged)`."""
-        logger = GradientLogger(Path(tempfile.mkdtemp(dir=self._folder)), every=every)
-
-        def way():
-            first = int(self.model.optimizer.iterations.numpy())
-            timed = list(enumerate(self._fit(logger), first))[WARM_UP:]
-            not_logged = [seconds for step, seconds in timed if step % every]
-            logged = [seconds for step, seconds in timed if not step % every]
-            return [median(seconds) if seconds else None for seconds in (not_logged, logged)]
-
-        return way
+    def logged(self, logger: GradientLogger, every: int) -> list[float | None]:
+        """Seconds of a step that is not logged, and of one that is, each None without any."""
+        first = int(self.model.optimizer.iterations.numpy())
+        timed = list(enumerate(self._fit(logger), first))[WARM_UP:]
+        not_logged = [seconds for step, seconds in timed if step % every]
+        logged = [seconds for step, seconds in timed if not step % every]
+        return [median(seconds) if seconds else None for seconds in (not_logged, logged)]
 
     def workaround(self) -> float:
         """Seconds of a step with the workaround after it."""
@@ -197,14 +193,21 @@ def measure(net: Net, jit_compile: bool, rounds: int, folder: Path) -> None:
     bench = Bench(net, jit_compile, folder)
     limits = {"not logged": NOT_LOGGED, "logged": net.logged[jit_compile]}
     ways = {"plain": bench.plain}
-    ways |= {f"every={every}": bench.logger(every) for every in net.every[jit_compile]}
+    loggers = {
+        every: GradientLogger(Path(tempfile.mkdtemp(dir=folder)), every=every)
+        for every in net.every[jit_compile]
+    }
+    ways |= {
+        f"every={every}": functools.partial(bench.logged, logger, every)
+        for every, logger in loggers.items()
+    }
     ways["workaround"] = bench.workaround
     in_turn(ways, 1)  # compiles
     figures = in_turn(ways, rounds)
     plain = figures["plain"]
     xla = "XLA" if jit_compile else "no XLA"
     print(f"\n{net.title} {xla}: a step {spread([1000 * s for s in plain], '.2f')} ms")
-    for every in net.every[jit_compile]:
+    for every in loggers:
         not_logged, logged = zip(*figures[f"every={every}"], strict=True)
         for name, seconds in {"not logged": not_logged, "logged": logged}.items():
             if None not in seconds:
@@ -212,9 +215,7 @@ def measure(net: Net, jit_compile: bool, rounds: int, folder: Path) -> None:
                 print(f"  every={every:<4} {name:10} {shown}")
     print(f"  workaround            {spread(ratios(figures['workaround'], plain), '.1f')}")
     if net.memory:
-        logger = GradientLogger(Path(tempfile.mkdtemp(dir=folder)), every=1)
-        bench.peak(logger)  # compiles
-        peaks = in_turn({"plain": bench.peak, "logger": lambda: bench.peak(logger)}, rounds)
+        peaks = in_turn({"plain": bench.peak, "logger": lambda: bench.peak(loggers[1])}, rounds)
         extra = [a - b for a, b in zip(peaks["logger"], peaks["plain"], strict=True)]
         largest = max(v.numpy().nbytes for v in bench.model.trainable_variables) / 2**20
         print(f"  extra peak memory {spread(extra, '.0f')} MiB; largest gradient {largest:.0f} MiB")

@@ -65,7 +65,8 @@ def cure_all(entries: list[dict], logdir: Path, seeds: int) -> None:
             groups.setdefault(corpus.healthy_twin(scenario).name, []).append(scenario)
     outcomes = []
     # A process a group: some hundreds of XLA's programs are all that one has room for.
-    with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+    processes = min(2, len(groups))
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
         work = functools.partial(attempt_all, logdir=logdir, seeds=seeds)
         for group in pool.imap(work, groups.values(), chunksize=1):
             for outcome, line in group:

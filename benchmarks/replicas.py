@@ -40,6 +40,7 @@ class Sizes(NamedTuple):
         deep: the deep network.
         deep_replicas: how many of it train together.
         seconds: how long blocks are run for one figure, at least.
+        cores: processes of one thread, beside one process of so many threads.
     """
 
     network: Scenario = Scenario()
@@ -48,6 +49,7 @@ class Sizes(NamedTuple):
     deep: Scenario = Scenario(num_layers=100, hidden_size=50, optimizer="sgd", activation="tanh")
     deep_replicas: int = 20
     seconds: float = 0.5
+    cores: int = 2
 
 
 FULL = Sizes()
@@ -156,10 +158,11 @@ def speed_in_process(sizes: Sizes) -> float:
 
 
 def compare_processes(rounds: int, sizes: Sizes) -> None:
-    """Print the figures of two processes of one thread, and of one of two."""
+    """Print the figures of a process of one thread for each core, and of one of all threads."""
     context = multiprocessing.get_context("spawn")
-    one, *two = [
-        ProcessPoolExecutor(1, context, prepare, (threads, sizes)) for threads in (2, 1, 1)
+    one, *many = [
+        ProcessPoolExecutor(1, context, prepare, (threads, sizes))
+        for threads in (sizes.cores, *[1] * sizes.cores)
     ]
 
     def speed_of_all(processes):
@@ -167,8 +170,8 @@ def compare_processes(rounds: int, sizes: Sizes) -> None:
         return sum([each.result() for each in started])
 
     ways = {
-        "two processes, one thread each": lambda: speed_of_all(two),
-        "one process, two threads": lambda: speed_of_all([one]),
+        f"{sizes.cores} processes, one thread each": lambda: speed_of_all(many),
+        f"one process, {sizes.cores} threads": lambda: speed_of_all([one]),
     }
     for way in ways.values():
         way()  # Compiled now.
@@ -177,7 +180,7 @@ def compare_processes(rounds: int, sizes: Sizes) -> None:
     for way, figures in speeds.items():
         print(f"{way:32}{spread(figures):>24}")
     print(f"{'ratio':32}{spread(ratios(*speeds.values()), '.2f'):>24}")
-    for process in (one, *two):
+    for process in (one, *many):
         process.shutdown()
 
 
@@ -193,10 +196,11 @@ def main(rounds: int = 5, sizes: Sizes = FULL) -> None:
 if __name__ == "__main__":
     small = Sizes(
         network=Scenario(num_layers=1),
-        groups=(1, 2),
-        many=2,
+        groups=(1,),
+        many=1,
         deep=Scenario(num_layers=3),
-        deep_replicas=2,
+        deep_replicas=1,
         seconds=0.0,
+        cores=1,
     )
     run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "sizes": small})

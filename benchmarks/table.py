@@ -15,7 +15,6 @@ from statistics import median
 import numpy as np
 import pyarrow
 from _common import in_turn, run, spread
-from pyarrow import parquet
 
 from mnist_vg import figures
 from mnist_vg.scenarios.scenario import Scenario
@@ -29,6 +28,7 @@ from mnist_vg.sweeps.table import (
     read_sweep,
     read_table,
     schema,
+    write_part,
 )
 
 TARGET = 10
@@ -90,10 +90,10 @@ def part(start: int, axes: dict[str, list], networks: list[tuple], random) -> py
 
 def write(folder: Path, axes: dict[str, list], tables: list[pyarrow.Table]) -> None:
     """A finished sweep's folder."""
-    (folder / RECORDS_FOLDER).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     (folder / SWEEP_FILE).write_text(json.dumps({"base": {}, "axes": axes, "seeds": 10}))
     for number, table in enumerate(tables):
-        parquet.write_table(table, folder / RECORDS_FOLDER / f"{number:06}.parquet")
+        write_part(folder, number, table)
 
 
 def seconds(call) -> float:

@@ -101,10 +101,10 @@ Key = tuple[str, str, int]
 """Optimizer, network, number of updates."""
 
 
-def main(logdir: Path, page: Path, seeds: int, iterations: int) -> None:
+def main(logdir: Path, page: Path, seeds: int, iterations: int, num_layers: int = 6) -> None:
     """Train what is not there yet, and write the page and its picture."""
     dataset = datasets.load()
-    scenarios = plan(seeds, iterations)
+    scenarios = plan(seeds, iterations, num_layers)
     found: dict[Key, list[Trained]] = {}
     with Display(make_console(), brief=True) as display:
         runs = train_all(scenarios, logdir, watch=display.watch)
@@ -115,7 +115,7 @@ def main(logdir: Path, page: Path, seeds: int, iterations: int) -> None:
     write(page, _text(found, dataset, iterations, picture.name))
 
 
-def plan(seeds: int, iterations: int) -> dict[Scenario, Key]:
+def plan(seeds: int, iterations: int, num_layers: int) -> dict[Scenario, Key]:
     """What to train."""
     early, longer = round(EARLY * iterations), LONGER * iterations
     more = {
@@ -128,6 +128,7 @@ def plan(seeds: int, iterations: int) -> dict[Scenario, Key]:
             name=f"{optimizer.replace(' ', '')}-{network}-{updates}",
             activation=network,
             iterations=updates,
+            num_layers=num_layers,
             **settings,
         ).with_seed(seed): (optimizer, network, updates)
         # In this order, neighbours share a compiled program.
@@ -346,8 +347,8 @@ def _stages(medians, iterations):
 
 
 def smoke(folder: Path) -> None:
-    """The smallest size: one seed, and few updates."""
-    main(folder / "runs", folder / "first_layer.md", seeds=1, iterations=20)
+    """The smallest size: one seed, few updates, and two layers."""
+    main(folder / "runs", folder / "first_layer.md", seeds=1, iterations=20, num_layers=2)
 
 
 if __name__ == "__main__":

@@ -54,10 +54,11 @@ def run(
         callback=in_temporary_folder,
         help="Go the whole way at the smallest size, only to see that it runs; no page is changed.",
     )
+    title = description.partition("\n")[0]
     path = click.Path(path_type=Path)
     arguments = [click.Argument([name], type=path) for name in names]
     params = [*arguments, *options, smoke_option]
-    click.Command(None, callback=without_traceback, params=params, help=description)()
+    click.Command(None, callback=without_traceback, params=params, help=title)()
 
 
 def write(path: Path, text: str) -> None:

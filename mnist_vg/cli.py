@@ -1,4 +1,4 @@
-"""Arguments to calls."""
+"""The command line: `mnist-vg COMMAND`."""
 
 import contextlib
 import dataclasses
@@ -24,10 +24,10 @@ from mnist_vg.training.interrupts import end_soon_after_interrupt
 from mnist_vg.training.tf_config import STRATEGIES, leads
 
 QUICK = {"iterations": 300, "log_every": 50}
-"""What `--quick` trains at most: the whole way through, in seconds."""
+"""The largest settings of a run with `--quick`, which ends within seconds."""
 
-MANY = 10
-"""Runs beyond which each gets a line less."""
+DETAILED_RUNS = 10
+"""With more runs than this, `train` shows only the newest progress bar, and no line per record."""
 
 
 @click.group(
@@ -44,23 +44,26 @@ def cli(context):
 
 @cli.command("list")
 def list_scenarios():
-    """List the scenarios that have a name."""
+    """List all named scenarios and suites."""
     from mnist_vg import report
 
     report.make_console().print(report.scenario_table(SUITES))
 
 
 def _setting_options(command, without=()):
-    """An option for every setting of a scenario."""
+    """Add an option for every setting of a scenario; an option that is not given is None."""
     for field in reversed([field for field in setting_fields() if field.name not in without]):
         default = "the activation" if field.name == "name" else field.default
-        shown = f"{field.metadata['help']}" + (f" [{default}]" if default is not None else "")
+        text = field.metadata["help"]
+        text = (
+            text[0].upper() + text[1:] + (f" [default: {default}]" if default is not None else "")
+        )
         flag = "--" + field.name.replace("_", "-")
         if field.type is bool:
-            option = click.option(f"{flag}/--no-{flag[2:]}", field.name, default=None, help=shown)
+            option = click.option(f"{flag}/--no-{flag[2:]}", field.name, default=None, help=text)
         else:
             kind = {int: int, int | None: int, str: str, str | None: str}.get(field.type, float)
-            option = click.option(flag, field.name, type=kind, default=None, help=shown)
+            option = click.option(flag, field.name, type=kind, default=None, help=text)
         command = option(command)
     return command
 
@@ -73,16 +76,22 @@ class _LogPath(click.Path):
 
 
 _logdir_option = click.option(
-    "--logdir", type=_LogPath(), default="logdir", help="One folder a run [logdir]"
+    "--logdir",
+    type=_LogPath(),
+    default="logdir",
+    show_default=True,
+    help="Log folder, with one folder per run",
 )
 _data_dir_option = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where TFDS keeps data sets [TFDS's own]"
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder where TFDS keeps data sets [default: TFDS's own]",
 )
 
 
 @contextlib.contextmanager
 def _interruptible():
-    """Ctrl-C within ends the command in order."""
+    """Let Ctrl-C end the command with a message."""
     try:
         yield
     except KeyboardInterrupt:
@@ -96,30 +105,33 @@ def _interruptible():
     "--seeds",
     type=click.IntRange(min=1),
     default=1,
-    help="Train each under so many seeds, one after the other [1]",
+    show_default=True,
+    help="Number of seeds, each of which is a run",
 )
-@click.option("--quick", is_flag=True, help="A smoke run of seconds, in a folder of its own.")
+@click.option("--quick", is_flag=True, help="Train for a few seconds only, into NAME-quick")
 @_logdir_option
 @_data_dir_option
-@click.option("--overwrite", is_flag=True, help="Replace runs that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing runs")
 @click.option(
     "--checkpoint-seconds",
     type=click.FloatRange(min=0),
     default=CHECKPOINT_SECONDS,
-    help=f"Time between two checkpoints [{CHECKPOINT_SECONDS:g}]",
+    show_default=True,
+    help="Seconds between two checkpoints",
 )
 @click.option(
     "--strategy",
     type=click.Choice(STRATEGIES),
-    help="Share each batch among the devices of this machine, or of the workers in TF_CONFIG.",
+    help="Share each batch among the devices of this machine (mirrored), or of all workers in "
+    "TF_CONFIG (multiworker)",
 )
 def train(scenario, seeds, quick, logdir, **options):
-    """Train SCENARIOs, each into its own folder, and compare them.
+    """Train SCENARIOs, each into its own run folder, and compare them.
 
-    A name is a scenario's or a suite's, as `mnist-vg list` has them. Without one: sigmoid, relu
-    and leaky_relu, the tutorial's three; or, with --activation or --name, a network of your own.
-    Options change the scenarios' settings. A run that was killed goes on; a finished one is left
-    alone.
+    A SCENARIO is a name from `mnist-vg list`, of a scenario or of a suite. Without a SCENARIO,
+    the tutorial's three networks are trained: sigmoid, relu and leaky_relu. With --activation or
+    --name, and without a SCENARIO, a network of your own is trained. Options change the settings
+    of every SCENARIO. A run that was stopped continues. A finished run is not trained again.
     """
     from mnist_vg import report
 
@@ -127,15 +139,16 @@ def train(scenario, seeds, quick, logdir, **options):
     settings = {name: value for name, value in given.items() if value is not None}
     scenarios = _choose(scenario, settings, quick)
     if seeds > 1:
-        scenarios = [s.with_seed(s.seed + more) for s in scenarios for more in range(seeds)]
+        scenarios = [s.with_seed(s.seed + n) for s in scenarios for n in range(seeds)]
     console = report.make_console()
-    with _interruptible(), report.Display(console, brief=len(scenarios) > MANY) as display:
+    brief = len(scenarios) > DETAILED_RUNS
+    with _interruptible(), report.Display(console, brief=brief) as display:
         done = list(train_all(scenarios, logdir, watch=display.watch, **options))
     if not leads(options["strategy"]):
         return
     found = [run.name for run in done if run.name not in display.watched]
-    for name in found if len(found) <= MANY else [f"{len(found)} of {len(done)} runs"]:
-        console.print(f"{name}: nothing left to train (--overwrite trains it anew)")
+    for name in found if len(found) <= DETAILED_RUNS else [f"{len(found)} of {len(done)} runs"]:
+        console.print(f"{name}: nothing left to train (--overwrite trains again)")
     console.print(report.comparison_table(done))
     click.echo(report.tensorboard_line(logdir))
 
@@ -149,7 +162,9 @@ def _choose(names, settings, quick):
     else:
         chosen = SUITES["tutorial"]
     if "name" in settings and len(chosen) > 1:
-        raise UsageError(f"name: {settings['name']!r} is one name for {len(chosen)} scenarios")
+        raise UsageError(
+            f"name: {settings['name']!r} cannot name {len(chosen)} scenarios; give one SCENARIO"
+        )
     return [_changed(scenario, settings, quick) for scenario in chosen]
 
 
@@ -158,7 +173,7 @@ def _changed(scenario, settings, quick):
     if quick:
         shorter = {key: min(most, getattr(scenario, key)) for key, most in QUICK.items()}
         changes = {"name": f"{scenario.name}-quick", **shorter, **changes}
-    # These tell of the scenario as it was.
+    # A changed scenario is no longer the one that these describe.
     return dataclasses.replace(
         scenario, **changes, **({"about": "", "source": ""} if changes else {})
     )
@@ -170,28 +185,42 @@ def _changed(scenario, settings, quick):
     "--vary",
     multiple=True,
     metavar="FIELD=VALUES",
-    help="A setting and its values: a list (tanh,relu) or a range with both ends (2:50:4).",
+    help="A setting and its values, as a list (activation=tanh,relu) or as a range that includes "
+    "both ends (num_layers=2:50:4); may be given several times",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Seeds of each network [1]")
-@click.option("--scenario", help="The scenario to start from [the defaults]")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of seeds for each combination of values",
+)
+@click.option("--scenario", help="Scenario to start from [default: the default settings]")
 @functools.partial(_setting_options, without=("name", "measures"))
 @click.option(
     "--record",
     type=click.Choice(RECORD_CHOICES),
     default="none",
-    help="Which networks get a run folder for TensorBoard [none]",
+    show_default=True,
+    help="Which networks get a run folder for TensorBoard",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes here [one a core]")
-@click.option("--cluster", help="Train on Ray: local, auto or ray://HOST:PORT")
-@click.option("--report", is_flag=True, help="Rank the varied settings by how much they matter.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    show_default="one per core",
+    help="Processes on this machine",
+)
+@click.option("--cluster", help="Ray cluster to train on: local, auto or ray://HOST:PORT")
+@click.option("--report", is_flag=True, help="Also rank the settings by how much they matter")
 @_logdir_option
 @_data_dir_option
 def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir, **options):
-    """Train a grid of networks into LOGDIR/NAME: each value with each, under each seed.
+    """Train a grid of networks, with all records in one table.
 
-    Networks of one structure train together. Their records are one Parquet table,
-    LOGDIR/NAME/records, which `mnist-vg plot LOGDIR/NAME` draws. A sweep that was killed goes on
-    with the groups that are left.
+    Every combination of the varied values is trained with every seed. Networks of the same
+    structure train together, as a group. The table, LOGDIR/NAME/records, has Parquet files, and
+    `mnist-vg plot LOGDIR/NAME` draws it. A sweep that was stopped continues with the groups that
+    are left.
     """
     from mnist_vg.report import make_console, tensorboard_line
     from mnist_vg.sweeps.report import SweepDisplay, plan_lines, verdict_table
@@ -219,24 +248,28 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
 
 @cli.command()
 @click.argument("logdir", type=_LogPath(), default="logdir")
-@click.option("--out", type=_LogPath(), help="Folder of the pictures [LOGDIR/figures]")
-@click.option("--x", help="Of a sweep: the varied field along the columns [the first]")
-@click.option("--y", help="Of a sweep: the one along the rows [the next]")
-@click.option("--by", help="Of a sweep: the one with a panel a value [the next of few values]")
-def plot(logdir, out, **places):
-    """Draw the runs in LOGDIR, or the sweep that it is, as PNG and SVG.
+@click.option("--out", type=_LogPath(), help="Folder for the figures [default: LOGDIR/figures]")
+@click.option("--x", help="For a sweep: the varied field of the columns [default: the first]")
+@click.option("--y", help="For a sweep: the varied field of the rows [default: the next]")
+@click.option(
+    "--by",
+    help="For a sweep: the varied field that has a panel for each value [default: the next with "
+    "few values]",
+)
+def plot(logdir, out, **chosen):
+    """Draw the runs or the sweep in LOGDIR, as PNG and SVG files.
 
-    What each figure needs is in the event files; a figure is drawn of the runs that have it.
-    Of a sweep, finished or not: heatmaps over the fields that were varied, and which matter.
+    Each figure shows the runs that have recorded what it needs. For a sweep, finished or not,
+    there are heatmaps over the varied fields, and a ranking of how much each field matters.
     """
     from mnist_vg import figures
     from mnist_vg.runs.run import find_runs
 
     if (logdir / SWEEP_FILE).exists():
-        drawn = _draw_sweep(logdir, places)
-    elif any(places.values()):
+        drawn = _draw_sweep(logdir, chosen)
+    elif any(chosen.values()):
         raise UsageError(
-            f"x, y, by: {logdir} is no sweep; name the folder of one, or leave them out"
+            f"x, y, by: {logdir} is not a sweep; give the folder of a sweep, or leave these out"
         )
     else:
         drawn = figures.draw_all(find_runs(logdir))
@@ -246,12 +279,12 @@ def plot(logdir, out, **places):
         click.echo(path)
 
 
-def _draw_sweep(folder, places):
+def _draw_sweep(folder, chosen):
     from mnist_vg import report
     from mnist_vg.sweeps import heatmaps
 
     records, axes = table.read_sweep(folder)
-    drawn = heatmaps.draw(records, axes, **places)
+    drawn = heatmaps.draw(records, axes, **chosen)
     _print_rankings(report.make_console(), records, axes)
     return drawn
 
@@ -263,20 +296,21 @@ def _print_rankings(console, records, axes):
     for column in (table.TEST_ACCURACY, table.GRADIENT_RATIO):
         try:
             console.print(ranking_table(rank(records, axes, column)))
-        except UsageError as error:  # Figures and table are there all the same.
+        except UsageError as error:  # The sweep itself has succeeded.
             console.print(str(error), soft_wrap=True)
 
 
 @cli.command()
 @click.argument("logdir", type=_LogPath(), default="logdir")
 @click.argument("run", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="For a program, instead of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table")
 @click.pass_context
 def diagnose(context, logdir, run, as_json):
-    """Tell which RUNs in LOGDIR are sick, of what, in which layer and since when.
+    """Say what is wrong with RUNs in LOGDIR, where, and what to try.
 
-    Without a RUN: all of them, the worst first. Reads event files alone, of runs that are finished
-    or not, the trainer's and GradientLogger's. The exit code is 1 where a run is not healthy.
+    Without a RUN, all runs are diagnosed, the worst first. Only event files are read, so a run
+    need not be finished, and may be from GradientLogger or Recorder. The exit code is 1 if a run
+    is not healthy.
     """
     from mnist_vg import report
     from mnist_vg.diagnosis.diagnosis import diagnose_runs
@@ -287,7 +321,7 @@ def diagnose(context, logdir, run, as_json):
     else:
         console = report.make_console()
         console.print(report.diagnosis_table(diagnoses))
-        for line in report.lack_lines(diagnoses):
+        for line in report.not_recorded_lines(diagnoses):
             console.print(line, soft_wrap=True)
     context.exit(0 if all(diagnosis.healthy for diagnosis in diagnoses.values()) else 1)
 
@@ -295,15 +329,19 @@ def diagnose(context, logdir, run, as_json):
 @cli.command()
 @click.argument("scenario")
 @click.option(
-    "--seeds", type=click.IntRange(min=3), default=3, help="Train each change under so many [3]"
+    "--seeds",
+    type=click.IntRange(min=3),
+    default=3,
+    show_default=True,
+    help="Number of seeds for each change",
 )
 @_logdir_option
 @_data_dir_option
 def cure(scenario, seeds, logdir, data_dir):
-    """Find out which change of settings lets SCENARIO learn.
+    """Find changed settings with which SCENARIO can learn.
 
-    SCENARIO is a run in the log folder, or a name that `mnist-vg list` has. It is diagnosed,
-    trained with the remedies that fit its symptoms, and compared, each under the same seeds.
+    SCENARIO is a run in the log folder, or a name from `mnist-vg list`. It is diagnosed, and
+    trained again with each remedy that fits its symptoms. All runs have the same seeds.
     """
     from mnist_vg import report
     from mnist_vg.cure import cure, find_sick
@@ -322,18 +360,24 @@ def cure(scenario, seeds, logdir, data_dir):
 
 
 @cli.command()
-@click.option("--logdir", type=_LogPath(), default="logdir", help="What to show [logdir]")
-@click.option("--port", type=click.IntRange(1, 65535), default=6006, help="Port [6006]")
+@_logdir_option
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=6006,
+    show_default=True,
+    help="Port of the web server; if it is in use, the next free one",
+)
 def board(logdir, port):
-    """Open TensorBoard on a logdir, also while runs train into it."""
+    """Open TensorBoard on a log folder, even while networks train."""
     if not is_remote(logdir):
-        # With this module TensorBoard does without TensorFlow, and starts in a second.
+        # With this module, TensorBoard does not import TensorFlow, and starts in a second.
         sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
     from tensorboard import main as tensorboard
 
     free = next((candidate for candidate in range(port, 65536) if _is_free(candidate)), None)
     if free is None:
-        raise UsageError(f"port: {port} is in use, and so is every one above it; give a lower one")
+        raise UsageError(f"port: {port} and all higher ports are in use; give a lower one")
     if not logdir.exists():
         click.echo(f"logdir: {logdir} does not exist yet; TensorBoard waits for it", err=True)
     if free != port:
@@ -352,19 +396,17 @@ def _is_free(port):
     return True
 
 
-INTERRUPTED = (
-    "interrupted; what is done is kept, and the same command (without --overwrite) goes on"
-)
-CUT_OFF = "interrupted; the same command (without --overwrite) goes on from what was saved"
+INTERRUPTED = "interrupted and saved; run the same command (without --overwrite) to continue"
+CUT_OFF = "interrupted; run the same command (without --overwrite) to continue from what was saved"
 
 
 def main():
-    """Run the command line; every refusal is one line and an exit code."""
-    # Standard error is closed for as long as TensorFlow is imported.
+    """Run the command line. An error prints one line, and ends with exit code 1, 2 or 130."""
+    # While TensorFlow is imported, standard error is closed, so keep a copy.
     screen = os.fdopen(os.dup(2), "w")
 
     def cut_off():
-        # The escape sequence brings back the cursor that a progress bar hides.
+        # The escape sequence shows the cursor again, which a progress bar hides.
         click.echo(f"\x1b[?25hmnist-vg: {CUT_OFF}", file=screen)
         os._exit(130)
 
@@ -375,12 +417,12 @@ def main():
         code, message = _refusal(error)
         click.echo(f"mnist-vg: {message}", file=screen)
     sys.stdout.flush()
-    # Everything is on the disk, and TensorFlow takes a second to take itself apart.
+    # Everything has been written, and a normal exit of TensorFlow would take a second.
     os._exit(code)
 
 
 def _refusal(error):
-    """The exit code and the line that an error deserves."""
+    """The exit code and the message of an error."""
     if isinstance(error, click.Abort):
         return 130, INTERRUPTED
     if isinstance(error, click.ClickException):

@@ -1,7 +1,7 @@
-"""Remedies for a sick scenario: which fit its symptoms, and which of them help.
+"""Cures a sick scenario: trains it with the remedies that fit its symptoms, and compares them.
 
-A remedy changes settings of the scenario and nothing else. Data, batches and seeds stay, so
-that what differs in the end comes from the change.
+A remedy changes settings of the scenario. Data, batches and seeds stay the same, so a difference
+in the results comes from the changed settings.
 """
 
 import dataclasses
@@ -36,17 +36,19 @@ from mnist_vg.scenarios.suites import find_scenario
 from mnist_vg.tensorflow_import import import_tensorflow
 
 ROUNDS = 3
-"""How often remedies are looked for: against the disease, and twice against what is left."""
+"""How many rounds of remedies are tried: one for the scenario's symptoms, and two more for the
+symptoms that are left."""
 
-NAME_LENGTH = 55
-"""A run is named after the scenario and the changes, and has room for 100 letters."""
+MAX_NAME_LENGTH = 55
+"""Longest name of a scenario to cure, in characters. A trial's name is this name and the changes,
+and a run's name has at most 100 characters."""
 
 NOTICEABLE = 0.01
-"""Test accuracy by which a larger change has to be better than a smaller one."""
+"""A change of more settings must reach a test accuracy that is higher by more than this."""
 
 CLIPNORM = 1.0
-"""A norm of all gradients together at which they are clipped (Pascanu et al. 2013, section
-3.2, who find training to depend little on it)."""
+"""The global norm to which gradients are clipped. Pascanu et al. 2013, section 3.2, found that
+training depends little on its value."""
 
 RECTIFIERS = (
     "relu",
@@ -59,14 +61,16 @@ RECTIFIERS = (
     "swish",
     "mish",
 )
+"""Activations that use He's initializer: ReLU, for which it was derived, and similar ones."""
 
 Changes = Mapping[str, Any]
+"""Settings of a scenario and their new values."""
 
 
 def _initializer(scenario):
-    """Keeps the variance of signals or gradients from layer to layer, for the activation.
+    """The initializer that keeps the variance from layer to layer, for the scenario's activation.
 
-    He et al. 2015 (eq. 10) for rectifiers, Klambauer et al. 2017 (LeCun's) for SELU, Glorot
+    He et al. 2015 (eq. 10) for rectifiers, LeCun's for SELU (Klambauer et al. 2017), and Glorot
     and Bengio 2010 (eq. 16) for the others.
     """
     if scenario.activation in RECTIFIERS:
@@ -76,18 +80,21 @@ def _initializer(scenario):
 
 
 def _activation(scenario):
-    """ReLU with the weights that it needs (He et al. 2015)."""
+    """ReLU with the initializer that it needs (He et al. 2015)."""
     return {"activation": "relu"} | _initializer(dataclasses.replace(scenario, activation="relu"))
 
 
 def _rate(factor, lower):
-    """A multiple of the optimizer's own learning rate, where that is lower, or higher, than now."""
+    """Set the learning rate to a multiple of the optimizer's default.
+
+    Changes nothing unless that lowers the rate (`lower=True`) or raises it (`lower=False`).
+    """
 
     def changes(scenario):
         from mnist_vg.training.build import make_optimizer
 
-        own = float(make_optimizer(dataclasses.replace(scenario, learning_rate=None)).learning_rate)
-        rate = float(f"{factor * own:.3g}")
+        default = make_optimizer(dataclasses.replace(scenario, learning_rate=None)).learning_rate
+        rate = float(f"{factor * float(default):.3g}")
         present = float(make_optimizer(scenario).learning_rate)
         same = math.isclose(rate, present, rel_tol=1e-6)
         return {} if same or (rate < present) != lower else {"learning_rate": rate}
@@ -110,10 +117,10 @@ LEAKY = _settings(activation="leaky_relu")
 CLIP = _settings(global_clipnorm=CLIPNORM)
 LOWER = tuple(_rate(factor, lower=True) for factor in (10, 1, 0.1))
 HIGHER = tuple(_rate(factor, lower=False) for factor in (1, 10))
-OWN = LOWER[1]
+DEFAULT_RATE = LOWER[1]
 
 REMEDIES = {
-    UPDATES_TOO_LARGE: (*LOWER, CLIP, _both(OWN, BATCH)),
+    UPDATES_TOO_LARGE: (*LOWER, CLIP, _both(DEFAULT_RATE, BATCH)),
     UPDATES_TOO_SMALL: HIGHER,
     SATURATED_UNITS: (INITIALIZER, BATCH, ACTIVATION, *LOWER, _both(ACTIVATION, BATCH)),
     DEAD_UNITS: (LEAKY, INITIALIZER, BATCH, *LOWER),
@@ -125,12 +132,20 @@ REMEDIES = {
     STUCK_AT_CHANCE: (INITIALIZER, *HIGHER, BATCH),
     None: (INITIALIZER, *HIGHER, BATCH, SKIP, _both(BATCH, SKIP)),
 }
-"""What is tried against a symptom, and where a network learns too little without any."""
+"""The remedies for each symptom, and (None) for a network without a symptom that did not learn.
+
+A remedy is a function from a scenario to changes."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A scenario with some settings changed, trained under each seed."""
+    """A scenario with some settings changed, trained with each seed.
+
+    Attributes:
+        scenario: the changed scenario.
+        changes: the changed settings.
+        runs: the finished runs, one per seed.
+    """
 
     scenario: Scenario
     changes: Changes
@@ -138,27 +153,27 @@ class Trial:
 
     @property
     def words(self) -> list[str]:
-        """The changes as one reads them."""
+        """The changes in words, such as "activation=relu"."""
         return [f"{key}={value}" for key, value in self.changes.items()]
 
     @property
     def accuracies(self) -> list[float]:
-        """Test accuracies; 0 where one is not finite."""
+        """The runs' test accuracies; 0 for one that is not finite."""
         return [run.results["test_accuracy"] or 0.0 for run in self.runs]
 
     @property
     def accuracy(self) -> float:
-        """Their median."""
+        """The median test accuracy."""
         return statistics.median(self.accuracies)
 
     @property
     def healthy(self) -> bool:
-        """Whether every run is."""
+        """Whether every run is healthy."""
         return all(diagnose(run.history, True).healthy for run in self.runs)
 
     @property
     def symptoms(self) -> tuple[str, ...]:
-        """The root causes that most of the runs agree on."""
+        """The most frequent combination of root causes among the runs."""
         found = Counter(
             tuple(
                 evidence.symptom for evidence in root_causes(diagnose(run.history, True).evidence)
@@ -168,46 +183,54 @@ class Trial:
         return found.most_common(1)[0][0]
 
     def helped(self, before: "Trial") -> bool:
-        """Whether every run could learn, and is better than each one before."""
+        """Whether every run could learn, and has a higher accuracy than every run of `before`."""
         could = (learned(run.results["test_accuracy"], run.results["chance"]) for run in self.runs)
         return all(could) and min(self.accuracies) > max(before.accuracies)
 
 
 @dataclass(frozen=True)
 class Cure:
-    """What was tried on a scenario: `before` any change, and each remedy, in order."""
+    """The result of `cure`.
+
+    Attributes:
+        before: the scenario without changes.
+        trials: the changes that were tried, in order.
+    """
 
     before: Trial
     trials: list[Trial]
 
     @property
     def recommended(self) -> Trial | None:
-        """The smallest change that helped and is as good as any; None where none helped."""
+        """The trial with the fewest changes among the best ones that helped; None if none helped.
+
+        The best ones are within `NOTICEABLE` of the highest test accuracy.
+        """
         helped = [trial for trial in self.trials if trial.helped(self.before)]
         best = max((trial.accuracy for trial in helped), default=0.0)
         good = [trial for trial in helped if trial.accuracy >= best - NOTICEABLE]
         return min(good, key=lambda trial: len(trial.changes), default=None)
 
 
-def fitting(scenario: Scenario, symptoms: Iterable[str]) -> list[dict]:
-    """Changes of settings against symptoms, the smallest first, none twice."""
+def remedies_for(scenario: Scenario, symptoms: Iterable[str]) -> list[dict]:
+    """The changes to try for some symptoms, without duplicates; those of fewest settings first."""
     found = []
     for symptom in symptoms or [None]:
         for remedy in REMEDIES[symptom]:
-            changes = _different(scenario, remedy(scenario))
+            changes = _real_changes(scenario, remedy(scenario))
             if changes and changes not in found:
                 found.append(changes)
     return sorted(found, key=len)
 
 
-def _different(scenario, changes):
-    """The changes that are any."""
+def _real_changes(scenario, changes):
+    """The changes without those to the value that the scenario has already."""
     settings = scenario.settings()
     return {key: value for key, value in changes.items() if settings[key] != value}
 
 
 def _changed(scenario, changes):
-    """The scenario with changes, named after both."""
+    """The scenario with the changes, and a name made from its name and the changes."""
     words = {
         "learning_rate": lambda rate: f"rate{rate:g}",
         "global_clipnorm": lambda norm: f"clip{norm:g}",
@@ -221,18 +244,18 @@ def _changed(scenario, changes):
 
 
 def find_sick(name: str, logdir: str | os.PathLike) -> Scenario:
-    """The scenario of a run in `logdir`, or else the named one.
+    """The scenario of the run `name` in `logdir`; if there is no such run, the named scenario.
 
     Raises:
-        UsageError: there is neither, or the run was recorded from another program's model.
+        UsageError: there is neither, or the run is that of a Keras model of the user's own.
     """
     run = Run.load(as_path(logdir) / name)
     if run is None:
         return find_scenario(name)
     if run.dataset is None:
         raise UsageError(
-            f"scenario: {name!r} was recorded from a model of your own, which only you can train; "
-            f"mnist-vg diagnose {logdir} {name} tells what to try"
+            f"scenario: {name!r} is a run of your own model, which only you can train; "
+            f"mnist-vg diagnose {logdir} {name} says what to try"
         )
     return Scenario(**{**run.settings, "name": run.recipe})
 
@@ -245,48 +268,56 @@ def cure(
     data_dir: str | os.PathLike | None = None,
     watch: Watcher = lambda *block: None,
 ) -> Cure:
-    """Diagnose a scenario, train it with the remedies that fit, and compare.
+    """Diagnose a scenario, and train it with each remedy that fits its symptoms.
 
-    Every trial is trained under the same seeds, from the scenario's own on, so on the same
-    batches, each into a run folder of its own in `logdir`; runs that are there are not
-    trained again. A healthy scenario is left alone. Where no single remedy helps, what is
-    left is treated on top of the best one, twice at most.
+    Every trial has the same seeds, and so the same batches. If no remedy helps, the best trial so
+    far is diagnosed, and remedies for the symptoms that are left are added to it, twice at most.
+    A healthy scenario is not changed. Each run gets a folder in `logdir`; finished runs are
+    not trained again.
+
+    Args:
+        scenario: the scenario to cure.
+        logdir: the folder for TensorBoard's `--logdir`.
+        seeds: the number of seeds, 1 or more. The first one is the scenario's seed.
+        data_dir: where TFDS keeps prepared data sets; None is TFDS's default folder.
+        watch: called after each block of steps; see `driver.Watcher`.
 
     Raises:
-        UsageError: as `driver.train` does.
-        RunFailed: as `driver.train` does; the same call goes on.
+        UsageError: the name is too long, `seeds` is not a whole number of 1 or more, or as
+            `driver.train`.
+        RunFailed: as `driver.train`; the same call continues the cure.
     """
 
     def train(trials):
-        """Trials of changes to the scenario, trained together."""
+        """Train the scenario with each of the changes, and yield the trials."""
         changed = [_changed(scenario, changes) for changes in trials]
-        seeded = [s.with_seed(s.seed + more) for s in changed for more in range(seeds)]
+        seeded = [s.with_seed(s.seed + n) for s in changed for n in range(seeds)]
         runs = iter(train_all(seeded, logdir, data_dir=data_dir, watch=watch))
-        for changes, one in zip(trials, changed, strict=True):
-            yield Trial(one, changes, [next(runs) for _ in range(seeds)])
+        for changes, variant in zip(trials, changed, strict=True):
+            yield Trial(variant, changes, [next(runs) for _ in range(seeds)])
 
     _check(scenario, seeds)
-    import_tensorflow()  # In silence, also where there is nothing to train.
+    import_tensorflow()  # Without its messages, even if there is nothing to train.
     [before] = train([{}])
     done = [before]
     for _ in range(ROUNDS):
         if any(t.helped(before) for t in done) or before.healthy:
             break
         best = max(done, key=lambda trial: trial.accuracy)
-        further = []
-        for more in fitting(best.scenario, best.symptoms):
-            changes = _different(scenario, {**best.changes, **more})
-            if changes not in [trial.changes for trial in done] + further:
-                further.append(changes)
-        done += train(further)
+        untried = []
+        for remedy in remedies_for(best.scenario, best.symptoms):
+            changes = _real_changes(scenario, {**best.changes, **remedy})
+            if changes not in [trial.changes for trial in done] + untried:
+                untried.append(changes)
+        done += train(untried)
     return Cure(before, done[1:])
 
 
 def _check(scenario, seeds):
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise UsageError(f"seeds: {seeds!r} must be a whole number, 1 or more")
-    if len(scenario.name) > NAME_LENGTH:
+    if len(scenario.name) > MAX_NAME_LENGTH:
         raise UsageError(
-            f"name: {scenario.name!r} has {len(scenario.name)} letters, and no more than "
-            f"{NAME_LENGTH} leave room for a cure's; give the scenario a shorter name"
+            f"name: {scenario.name!r} has {len(scenario.name)} characters; give the scenario a "
+            f"name of at most {MAX_NAME_LENGTH}, to which cure can add the changes"
         )

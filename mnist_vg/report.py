@@ -1,4 +1,4 @@
-"""What a person reads while runs train and when they have ended."""
+"""What the commands print: progress and tables."""
 
 import itertools
 import json
@@ -25,24 +25,28 @@ if TYPE_CHECKING:
     from mnist_vg.cure import Cure
 
 PLAIN_WIDTH = 160
-"""Columns of a table off a terminal, where there is no width to ask for."""
+"""Width of a table in a file or a pipe, in characters; a terminal has its own width."""
 
 
 def make_console() -> Console:
-    """The console of standard output, wide enough for the table in a file or a pipe."""
-    options = {"highlight": False, "markup": False}  # Names of runs may have brackets.
+    """A console for standard output, `PLAIN_WIDTH` wide unless that is a terminal."""
+    options = {"highlight": False, "markup": False}  # Brackets in a run's name are not markup.
     console = Console(**options)
     return console if console.is_terminal else Console(width=PLAIN_WIDTH, **options)
 
 
 class Display:
-    """A live bar a scenario on a terminal; elsewhere one plain line a record.
+    """Shows progress: a bar for each scenario on a terminal, and a line for each record elsewhere.
 
     Use it as a context manager, and pass `watch` to `driver.train`.
 
     Args:
-        console: what to write to.
-        brief: for many scenarios: only the newest bar stays, and no line a record.
+        console: the console to print to.
+        brief: for many scenarios: show only the newest bar, and print no lines for records and
+            symptoms.
+
+    Attributes:
+        watched: the names of the scenarios that were trained. A finished run is not trained.
     """
 
     def __init__(self, console: Console, brief: bool = False):
@@ -61,7 +65,6 @@ class Display:
         )
         self._tasks = {}
         self.watched: set[str] = set()
-        """Names of the scenarios that were trained, rather than found finished."""
 
     def __enter__(self) -> "Display":
         self._bars.start()
@@ -71,7 +74,7 @@ class Display:
         self._bars.stop()
 
     def watch(self, scenario: Scenario, block, symptoms: Sequence[Evidence]) -> None:
-        """Show one block of steps, and the symptoms that it has made certain."""
+        """Show one block of steps, and the symptoms that have become certain with it."""
         if scenario.name not in self.watched:
             self.watched.add(scenario.name)
             self._start(scenario, block.step)
@@ -113,7 +116,11 @@ class Display:
 
 
 def comparison_table(runs: Iterable[Run]) -> Table:
-    """Finished runs, one or more, side by side: which could learn, what reached layer 1."""
+    """The results of finished runs, with one row per scenario: medians and ranges over its seeds.
+
+    Args:
+        runs: one or more runs; the seeds of a scenario follow each other.
+    """
     table = Table(
         title="Which network could learn?",
         title_justify="left",
@@ -122,8 +129,8 @@ def comparison_table(runs: Iterable[Run]) -> Table:
         "Seconds: training and logging, without start-up and compilation.",
         caption_justify="left",
     )
-    groups = {name: list(group) for name, group in itertools.groupby(runs, lambda r: r.recipe)}
-    rows = {name: result_row([run.results for run in group]) for name, group in groups.items()}
+    scenarios = {name: list(seeds) for name, seeds in itertools.groupby(runs, lambda r: r.recipe)}
+    rows = {name: result_row([run.results for run in seeds]) for name, seeds in scenarios.items()}
     table.add_column("Scenario", no_wrap=True)
     for heading in next(iter(rows.values())):
         table.add_column(heading, justify="right")
@@ -131,13 +138,13 @@ def comparison_table(runs: Iterable[Run]) -> Table:
     table.add_column("Diagnosis", max_width=40)
     for name, row in rows.items():
         style = "red" if row["Could learn"].startswith(("no", "0 ")) else None
-        seconds = spread_of([run.seconds for run in groups[name]], ".1f")
-        table.add_row(name, *row.values(), seconds, _verdicts(groups[name]), style=style)
+        seconds = spread_of([run.seconds for run in scenarios[name]], ".1f")
+        table.add_row(name, *row.values(), seconds, _verdicts(scenarios[name]), style=style)
     return table
 
 
 def _verdicts(runs):
-    """Verdicts as the runs' ends have written them, each with how many runs have it."""
+    """The verdict of a run; of several runs, each verdict with the number of runs."""
     verdicts = Counter(run.verdict for run in runs)
     if verdicts.total() == 1:
         return next(iter(verdicts))
@@ -145,7 +152,11 @@ def _verdicts(runs):
 
 
 def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:
-    """Of each run, by its name, the symptoms with their evidence, and what to try."""
+    """The symptoms of each run, with evidence and advice.
+
+    Args:
+        diagnoses: diagnoses by the run's name.
+    """
     table = Table()
     for heading in ("Run", "Diagnosis", "Where", "From step", "Evidence", "Try"):
         table.add_column(heading, justify="right" if heading == "From step" else "left")
@@ -159,22 +170,22 @@ def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:
     return table
 
 
-def lack_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
-    """What cannot be told of which runs, and what they would have had to record."""
+def not_recorded_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
+    """The symptoms that cannot be found in some runs, and what these runs did not record."""
     runs_lacking: dict[tuple, list[str]] = {}
     for name, diagnosis in diagnoses.items():
         runs_lacking.setdefault(tuple(diagnosis.lacks.items()), []).append(name)
     return [
-        f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: no record of "
-        f"{' or '.join(dict.fromkeys(needs for _, needs in lacks))}, which would tell of "
-        f"{', '.join(symptom for symptom, _ in lacks)}"
+        f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: not checked for "
+        f"{', '.join(symptom for symptom, _ in lacks)}; no record of "
+        f"{' or '.join(dict.fromkeys(needs for _, needs in lacks))}"
         for lacks, names in runs_lacking.items()
         if lacks
     ]
 
 
 def _plain(facts):
-    """Facts as JSON can hold them: None where a number is not finite."""
+    """The facts with None for numbers that are not finite, which JSON does not have."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in facts.items()
@@ -182,7 +193,7 @@ def _plain(facts):
 
 
 def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
-    """The same for a program: a list, an object a run."""
+    """The diagnoses as JSON: a list with one object per run."""
     return json.dumps(
         [
             {
@@ -201,7 +212,7 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
 
 
 def cure_table(cure: "Cure") -> Table:
-    """A scenario before and after each remedy, medians and ranges over the seeds."""
+    """A scenario without and with each change: medians and ranges over the seeds."""
     table = Table(title=f"What helps {cure.before.scenario.name}?", title_justify="left")
     table.add_column("Changed settings", no_wrap=True)
     headings = ("Could learn", "Test accuracy", "Gradient ratio")
@@ -225,12 +236,12 @@ def cure_table(cure: "Cure") -> Table:
 
 
 def cure_lines(cure: "Cure") -> list[str]:
-    """What came out of a cure, in words."""
+    """The recommendation of a cure, and the command that trains the recommended scenario."""
     name, before, found = cure.before.scenario.name, cure.before, cure.recommended
     if before.healthy:
-        return [f"{name} is healthy under every seed; left alone."]
+        return [f"{name} is healthy with every seed; there is nothing to cure."]
     if found is None:
-        return [f"Nothing helped {name}, of {len(cure.trials)} changes."]
+        return [f"None of {len(cure.trials)} changes helped {name}."]
     after, earlier = (spread_of(trial.accuracies, ".1%") for trial in (found, before))
     settings = Scenario(name=found.scenario.name).settings()
     command = ["mnist-vg", "train"]
@@ -245,7 +256,7 @@ def cure_lines(cure: "Cure") -> list[str]:
 
 
 def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:
-    """Every named scenario with its source and what it is expected to show."""
+    """Every named scenario, with what it is expected to show and its source."""
     table = Table()
     table.add_column("Suite")
     table.add_column("Scenario", no_wrap=True)
@@ -259,5 +270,5 @@ def scenario_table(suites: dict[str, tuple[Scenario, ...]]) -> Table:
 
 
 def tensorboard_line(logdir: str | Path) -> str:
-    """The line to type to see the runs."""
+    """The command that opens TensorBoard on a log folder."""
     return f"tensorboard --logdir {shlex.quote(str(logdir))}"

@@ -1,4 +1,4 @@
-"""What several test files share: quiet TensorFlow, the trained logdir, the command line."""
+"""What the test files share: a quiet TensorFlow, the command line, and trained runs."""
 
 import os
 import subprocess
@@ -14,14 +14,14 @@ COMMAND = [sys.executable, "-m", "mnist_vg"]
 
 
 def run_command(*arguments, **options):
-    """`mnist-vg` in a process of its own; what it printed and its exit code."""
+    """Run `mnist-vg` in a new process; return what it printed and its exit code."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
     )
 
 
 def assert_refused(done, *words, code=2):
-    """One clear line on standard error, no traceback, this exit code."""
+    """Check for a single line on standard error, with these words, and for the exit code."""
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
@@ -32,6 +32,7 @@ def assert_refused(done, *words, code=2):
 
 SLOWEST = (
     "test_suites.py",
+    "test_smoke.py",
     "test_callback.py",
     "test_resume.py",
     "test_training.py",
@@ -44,7 +45,7 @@ SLOWEST = (
 
 
 def pytest_collection_modifyitems(items):
-    """The slowest files first, so that workers which take a file each end together."""
+    """Run the slowest files first, so that the test workers end at about the same time."""
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
@@ -56,7 +57,7 @@ def mnist():
 
 @pytest.fixture(scope="session")
 def logdir(tmp_path_factory):
-    """The three runs of the tutorial, trained by the command that a user types."""
+    """The tutorial's three runs, trained by `mnist-vg train`."""
     folder = tmp_path_factory.mktemp("logs") / "logdir"
     done = run_command("train", "--logdir", folder)
     assert done.returncode == 0, done.stderr

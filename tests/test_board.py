@@ -1,4 +1,4 @@
-"""The log in a real TensorBoard, over HTTP and in a real browser."""
+"""The log in a real TensorBoard, through its HTTP interface and in a browser."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ def free_port():
 
 @contextlib.contextmanager
 def serving(logdir, port):
-    """`mnist-vg board`, from the moment that it says where; yields that address."""
+    """Run `mnist-vg board`; yield its address, and the lines that it has printed."""
     process = subprocess.Popen(
         [*COMMAND, "board", "--logdir", str(logdir), "--port", str(port)],
         stderr=subprocess.PIPE,
@@ -106,7 +106,7 @@ def test_tensorboard_has_cards_layout_and_hyperparameters(board):
     assert charts[0]["multiline"]["tag"] == ["gradient_mean_abs/.*"]
 
 
-def test_a_port_in_use_is_said_with_the_next_free_one(logdir):
+def test_a_port_in_use_is_replaced_by_the_next_free_one(logdir):
     with socket.socket() as taken:
         taken.bind(("localhost", 0))
         taken.listen()
@@ -182,10 +182,10 @@ def test_a_browser_shows_a_plain_fit(browser, tmp_path):
     logger = GradientLogger(tmp_path / "my_run", every=2, measures="full")
     model.fit(np.ones((40, 3)), np.ones(40), batch_size=8, verbose=0, callbacks=[logger])
     with serving(tmp_path, free_port()) as (address, _):
-        # TensorBoard opens the first groups of tags only; a filter's matches are one.
+        # TensorBoard unfolds only the first groups of tags, but all matches of a filter.
         tags = [
-            f"{group}/{path}"
-            for group in ("gradient_mean_abs", "update_ratio", "units_dead")
+            f"{measure}/{path}"
+            for measure in ("gradient_mean_abs", "update_ratio", "units_dead")
             for path in ("sequential/dense", "sequential/dense_1")
         ]
         assert_shown(

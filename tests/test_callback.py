@@ -1,4 +1,4 @@
-"""`GradientLogger` against Keras' own training and a gradient taken by a tape of ours."""
+"""`GradientLogger` against Keras' training, and against gradients from a separate tape."""
 
 import subprocess
 import sys
@@ -70,7 +70,7 @@ def frozen():
 
 
 class OwnStep(keras.Model):
-    """A model whose `train_step` is its own."""
+    """A model with a custom `train_step`."""
 
     def train_step(self, data):
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -98,8 +98,8 @@ def own_apply_gradients():
     return own_step(OwnApplyGradients)
 
 
-# Each with its examples, and with the paths of its layers and the names of the weights
-# that are measured there, in the order in which Keras lists them.
+# For each model its examples, and its layers' paths with the names of the measured weights, in
+# Keras' order.
 MODELS = {
     "convolutional": (
         convolutional,
@@ -181,7 +181,7 @@ def weights_of(model):
 
 
 def taped(model, inputs, steps=STEPS, per_update=1):
-    """Loss, gradients and weights of each update, by a tape beside Keras' own training."""
+    """Loss, gradients and weights of each update, from a tape next to Keras' training."""
     records = []
     variables = model.trainable_variables
     for step in range(steps):
@@ -208,10 +208,10 @@ def taped(model, inputs, steps=STEPS, per_update=1):
 
 
 def rows_of(model, names, tensors):
-    """Of each layer the tensors of its named weights as one row; variables come in order."""
+    """For each layer, its named weights' tensors joined to one row."""
     variables = [v.name for v in model.trainable_variables]
     rest = list(zip(variables, tensors, strict=True))
-    if "subclassed" in names:  # Keras lists a model's own weights before those of its layers.
+    if "subclassed" in names:  # Keras lists a model's own weights before its layers' weights.
         names = {"subclassed": names["subclassed"], **names}
         rest = [pair for pair in rest if pair[1] is not None]
     rows = {}
@@ -226,7 +226,7 @@ def rows_of(model, names, tensors):
 
 
 def assert_recorded(history, position, names, rows):
-    """The record at `position` is of these gradients or weights, a row a layer."""
+    """Check that the record at `position` is of these gradients, one row per layer."""
     assert list(history["layers"]) == list(names)
     for column, layer in enumerate(names):
         expected = np.abs(rows[layer]).mean()
@@ -239,7 +239,7 @@ def assert_recorded(history, position, names, rows):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_applied_gradient_is_recorded_and_training_is_bit_for_bit_the_same(tmp_path, name):
+def test_the_applied_gradient_is_recorded_without_changing_the_training(tmp_path, name):
     make, inputs, names = MODELS[name]
     plain, logged = compiled(make), compiled(make)
     fit(plain, inputs)
@@ -336,7 +336,11 @@ def test_clipped_gradients_are_recorded_before_and_after(tmp_path, clipping, cli
         after = rows_of(twin, NAMES, clip(gradients))
         assert_recorded(history, position, NAMES, before)
         for column, layer in enumerate(NAMES):
-            got = {group: history[group][position, column] for group in history if "clip" in group}
+            got = {
+                measure: history[measure][position, column]
+                for measure in history
+                if "clip" in measure
+            }
             expected = np.linalg.norm(after[layer]), np.abs(after[layer]).mean()
             assert expected[0] < np.linalg.norm(before[layer])
             np.testing.assert_allclose(got["gradient_clipped_norm"], expected[0], rtol=1e-4)
@@ -348,7 +352,7 @@ def test_clipped_gradients_are_recorded_before_and_after(tmp_path, clipping, cli
 )
 def test_the_full_record_against_numpy(tmp_path, options):
     logged, twin = (compiled(lambda: dense("relu"), **options) for _ in range(2))
-    # The first unit is dead: its sum is below zero for every example.
+    # The first unit is dead: its input is below zero for every example.
     for model in (logged, twin):
         bias = model.get_layer("layer1").bias
         bias.assign(bias - np.float32([100, 0, 0, 0, 0]))
@@ -378,9 +382,9 @@ def test_the_full_record_against_numpy(tmp_path, options):
                     "units_dead": (output == 0).all(axis=0).mean(),
                     "units_saturated": 0,
                 }
-            for group, value in expected.items():
+            for measure, value in expected.items():
                 np.testing.assert_allclose(
-                    history[group][position, column], value, rtol=2e-3, atol=1e-7, err_msg=group
+                    history[measure][position, column], value, rtol=2e-3, atol=1e-7, err_msg=measure
                 )
     assert (history["units_dead"][:, 0] >= 0.2).all()
     assert (history["gradient_zeros"][:, 0] >= 0.2).all()
@@ -412,7 +416,7 @@ def test_activations_of_nested_and_shared_layers(tmp_path):
         for name, layer in (("dense", encoder.layers[1]), ("dense_1", encoder.layers[2])):
             hidden = layer(hidden)
             outputs[f"{path}/{name}"] = hidden.numpy()
-    # Both of its calls are one batch to it.
+    # The shared layer is called twice; both outputs are joined to one batch.
     ends = [outputs["sequential/dense_1"], outputs["sequential_1/dense_1"]]
     outputs["shared"] = np.concatenate([shared(end) for end in ends])
     fit(model, SERIES, GradientLogger(tmp_path / "run", measures="full"))
@@ -422,13 +426,13 @@ def test_activations_of_nested_and_shared_layers(tmp_path):
 def assert_activations(folder, outputs):
     history = Run.load(folder).history
     assert list(history["activation_layers"]) == list(outputs)
-    groups = [
+    measures = [
         name
         for name in history
         if name.startswith(("activation", "units")) and history[name].ndim > 1
     ]
     for column, output in enumerate(outputs.values()):
-        record = {group: history[group][0, column] for group in groups}
+        record = {measure: history[measure][0, column] for measure in measures}
         assert record["activation_mean"] == pytest.approx(output.mean(), rel=1e-4, abs=1e-6)
         assert record["activation_std"] == pytest.approx(output.std(), rel=1e-4)
         dead = (output == 0).reshape(-1, output.shape[-1]).all(axis=0).mean()
@@ -479,7 +483,7 @@ def test_mixed_precision_records_the_unscaled_gradient_and_counts_skipped_steps(
 
     whole = compiled(lambda: sequential(keras.Input((6,)), K.Dense(5, "tanh", name="layer1")))
     whole.set_weights(first[: len(whole.weights)])
-    # The first update is made with the batch after those that were skipped before it.
+    # The first update uses the first batch whose step is not skipped.
     start = int(np.nan_to_num(history["skipped_steps"][0])) * BATCH
     batch = slice(start, start + BATCH)
     with tf.GradientTape() as tape:
@@ -512,8 +516,8 @@ def test_large_layers_are_measured_whole_and_drawn_from_a_sample(tmp_path):
     twin = compiled(lambda: sequential(keras.Input((6,)), K.Dense(1100, "relu"), K.Dense(1100)))
     _, gradients, values, _ = taped(twin, VECTORS, 1)[0]
     gradient, weights = np.float64(gradients[2]), np.float64(values[2])
-    groups = [name for name in history if name.startswith(("gradient_", "weights"))]
-    got = {group: history[group][0, 1] for group in groups if history[group].ndim > 1}
+    names = [name for name in history if name.startswith(("gradient_", "weights"))]
+    got = {name: history[name][0, 1] for name in names if history[name].ndim > 1}
     assert got["gradient_mean_abs"] == pytest.approx(np.abs(gradient).mean(), rel=1e-5)
     assert got["gradient_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
     assert got["gradient_std"] == pytest.approx(gradient.std(), rel=1e-5)
@@ -526,7 +530,7 @@ def test_large_layers_are_measured_whole_and_drawn_from_a_sample(tmp_path):
     assert np.abs(buckets[:, 2] - counts).max() < 0.01 * weights.size
 
 
-def test_epochs_of_one_fit_and_of_several_are_one_run(tmp_path):
+def test_several_fits_continue_one_run(tmp_path):
     plain, logged = compiled(dense), compiled(dense)
     logger = GradientLogger(tmp_path / "run", every=3)
     for epochs in ({"epochs": 2}, {"initial_epoch": 2, "epochs": 4}):
@@ -541,7 +545,7 @@ def test_epochs_of_one_fit_and_of_several_are_one_run(tmp_path):
     assert run.results == pytest.approx({key: values[-1] for key, values in done.history.items()})
 
 
-def test_an_epochs_first_step_is_recorded_and_the_first_is_before_training(tmp_path):
+def test_the_first_step_of_each_epoch_is_recorded(tmp_path):
     model = compiled(dense)
     untrained = model.get_layer("layer1").kernel.numpy()
     fit(model, VECTORS, GradientLogger(tmp_path / "run", every="epoch"), epochs=3)
@@ -552,13 +556,15 @@ def test_an_epochs_first_step_is_recorded_and_the_first_is_before_training(tmp_p
 
 
 @pytest.mark.parametrize("steps_per_execution", [2, 3])
-def test_an_epochs_first_step_among_several_of_an_execution(tmp_path, steps_per_execution):
+def test_the_first_step_of_each_epoch_with_several_steps_per_execution(
+    tmp_path, steps_per_execution
+):
     model = compiled(dense, steps_per_execution=steps_per_execution)
     fit(model, VECTORS, GradientLogger(tmp_path / "run", every="epoch"), epochs=3)
     assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 5, 10]
 
 
-def test_layers_are_chosen_by_path_and_histograms_left_out(tmp_path):
+def test_layers_are_chosen_by_path_and_histograms_can_be_left_out(tmp_path):
     model = compiled(dense)
     fit(model, VECTORS, GradientLogger(tmp_path / "run", layers="[13]$", histograms=False))
     history = Run.load(tmp_path / "run").history
@@ -594,20 +600,20 @@ def test_fit_leaves_nothing_behind(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(VECTORS), model(VECTORS))
     keras.models.clone_model(model)
-    # A model loaded in another process, say, goes on in the run.
+    # A model that was saved and loaded continues the run.
     fit(loaded, VECTORS, GradientLogger(tmp_path / "run", every=2, measures="full"))
     assert Run.load(tmp_path / "run").history["step"].tolist() == [6, 8, 16, 18, 20, 22, 24]
 
 
 class Break(keras.callbacks.Callback):
-    """Ctrl-C after a batch."""
+    """Raises KeyboardInterrupt after a batch."""
 
     def on_train_batch_end(self, batch, logs=None):
         if batch == 3:
             raise KeyboardInterrupt
 
 
-def test_a_broken_fit_leaves_nothing_behind_and_goes_on(tmp_path):
+def test_a_broken_fit_leaves_nothing_behind_and_can_continue(tmp_path):
     model, plain = compiled(dense), compiled(dense)
     for each, loggers in ((plain, []), (model, [GradientLogger(tmp_path / "run", every=1)])):
         with pytest.raises(KeyboardInterrupt):
@@ -622,7 +628,7 @@ def test_a_broken_fit_leaves_nothing_behind_and_goes_on(tmp_path):
     assert run.status == "finished"
 
 
-def test_steps_done_again_replace_their_records(tmp_path):
+def test_repeated_steps_replace_their_records(tmp_path):
     model = compiled(dense)
     fit(model, VECTORS, GradientLogger(tmp_path / "run", every=1))
     state = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
@@ -648,13 +654,13 @@ def test_data_of_unknown_length(tmp_path, every):
     for ours, theirs in zip(weights_of(logged), weights_of(plain), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     history = Run.load(tmp_path / "run").history
-    # Where the data end Keras counts one update more than it makes.
+    # At the end of the data, Keras counts one update more than it makes.
     made = [*range(5), *range(6, 11), *range(12, 17)]
     assert history["step"].tolist() == [step for step in made if step % every == 0]
     assert (history["gradient_mean_abs"] > 0).all()
 
 
-def test_a_fit_that_keras_restores_goes_on_in_its_run(tmp_path):
+def test_a_fit_that_keras_restores_continues_its_run(tmp_path):
     def callbacks(**options):
         logger = GradientLogger(tmp_path / "run", every=2, **options)
         return [logger, keras.callbacks.BackupAndRestore(tmp_path / "backup")]
@@ -666,14 +672,14 @@ def test_a_fit_that_keras_restores_goes_on_in_its_run(tmp_path):
 
 
 class StopInSecondEpoch(keras.callbacks.Callback):
-    """Ctrl-C two epochs after the start."""
+    """Raises KeyboardInterrupt two epochs after the start."""
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 1:
             raise KeyboardInterrupt
 
 
-def test_a_logger_with_another_model_or_a_model_begun_anew(tmp_path):
+def test_a_logger_with_another_or_a_restarted_model(tmp_path):
     logger = GradientLogger(tmp_path / "run", every=np.int64(2))
     model = compiled(dense)
     fit(model, VECTORS, logger)
@@ -689,7 +695,7 @@ def test_a_logger_with_another_model_or_a_model_begun_anew(tmp_path):
     assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 2, 4, 6, 8]
 
 
-def test_files_of_others_stay(tmp_path):
+def test_files_of_other_programs_stay(tmp_path):
     others = [tmp_path / "checkpoint" / name for name in ("checkpoint", "ckpt-1.index", "mine")]
     others.append(tmp_path / "events.out.tfevents.1.host.v2")
     others[0].parent.mkdir()
@@ -701,7 +707,7 @@ def test_files_of_others_stay(tmp_path):
     assert [path.read_text() for path in others] == [path.name for path in others]
 
 
-def test_a_run_of_the_trainer_is_not_gone_on_with(tmp_path, mnist):
+def test_a_run_of_the_trainer_is_not_continued(tmp_path, mnist):
     train(Scenario(name="own", iterations=3), tmp_path)
     model = compiled(dense)
     fit(model, VECTORS)
@@ -723,13 +729,13 @@ def test_a_train_step_of_several_updates(tmp_path, every):
     assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(0, 25, every))
 
 
-def test_a_broken_fit_of_several_steps_an_execution(tmp_path):
+def test_a_broken_fit_with_several_steps_per_execution(tmp_path):
     model = compiled(dense, steps_per_execution=4)
     logger = GradientLogger(tmp_path / "run", every=1)
     with pytest.raises(KeyboardInterrupt):
         fit(model, VECTORS, Break(), logger)
     fit(model, VECTORS, logger)
-    # The other callback broke off before this one could read.
+    # The first fit was broken off before the logger could write its records.
     assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(4, 9))
 
 
@@ -877,7 +883,7 @@ def test_models_that_cannot_be_recorded_are_refused(tmp_path):
     unbuilt = compiled(lambda: sequential(K.Dense(3)))
     with pytest.raises(UsageError, match="matches no layer"):
         fit(unbuilt, VECTORS, GradientLogger(tmp_path / "run", layers="conv"))
-    # What these left is no run with records, so that it is in nobody's way.
+    # The refused models left a folder without records, so another run may use it.
     fit(compiled(dense), VECTORS, GradientLogger(tmp_path / "run"))
     with pytest.raises(UsageError, match="holds a run already"):
         fit(compiled(dense), VECTORS, GradientLogger(tmp_path / "run"))

@@ -46,18 +46,18 @@ from mnist_vg.runs import events
         (["board", "--port", "0"], ["--port", "0"]),
     ],
 )
-def test_a_bad_request_is_one_line_with_code_2_and_nothing_written(tmp_path, arguments, words):
+def test_bad_input_gets_one_line_and_code_2_and_writes_nothing(tmp_path, arguments, words):
     assert_refused(run_command(*arguments, cwd=tmp_path), *words)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_such_data_set_is_one_line(tmp_path):
+def test_an_unknown_data_set_gets_one_line(tmp_path):
     done = run_command("train", "--dataset", "mnits", cwd=tmp_path)
     assert_refused(done, "dataset: 'mnits'", "did you mean", "mnist")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_that_cannot_be_made_is_one_line(tmp_path):
+def test_an_impossible_network_gets_one_line(tmp_path):
     done = run_command("train", "--activation", "glu", "--hidden-size", "9", cwd=tmp_path)
     assert_refused(done, "scenario: 'glu' makes no network")
     assert list(tmp_path.iterdir()) == []
@@ -95,7 +95,7 @@ NOT_GIVEN = (
 )
 
 
-def test_options_make_a_network_of_ones_own(tmp_path):
+def test_options_make_a_new_network(tmp_path):
     done = run_command(
         *["train", "--activation", "gelu", "--num-layers", "4", "--hidden-size", "16"],
         *["--kernel-initializer", "he_normal", "--optimizer", "sgd", "--learning-rate", "0.1"],
@@ -130,7 +130,7 @@ def test_options_make_a_network_of_ones_own(tmp_path):
     ]
 
 
-def test_quick_goes_the_whole_way_in_folders_of_its_own(tmp_path):
+def test_a_quick_run_finishes_in_a_separate_folder(tmp_path):
     done = run_command("train", "relu", "--quick", "--logdir", tmp_path)
     assert done.returncode == 0, done.stderr
     run = Run.load(tmp_path / "relu-quick")
@@ -139,7 +139,7 @@ def test_quick_goes_the_whole_way_in_folders_of_its_own(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["relu-quick"]
 
 
-def test_seeds_are_runs_of_their_own_and_one_line_in_the_table(tmp_path):
+def test_seeds_are_separate_runs_and_one_line_in_the_table(tmp_path):
     few = ["--iterations", "20", "--num-layers", "2", "--logdir", tmp_path]
     done = run_command("train", "relu", "--seeds", "3", "--seed", "5", *few)
     assert done.returncode == 0, done.stderr
@@ -167,12 +167,12 @@ def test_plot_draws_the_event_files_without_tensorflow(logdir, tmp_path):
 
 
 def diagnoses(done):
-    """Each run's row of the table that was printed, but for the evidence."""
+    """The rows of the printed table, without evidence and advice."""
     rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
     return [tuple(cell.strip() for cell in row[1:5]) for row in rows if row[1].strip()]
 
 
-def test_diagnose_tells_the_sick_first_and_by_its_exit_code_whether_there_are(logdir):
+def test_diagnose_lists_sick_runs_first_and_exits_with_1(logdir):
     history = {name: Run.load(logdir / name).history for name in ("sigmoid", "relu", "leaky_relu")}
     [evidence] = diagnose(history["sigmoid"], finished=True).evidence
     done = run_command("diagnose", logdir)
@@ -188,7 +188,7 @@ def test_diagnose_tells_the_sick_first_and_by_its_exit_code_whether_there_are(lo
     assert_refused(refused, "run: 'sigmod'", "did you mean sigmoid")
 
 
-def test_diagnose_is_for_programs_too_and_imports_no_tensorflow(logdir):
+def test_diagnose_prints_json_without_tensorflow(logdir):
     code = (
         "import sys; sys.argv[0] = 'mnist-vg'\n"
         "from mnist_vg.cli import cli\n"
@@ -197,21 +197,21 @@ def test_diagnose_is_for_programs_too_and_imports_no_tensorflow(logdir):
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    told = {of_run["run"]: of_run for of_run in json.loads(done.stdout)}
-    assert next(iter(told)) == "sigmoid"
-    assert set(told) == {"sigmoid", "relu", "leaky_relu"}
-    for name, of_run in told.items():
+    printed = {diagnosis["run"]: diagnosis for diagnosis in json.loads(done.stdout)}
+    assert next(iter(printed)) == "sigmoid"
+    assert set(printed) == {"sigmoid", "relu", "leaky_relu"}
+    for name, found in printed.items():
         expected = diagnose(Run.load(logdir / name).history, finished=True)
-        assert of_run["healthy"] is (name != "sigmoid")
-        assert (of_run["verdict"], of_run["finished"]) == (expected.verdict, True)
-        assert [(s["symptom"], s["layer"], s["step"], s["value"]) for s in of_run["symptoms"]] == [
+        assert found["healthy"] is (name != "sigmoid")
+        assert (found["verdict"], found["finished"]) == (expected.verdict, True)
+        assert [(s["symptom"], s["layer"], s["step"], s["value"]) for s in found["symptoms"]] == [
             (e.symptom, e.layer, e.step, e.value) for e in expected.evidence
         ]
-        assert of_run["not_recorded"] == {}
+        assert found["not_recorded"] == {}
 
 
 def test_diagnose_reads_runs_that_were_killed(logdir, tmp_path):
-    """In the middle of a record, and before the first one."""
+    """Runs that were killed while writing a record, and before the first one."""
 
     def killed(name, run, step):
         folder = tmp_path / name

@@ -1,4 +1,4 @@
-"""What fits a disease, what is recommended of trials, and `mnist-vg cure`, on small digits."""
+"""The choice of remedies, the recommendation, and `mnist-vg cure` on small digits."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from conftest import run_command
 from test_resume import stamps
 
 from mnist_vg import SCENARIOS, SUITES, Recorder, Run, Scenario, UsageError
-from mnist_vg.cure import REMEDIES, Cure, Trial, cure, find_sick, fitting
+from mnist_vg.cure import REMEDIES, Cure, Trial, cure, find_sick, remedies_for
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.report import cure_lines
 
@@ -26,7 +26,7 @@ SLOW = Scenario(
     log_every=10,
     seed=5,
 )
-# Too short for any remedy, of which none needs another compilation.
+# Too short for any remedy to help. The remedies that are left share one compiled program.
 SHORT = dataclasses.replace(
     SLOW,
     name="short",
@@ -40,13 +40,13 @@ BATCH = {"normalization": "batch"}
 NAMES = [symptom.name for symptom in SYMPTOMS]
 
 
-def test_every_symptom_has_remedies_that_fit_its_scenario():
+def test_every_symptom_has_a_remedy_for_its_example():
     assert set(REMEDIES) == {*NAMES, None}
     for symptom, scenario in zip(NAMES, SUITES["symptoms"], strict=True):
-        assert fitting(scenario, [symptom]), symptom
+        assert remedies_for(scenario, [symptom]), symptom
 
 
-def test_what_is_advised_against_a_symptom_is_tried():
+def test_every_advice_has_a_remedy():
     scenario = Scenario(activation="relu", kernel_initializer="random_normal(stddev=1)")
     tried_by = {
         "initial weights": "kernel_initializer",
@@ -57,7 +57,7 @@ def test_what_is_advised_against_a_symptom_is_tried():
         "learning rate": "learning_rate",
     }
     for symptom in SYMPTOMS:
-        found = fitting(scenario, [symptom.name])
+        found = remedies_for(scenario, [symptom.name])
         keys = {key for changes in found for key in changes}
         assert {key for words, key in tried_by.items() if words in symptom.advice} <= keys
         rates = [changes["learning_rate"] for changes in found if "learning_rate" in changes]
@@ -67,7 +67,7 @@ def test_what_is_advised_against_a_symptom_is_tried():
             assert min(rates) > 0.001
 
 
-def test_what_fits_are_other_settings_each_once_the_smallest_first():
+def test_remedies_are_real_changes_without_duplicates_and_sorted_by_size():
     chance = random.Random(0)
     settings = {
         "activation": ["sigmoid", "relu", "leaky_relu", "selu"],
@@ -81,7 +81,7 @@ def test_what_fits_are_other_settings_each_once_the_smallest_first():
     }
     for _ in range(100):
         scenario = Scenario(**{key: chance.choice(values) for key, values in settings.items()})
-        found = fitting(scenario, chance.sample(NAMES, chance.randint(0, 4)))
+        found = remedies_for(scenario, chance.sample(NAMES, chance.randint(0, 4)))
         assert [len(changes) for changes in found] == sorted(map(len, found))
         for changes, other in itertools.combinations(found, 2):
             assert changes != other
@@ -91,27 +91,27 @@ def test_what_fits_are_other_settings_each_once_the_smallest_first():
             assert changes == {k: v for k, v in changed.items() if v != before[k]} != {}
 
 
-def test_against_vanishing_gradients_fits_what_lets_them_pass():
+def test_remedies_for_vanishing_gradients():
     batch, skip = {"normalization": "batch"}, {"skip_connections": True}
     relu, he = {"activation": "relu"}, {"kernel_initializer": "he_normal"}
     vanishing, dead = "vanishing gradients", "dead units"
-    found = fitting(SCENARIOS["sigmoid"], [vanishing])
+    found = remedies_for(SCENARIOS["sigmoid"], [vanishing])
     assert found == [batch, skip, relu | he, relu | he | batch]
-    assert fitting(SCENARIOS["relu"], [vanishing]) == [he, batch, skip, he | batch]
-    # Two diseases with some remedies in common.
+    assert remedies_for(SCENARIOS["relu"], [vanishing]) == [he, batch, skip, he | batch]
+    # Two symptoms that share some remedies.
     leaky, slower = {"activation": "leaky_relu"}, {"learning_rate": 1e-4}
-    found = fitting(SCENARIOS["relu"], [vanishing, dead])
+    found = remedies_for(SCENARIOS["relu"], [vanishing, dead])
     assert found == [he, batch, skip, leaky, slower, he | batch]
 
 
 @pytest.mark.parametrize(("optimizer", "own"), [("adam", 1e-3), ("sgd", 1e-2), ("rmsprop", 1e-3)])
 @pytest.mark.parametrize("given", [None, 1.0, 10.0, 1e4, 1e-4])
-def test_rates_go_by_the_optimizers_own_up_or_down_from_the_present_one(optimizer, own, given):
+def test_rates_are_multiples_of_the_default_above_or_below_the_present_one(optimizer, own, given):
     rate = given and given * own
     scenario = Scenario(optimizer=optimizer, learning_rate=rate)
 
     def factors(symptom):
-        return [changes["learning_rate"] / own for changes in fitting(scenario, [symptom])]
+        return [changes["learning_rate"] / own for changes in remedies_for(scenario, [symptom])]
 
     too_small = {None: [10], 1.0: [10], 10.0: [], 1e4: [], 1e-4: [1, 10]}[given]
     oscillating = {None: [0.1], 1.0: [0.1], 10.0: [1, 0.1], 1e4: [10, 1, 0.1], 1e-4: []}[given]
@@ -119,15 +119,15 @@ def test_rates_go_by_the_optimizers_own_up_or_down_from_the_present_one(optimize
     assert factors("oscillating loss") == pytest.approx(oscillating)
 
 
-def test_without_a_symptom_skip_connections_fit_beside_what_is_tried_at_chance():
-    at_chance, found = fitting(SLOW, ["stuck at chance"]), fitting(SLOW, [])
+def test_remedies_without_a_symptom_are_those_at_chance_and_skip_connections():
+    at_chance, found = remedies_for(SLOW, ["stuck at chance"]), remedies_for(SLOW, [])
     skip = {"skip_connections": True}
     assert [changes for changes in found if changes not in at_chance] == [skip, BATCH | skip]
     assert [changes for changes in found if changes in at_chance] == at_chance
 
 
 def trial(accuracies, *changed):
-    """A trial under so many seeds, of ten classes."""
+    """A trial with a seed for each of these accuracies, on ten classes."""
     results = [{"test_accuracy": accuracy, "chance": 0.1} for accuracy in accuracies]
     runs = [Run(Path(), "finished", {}, None, {}, results=of_run) for of_run in results]
     return Trial(SLOW, dict.fromkeys(changed, "new"), runs)
@@ -137,39 +137,39 @@ def trial(accuracies, *changed):
     ("one", "two", "recommended"),
     [
         ([0.90, 0.90, 0.60], [0.93, 0.93, 0.60], None),  # one seed could not learn
-        ([0.90, 0.91, 0.92], [0.92, 0.92, 0.92], "one"),  # as good as, and smaller
+        ([0.90, 0.91, 0.92], [0.92, 0.92, 0.92], "one"),  # as good, with fewer changes
         ([0.90, 0.90, 0.90], [0.93, 0.93, 0.93], "two"),
         ([0.90, 0.90, 0.60], [0.70, 0.70, 0.70], "two"),
         ([0.90, 0.90, None], [0.70, 0.70, 0.70], "two"),
     ],
 )
-def test_recommended_is_the_smallest_change_that_helped_under_every_seed(one, two, recommended):
-    # The larger change stands first, so that its place recommends none.
+def test_the_smallest_change_that_helped_with_every_seed_is_recommended(one, two, recommended):
+    # The larger change is first, so that the order cannot decide.
     trials = {"two": trial(two, "activation", "kernel_initializer"), "one": trial(one, "seed")}
     found = Cure(trial([0.1, 0.55, 0.2]), list(trials.values())).recommended
     assert found is trials.get(recommended)
 
 
-def test_no_change_helped_that_leaves_one_seed_where_another_was_before():
+def test_a_change_must_be_better_than_every_seed_before():
     before = trial([0.1, 0.70, 0.2])
     assert not trial([0.90, 0.90, 0.70]).helped(before)
     assert trial([0.90, 0.90, 0.71]).helped(before)
 
 
-def test_sick_is_a_run_in_the_folder_or_else_a_named_scenario(tmp_path):
+def test_find_sick_prefers_a_run_in_the_folder_to_a_named_scenario(tmp_path):
     assert find_sick("sigmoid", tmp_path) is SCENARIOS["sigmoid"]
     with pytest.raises(UsageError, match="'sigmod' is not known; did you mean sigmoid"):
         find_sick("sigmod", tmp_path)
     run = begun(SLOW.with_seed(6), tmp_path)
     assert find_sick("slow-seed6", tmp_path) == dataclasses.replace(SLOW, seed=6)
-    # Other settings under a scenario's name are what is meant in their folder.
+    # A run with a scenario's name but other settings counts, in its folder.
     mine = dataclasses.replace(SLOW, name="sigmoid")
     begun(mine, tmp_path)
     assert find_sick("sigmoid", tmp_path) == mine
     assert not run.history["step"].size
 
 
-def test_a_model_of_ones_own_is_not_for_us_to_train(tmp_path):
+def test_a_run_of_the_users_own_model_is_refused(tmp_path):
     Recorder(tmp_path / "mine").close()
     with pytest.raises(UsageError, match=f"'mine'.*mnist-vg diagnose {tmp_path} mine"):
         find_sick("mine", tmp_path)
@@ -186,7 +186,7 @@ def begun(scenario, logdir):
 
 @pytest.fixture(scope="module")
 def cured(tmp_path_factory):
-    """The folder in which a run was cured by the command, and what it printed."""
+    """The log folder of a run that the command has cured, and what it printed."""
     logdir = tmp_path_factory.mktemp("cure") / "log dir"
     begun(SLOW.with_seed(5), logdir)
     done = run_command("cure", "slow-seed5", "--logdir", logdir)
@@ -198,7 +198,7 @@ def nothing_left(scenario, block, symptoms):
     raise AssertionError(f"{scenario.name} was trained")
 
 
-def test_a_cure_is_one_change_under_the_same_seeds_and_is_found_again(cured):
+def test_trials_differ_only_in_their_changes_and_are_not_trained_again(cured):
     logdir, printed = cured
     before = stamps(logdir)
     result = cure(find_sick("slow-seed5", logdir), logdir, watch=nothing_left)
@@ -229,7 +229,7 @@ def test_a_cure_is_one_change_under_the_same_seeds_and_is_found_again(cured):
     ]
 
 
-def test_the_lines_of_a_cure_can_be_typed(cured):
+def test_the_printed_commands_work(cured):
     logdir, printed = cured
     lines = dict(line.split(": ", 1) for line in printed.splitlines() if ": mnist-vg" in line)
     again = ["mnist-vg", "cure", "slow-seed5", "--seeds", "3", "--logdir", str(logdir)]
@@ -249,11 +249,12 @@ def test_a_healthy_scenario_is_left_alone(cured):
     healthy = cure(SLOW, logdir, watch=nothing_left).recommended.scenario
     left = cure(healthy, logdir, watch=nothing_left)
     assert (left.trials, left.recommended) == ([], None)
-    assert cure_lines(left) == [f"{healthy.name} is healthy under every seed; left alone."]
+    expected = f"{healthy.name} is healthy with every seed; there is nothing to cure."
+    assert cure_lines(left) == [expected]
 
 
 def test_where_nothing_helps_nothing_is_recommended(tmp_path):
-    """What is left after the first remedies is treated on top of the best of them."""
+    """The symptoms left after the first round get remedies on top of the best change."""
     result = cure(SHORT, tmp_path, seeds=1)
     accuracies = [tried.accuracy for tried in (result.before, *result.trials[:2])]
     assert accuracies.index(max(accuracies)) == 2
@@ -264,10 +265,10 @@ def test_where_nothing_helps_nothing_is_recommended(tmp_path):
     ]
     assert not any(tried.helped(result.before) for tried in result.trials)
     assert result.recommended is None
-    assert cure_lines(result) == ["Nothing helped short, of 3 changes."]
+    assert cure_lines(result) == ["None of 3 changes helped short."]
 
 
-def test_an_output_initializer_is_a_change_with_a_name_of_its_own(tmp_path):
+def test_a_changed_output_initializer_is_part_of_the_name(tmp_path):
     scenario = dataclasses.replace(
         SHORT, kernel_initializer="he_normal", output_initializer="lecun_normal", learning_rate=0.01
     )

@@ -37,36 +37,39 @@ def test_could_learn_is_accuracy_corrected_for_chance(accuracy, chance, could):
 
 
 def healthy(records=12, layers=4, **changes):
-    """A run that learns, slowly: kappa 0.3 at the end; `changes` replace tables, None drops one."""
+    """The history of a run that learns slowly, with a kappa of 0.3 at the end.
+
+    `changes` replace arrays of the history; None drops one.
+    """
     tables = {
         "step": EVERY * np.arange(records),
         "layers": LAYERS[:layers],
         "activation_layers": LAYERS[: layers - 1],
-        # Not for ten records in a row what it was at first.
+        # Falls every nine records, so that it is never stuck for ten.
         "loss/train": np.where(np.arange(records) % 9 == 8, 1.8, 2.0),
         "loss/test": np.full(records, 2.0),
         "accuracy/test": np.linspace(0.2, 0.37, records),
         "chance/accuracy": np.where(np.arange(records), np.nan, 0.1),
         "chance/loss": np.where(np.arange(records), np.nan, 2.0),
     }
-    for group, value in [
+    for measure, value in [
         *[("gradient_mean_abs", 1e-3), ("gradient_norm", 0.25), ("weight_norm", 8.0)],
         *[("gradient_nonfinite", 0), ("weight_nonfinite", 0), ("update_ratio", 1e-3)],
     ]:
-        tables[group] = np.full((records, layers), float(value))
-    for group in ("units_dead", "units_saturated"):
-        tables[group] = np.full((records, layers - 1), 0.1)
+        tables[measure] = np.full((records, layers), float(value))
+    for measure in ("units_dead", "units_saturated"):
+        tables[measure] = np.full((records, layers - 1), 0.1)
     return {key: table for key, table in (tables | changes).items() if table is not None}
 
 
 def logged(**changes):
-    """The same as `keras.Model.fit` with a callback records it: no test split, no chance."""
+    """The same, as `GradientLogger` records it: without a test split, and without chance."""
     split = ("loss/test", "accuracy/test", "chance/accuracy", "chance/loss")
     return healthy(**dict.fromkeys(split) | changes)
 
 
 def recorded(values):
-    """A histogram as the package records one."""
+    """A histogram, as the package records it."""
     return buckets(values.min(), values.max(), twins.histogram(values)[:, 2])
 
 
@@ -78,14 +81,14 @@ def verdicts(history):
     return [(e.symptom, e.layer, e.step, e.known) for e in found(history)]
 
 
-# By symptom: its table, the value that is just bad and one that is just not, for how many
-# records, and what is sick by it: a layer, or all of them.
+# For each symptom: its measure, a value that is just bad, one that is just good, for how many
+# records it must be bad, and whether in one layer or in all.
 OF_TABLES = {
     "updates too large": ("update_ratio", 0.3, 0.2999, 1, "layer"),
     "updates too small": ("update_ratio", 5e-5, 5.001e-5, 2, "all"),
     "saturated units": ("units_saturated", 0.5, 0.4999, 6, "layer"),
     "dead units": ("units_dead", 0.7, 0.6999, 2, "layer"),
-    # Norms 250 and 8 times 1% of a loss of 2 are 1000% of it; so is its share of chance's.
+    # The norms 250 and 8 times 1% are 20, which is 1000% of the loss of 2, and of chance's.
     "exploding gradients": ("gradient_norm", 250.0, 249.9, 1, "layer"),
     "vanishing gradients": ("gradient_norm", 0.0075, 0.007501, 2, "layer"),
     "non-finite values": ("gradient_nonfinite", 1.0, 0.0, 1, "layer"),
@@ -96,11 +99,11 @@ FROM_START = ("updates too small", "frozen layers")
 
 
 def sick(symptom, value, first, records, length=12):
-    """Healthy tables in which the third layer, or each, is bad for some records."""
-    group, _, _, _, where = OF_TABLES[symptom]
+    """A healthy history in which the third layer, or every layer, is bad for some records."""
+    measure, _, _, _, where = OF_TABLES[symptom]
     history = healthy(length)
     columns = slice(None) if where == "all" else 2
-    history[group][first : first + records, columns] = value
+    history[measure][first : first + records, columns] = value
     return history
 
 
@@ -111,7 +114,7 @@ def test_a_healthy_run_has_no_symptom_and_lacks_nothing():
 
 
 @pytest.mark.parametrize("symptom", OF_TABLES)
-def test_a_symptom_is_found_in_its_layer_at_its_step_once_it_has_lasted(symptom):
+def test_a_symptom_is_found_with_layer_and_step_after_enough_records(symptom):
     _, bad, fine, records, where = OF_TABLES[symptom]
     first = 0 if symptom in FROM_START else 3
     [evidence] = found(sick(symptom, bad, first, records))
@@ -120,21 +123,21 @@ def test_a_symptom_is_found_in_its_layer_at_its_step_once_it_has_lasted(symptom)
     assert evidence.value == evidence.threshold == VALUES.get(symptom, bad)
     assert found(sick(symptom, bad, first, records - 1)) == []
     assert found(sick(symptom, fine, first, 12)) == []
-    # All the run long it is known no later, and of a run that ends just then.
+    # It is the same if the layer stays bad, or if the run ends there.
     assert found(sick(symptom, bad, first, 12))[0] == evidence
     assert found(sick(symptom, bad, first, records, length=first + records))[-1] == evidence
 
 
 @pytest.mark.parametrize("symptom", FROM_START)
-def test_updates_that_were_larger_once_are_no_sign_that_they_cannot_be(symptom):
+def test_updates_that_were_once_larger_are_not_too_small(symptom):
     assert found(sick(symptom, OF_TABLES[symptom][1], 1, 11)) == []
-    # Unknown is not small either.
+    # NaN does not count as small.
     history = sick(symptom, OF_TABLES[symptom][1], 0, 12)
     history["update_ratio"][0] = np.nan
     assert found(history) == []
 
 
-def test_weights_of_zero_move_by_no_share_of_themselves():
+def test_an_infinite_update_ratio_is_no_symptom():
     history = healthy()
     history["update_ratio"][:, 2] = np.inf
     assert found(history) == []
@@ -143,7 +146,7 @@ def test_weights_of_zero_move_by_no_share_of_themselves():
 
 
 @pytest.mark.parametrize("symptom", [s for s, case in OF_TABLES.items() if case[3] > 1])
-def test_records_that_are_not_in_a_row_do_not_add_up(symptom):
+def test_bad_records_count_only_in_a_row(symptom):
     _, bad, _, records, where = OF_TABLES[symptom]
     history = sick(symptom, bad, 0, records - 1)
     history[OF_TABLES[symptom][0]][records : 2 * records - 1] = bad if where == "all" else 0.1
@@ -151,18 +154,18 @@ def test_records_that_are_not_in_a_row_do_not_add_up(symptom):
 
 
 @pytest.mark.parametrize("symptom", ["dead units", "vanishing gradients"])
-def test_the_worst_of_the_layers_in_which_it_has_lasted_is_named(symptom):
-    group, bad, _, _, _ = OF_TABLES[symptom]
+def test_the_worst_layer_with_enough_bad_records_is_named(symptom):
+    measure, bad, _, _, _ = OF_TABLES[symptom]
     worse = bad + 0.1 if symptom == "dead units" else bad / 10
     history = healthy()
-    history[group][3:, 0] = bad
-    history[group][3:, 1] = worse
-    history[group][4:, 2] = bad + 0.2 if symptom == "dead units" else bad / 100
+    history[measure][3:, 0] = bad
+    history[measure][3:, 1] = worse
+    history[measure][4:, 2] = bad + 0.2 if symptom == "dead units" else bad / 100
     assert verdicts(history) == [(symptom, "layer2", 3 * EVERY, 4 * EVERY)]
 
 
-def test_nans_are_counted_where_they_came_from():
-    """Backwards from an Inf in layer 3 every layer has NaNs."""
+def test_nans_are_counted_in_the_layer_where_they_started():
+    """An Inf in layer 3 gives NaN in every layer before it, during the backward pass."""
     history = healthy()
     history["gradient_nonfinite"][5:] = [700, 60, 5, 0]
     history["weight_nonfinite"][5:] = [0, 0, 2, 0]
@@ -184,7 +187,7 @@ def test_nans_are_counted_where_they_came_from():
         (1.21, 3, 7, True),
     ],
 )
-def test_a_loss_oscillates_that_rises_at_three_of_eight_records(
+def test_a_loss_that_rises_at_three_of_eight_records_oscillates(
     loss, factor, rises, within, oscillates
 ):
     values = np.array([2.2, *np.full(23, 2.0)])
@@ -196,7 +199,7 @@ def test_a_loss_oscillates_that_rises_at_three_of_eight_records(
     assert verdicts(history) == ([("oscillating loss", None, last, last)] if oscillates else [])
 
 
-def test_a_loss_must_be_known_for_nine_records_to_be_called_oscillating():
+def test_an_oscillating_loss_needs_nine_records():
     for records, expected in [(8, []), (9, ["oscillating loss"])]:
         history = healthy(records)
         history["loss/test"][1::2] = 4
@@ -204,7 +207,7 @@ def test_a_loss_must_be_known_for_nine_records_to_be_called_oscillating():
 
 
 def of_kappa(values, chance=0.1):
-    """A run's accuracies, told by the share of what chance leaves wrong that is right."""
+    """The history of a run with these values of kappa."""
     values = np.array(values, float)
     return healthy(len(values)) | {
         "accuracy/test": chance + (1 - chance) * values,
@@ -212,7 +215,7 @@ def of_kappa(values, chance=0.1):
     }
 
 
-def test_a_network_is_stuck_that_knows_nothing_for_ten_records_and_still():
+def test_a_network_is_stuck_after_ten_records_at_chance_up_to_the_last():
     for chance in (0.0, 0.5):
         bad = np.full(10, 0.05 if chance == 0 else 0.0499)
         told = ("stuck at chance", None, 0, 9 * EVERY)
@@ -222,7 +225,7 @@ def test_a_network_is_stuck_that_knows_nothing_for_ten_records_and_still():
         assert verdicts(of_kappa([*bad, 0.0501], chance)) == []
         later = ("stuck at chance", None, 2 * EVERY, 11 * EVERY)
         assert verdicts(of_kappa([0.1, 0.0501, *bad], chance)) == [later]
-    # Of one who saw no accuracy, by the first loss.
+    # Without an accuracy, the loss is compared with the first one.
     for last, stuck in [(1.901, True), (1.89, False)]:
         history = logged(**{"loss/train": np.array([2.0, *np.full(10, last)]), "records": 11})
         assert [e.symptom for e in found(history)] == ["stuck at chance"] * stuck
@@ -237,30 +240,30 @@ def test_a_network_is_stuck_that_knows_nothing_for_ten_records_and_still():
         ([2, 2, 2, 1, np.nan, 1], ["dead units"]),
     ],
 )
-def test_what_has_halved_its_first_loss_is_not_sick_where_no_accuracy_tells(losses, expected):
+def test_without_an_accuracy_half_of_the_first_loss_is_healthy(losses, expected):
     history = logged(records=6)
     history["loss/train"][:] = losses
     history["units_dead"][:, 1] = 0.9
     assert [e.symptom for e in found(history)] == expected
-    # Where an accuracy tells, no loss does.
+    # With an accuracy, the loss does not count.
     history |= {key: healthy(6)[key] for key in ("accuracy/test", "chance/accuracy")}
     assert [e.symptom for e in found(history)] == ["dead units"]
 
 
 @pytest.mark.parametrize(("kappa", "expected"), [(0.60, NAMES[3:4]), (0.62, [])])
-def test_symptoms_of_a_network_that_has_learned_are_none(kappa, expected):
+def test_a_network_that_has_learned_has_no_symptoms(kappa, expected):
     history = of_kappa([0, 0.3, 0.7, kappa])
     history["units_dead"][:, 1] = 0.9
     told = diagnose(history, finished=True)
     assert [e.symptom for e in told.evidence] == expected
     assert told.healthy is not bool(expected)
     assert told.learned_share == pytest.approx(kappa)
-    # An unknown accuracy is no proof.
+    # An accuracy of NaN does not count as learned.
     history["accuracy/test"][-1] = np.nan
     assert [e.symptom for e in found(history)] == NAMES[3:4]
 
 
-def test_exploding_is_in_units_of_what_chance_costs_or_else_of_the_first_loss():
+def test_exploding_gradients_are_relative_to_the_loss_of_chance_or_the_first_loss():
     explodes = [("exploding gradients", "layer3", 3 * EVERY, 3 * EVERY)]
     for loss, first in [(2.0, 2.0), (1.5, 2.5), (8.0, 2.0)]:
         history = sick("exploding gradients", 250.0, 3, 1)
@@ -273,7 +276,7 @@ def test_exploding_is_in_units_of_what_chance_costs_or_else_of_the_first_loss():
         assert verdicts(history) == []
 
 
-def test_symptoms_come_by_step_and_of_one_step_a_cause_before_what_it_leads_to():
+def test_symptoms_are_sorted_by_step_and_causes_come_before_effects():
     history = healthy(14)
     history["update_ratio"][:] = 1e-9
     history["units_saturated"][2:, 1] = 0.9
@@ -290,11 +293,11 @@ def test_symptoms_come_by_step_and_of_one_step_a_cause_before_what_it_leads_to()
         ("dead units", 2),
         ("exploding gradients", 2),
         ("vanishing gradients", 2),
-        ("stuck at chance", 0),  # What all the others lead to.
+        ("stuck at chance", 0),  # An effect of all the others.
     ]
 
 
-def test_every_evidence_tells_in_words_what_was_measured_and_where():
+def test_evidence_says_in_words_what_was_measured_and_where():
     lines = {}
     for symptom, (_, bad, _, records, _) in OF_TABLES.items():
         [evidence] = found(sick(symptom, bad, 0, records))
@@ -322,11 +325,11 @@ def test_every_evidence_tells_in_words_what_was_measured_and_where():
     assert lines == {}
 
 
-# What may be there, and what may not.
+# Histories with few records or without some measures.
 
 
 @pytest.mark.parametrize("symptom", [s for s, case in OF_TABLES.items() if case[3] == 1])
-def test_one_record_tells_what_one_record_can(symptom):
+def test_a_single_record_can_show_a_symptom(symptom):
     assert verdicts(healthy(1)) == verdicts(logged(records=1)) == []
     layer = "layer3"
     assert verdicts(sick(symptom, OF_TABLES[symptom][1], 0, 1, 1)) == [(symptom, layer, 0, 0)]
@@ -335,15 +338,15 @@ def test_one_record_tells_what_one_record_can(symptom):
 @pytest.mark.parametrize(
     "history", [{"step": np.array([], int)}, healthy(0), logged(records=0)], ids=range(3)
 )
-def test_of_no_record_nothing_is_said(history):
+def test_without_records_nothing_is_diagnosed(history):
     told = diagnose(history, finished=True)
     assert (told.evidence, told.verdict) == ([], "nothing recorded")
     assert np.isnan(told.learned_share)
     assert set(told.lacks) == set(NAMES)
 
 
-def test_steps_without_a_gradient_are_no_records():
-    """The chance of a data set, and the weights after the last update, have steps of their own."""
+def test_steps_without_a_gradient_are_ignored():
+    """Chance, and the weights after the last update, are recorded at steps without gradients."""
     history = sick("dead units", 0.8, 3, 2)
     expected = found(history)
     for key, table in history.items():
@@ -355,7 +358,7 @@ def test_steps_without_a_gradient_are_no_records():
     assert found(history) == expected
 
 
-def test_a_network_of_one_layer_is_judged_by_what_it_has():
+def test_a_network_of_one_layer_is_diagnosed_without_activations():
     history = healthy(layers=1)
     assert history["units_dead"].shape == (12, 0)
     for tables in (history, {k: v for k, v in history.items() if not k.startswith("units")}):
@@ -383,7 +386,7 @@ def test_a_network_of_one_layer_is_judged_by_what_it_has():
         ),
     ],
 )
-def test_without_a_table_what_it_would_tell_is_said_to_be_unknown(dropped, unknown):
+def test_symptoms_whose_measures_are_missing_are_named(dropped, unknown):
     told = diagnose(healthy(**dict.fromkeys(dropped)), finished=False)
     assert told.evidence == []
     assert list(told.lacks) == unknown
@@ -391,39 +394,39 @@ def test_without_a_table_what_it_would_tell_is_said_to_be_unknown(dropped, unkno
 
 
 @pytest.mark.parametrize("records", [1, 8])
-def test_too_few_records_are_no_lack_of_what_is_recorded(records):
+def test_measures_with_few_records_are_not_missing(records):
     assert diagnose(healthy(records), finished=False).lacks == {}
 
 
 @pytest.mark.parametrize("loss", [0.0, np.inf, np.nan])
-def test_a_loss_of_nothing_or_without_end_says_nothing_of_a_gradient(loss):
+def test_a_loss_of_zero_or_not_finite_is_no_symptom_of_a_gradient(loss):
     history = healthy()
     history["loss/train"][5:] = loss
     told = diagnose(history, finished=False)
     assert (told.evidence, told.lacks) == ([], {})
 
 
-def test_numbers_that_are_not_known_are_no_symptom():
+def test_nan_is_no_symptom():
     tables = [key for key in healthy() if key not in ("step", "layers", "activation_layers")]
     for key in tables:
         for part in (slice(None), slice(0, 1), slice(5, 6), slice(11, 12)):
             history = healthy()
             history[key][part] = np.nan
             assert verdicts(history) == [], (key, part)
-    # Nor do they hide one in another table, or in a record before.
-    for symptom, (group, bad, _, records, _) in OF_TABLES.items():
-        for key in set(tables) - {group, "gradient_mean_abs", "loss/train", "weight_norm"}:
+    # And NaN does not hide a symptom of another measure or of an earlier record.
+    for symptom, (measure, bad, _, records, _) in OF_TABLES.items():
+        for key in set(tables) - {measure, "gradient_mean_abs", "loss/train", "weight_norm"}:
             history = sick(symptom, bad, 0, records)
             history[key][records:] = np.nan
-            history[group][records:] = np.nan
+            history[measure][records:] = np.nan
             assert [e.symptom for e in found(history)] == [symptom], (symptom, key)
 
 
-# Invariants, on random tables.
+# Invariants, on random histories.
 
 
 def random_history(seed, records=14):
-    """Tables about the thresholds, so that among a few dozen every symptom is there."""
+    """A random history with values near the thresholds; a few dozen have every symptom."""
     rng = np.random.default_rng(seed)
 
     def about(low, high, columns, spread=0.3):
@@ -455,7 +458,7 @@ def random_history(seed, records=14):
 SEEDS = range(60)
 
 
-def test_the_random_tables_have_every_symptom_and_none():
+def test_the_random_histories_cover_every_symptom():
     all_found = [{e.symptom for e in found(random_history(seed))} for seed in SEEDS]
     assert set.union(*all_found) == set(NAMES)
     assert set.intersection(*all_found) == set()
@@ -475,7 +478,7 @@ def test_the_unit_of_the_loss_changes_no_verdict(factor):
 
 
 def test_the_scale_of_a_layer_changes_no_verdict_on_its_gradients():
-    """Where a normalization follows, weights twice as large have half the gradient."""
+    """Before a normalization, weights that are twice as large have half the gradient."""
     factor = np.array([1e-2, 1, 30, 1e4])
     for seed in SEEDS:
         history = random_history(seed)
@@ -484,8 +487,8 @@ def test_the_scale_of_a_layer_changes_no_verdict_on_its_gradients():
         assert verdicts(other) == verdicts(history)
 
 
-def test_layers_in_another_order_have_the_same_symptoms():
-    """But for where the first NaN was, which is told by their order."""
+def test_the_order_of_layers_does_not_matter():
+    """Except for the layer of the first NaN, which is found by the order of the layers."""
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
         history = random_history(seed) | {"gradient_nonfinite": np.zeros((14, 4))}
@@ -506,24 +509,24 @@ def in_order(evidence):
 
 
 def as_recorded(history, record):
-    """One record, as the trainer hands it on."""
+    """One record, as a trainer passes it to a monitor."""
     scalars = {key: t[record] for key, t in history.items() if "/" in key}
-    groups = {key: t[record] for key, t in history.items() if np.ndim(t) == 2}
-    hidden = {key: groups.pop(key) for key in list(groups) if key.startswith("units")}
-    tables = [(history["layers"], groups)]
+    measures = {key: t[record] for key, t in history.items() if np.ndim(t) == 2}
+    hidden = {key: measures.pop(key) for key in list(measures) if key.startswith("units")}
+    tables = [(history["layers"], measures)]
     if hidden:
         tables.append((history["activation_layers"], hidden))
     return int(history["step"][record]), scalars, tables
 
 
 @pytest.mark.parametrize("optional", [True, False], ids=["whole", "logged"])
-def test_a_monitor_tells_each_symptom_once_and_as_soon_as_it_is_known(optional):
+def test_a_monitor_reports_each_symptom_once_and_at_once(optional):
     told_at_all = set()
     for seed in SEEDS:
         history = random_history(seed)
         if not optional:
             history = {key: table for key, table in history.items() if key in logged()}
-            # No network that has learned, of which a symptom would be taken back.
+            # Avoid networks that have learned: their earlier symptoms are taken back.
             least = 0.55 * history["loss/train"][0]
             history["loss/train"] = np.maximum(history["loss/train"], least)
         half = {key: t if key.endswith("layers") else t[:7] for key, t in history.items()}
@@ -536,7 +539,7 @@ def test_a_monitor_tells_each_symptom_once_and_as_soon_as_it_is_known(optional):
             if record >= 7:
                 later += resumed.record(*as_recorded(history, record))
         in_the_end = found(history)
-        # Stuck is who still is: told when it was so, and no longer in the end.
+        # "Stuck at chance" may be reported and be over at the end.
         told_for_good = [e for e in told if e in in_the_end or e.symptom != "stuck at chance"]
         told_for_good.sort(key=in_order)
         assert told_for_good == in_the_end
@@ -545,7 +548,7 @@ def test_a_monitor_tells_each_symptom_once_and_as_soon_as_it_is_known(optional):
     assert len(told_at_all) >= 8
 
 
-def test_a_monitor_of_histograms_finds_what_a_monitor_of_norms_does():
+def test_a_monitor_finds_the_same_from_histograms_as_from_norms():
     rng = np.random.default_rng(1)
     values = [
         rng.normal(size=(2, 4, 2000)) * scale[:, np.newaxis]
@@ -554,9 +557,9 @@ def test_a_monitor_of_histograms_finds_what_a_monitor_of_norms_does():
     of_norms, of_histograms = Monitor(), Monitor()
     told = []
     for record in range(2):
-        step, scalars, [(layers, groups), _] = as_recorded(healthy(), record)
-        del groups["gradient_norm"], groups["weight_norm"]
-        norms, histograms = dict(groups), dict(groups)
+        step, scalars, [(layers, measures), _] = as_recorded(healthy(), record)
+        del measures["gradient_norm"], measures["weight_norm"]
+        norms, histograms = dict(measures), dict(measures)
         for key, of_key in zip(("gradient", "weight"), values, strict=True):
             norms[f"{key}_norm"] = np.linalg.norm(of_key[record], axis=-1)
             rows = [twins.histogram(row) for row in of_key[record]]
@@ -579,18 +582,18 @@ def test_a_monitor_of_histograms_finds_what_a_monitor_of_norms_does():
     ]
 
 
-def test_a_monitor_hears_of_layers_without_a_finite_value():
-    step, scalars, [(layers, groups), hidden] = as_recorded(healthy(), 0)
+def test_a_monitor_accepts_layers_without_a_finite_value():
+    step, scalars, [(layers, measures), hidden] = as_recorded(healthy(), 0)
     none = {"min": np.full(4, np.inf), "max": np.full(4, -np.inf), "counts": np.zeros((4, 30))}
-    groups |= {"gradients": none, "gradient_nonfinite": np.full(4, 9.0)}
-    groups["gradient_mean_abs"] = np.full(4, np.nan)
-    del groups["gradient_norm"]
-    [evidence] = Monitor().record(step, scalars, [(layers, groups), hidden])
+    measures |= {"gradients": none, "gradient_nonfinite": np.full(4, 9.0)}
+    measures["gradient_mean_abs"] = np.full(4, np.nan)
+    del measures["gradient_norm"]
+    [evidence] = Monitor().record(step, scalars, [(layers, measures), hidden])
     assert (evidence.symptom, evidence.layer) == ("non-finite values", "layer4")
 
 
-def test_a_monitor_goes_on_from_records_that_had_less_in_them():
-    """As those of `measures="default"`, with which a run of `GradientLogger` may begin."""
+def test_a_monitor_continues_from_records_with_fewer_measures():
+    """A run of `GradientLogger` may begin with `measures="default"`, and continue with "full"."""
     later = ("units", "update", "chance")
     monitor = Monitor({k: t for k, t in healthy(2).items() if not k.startswith(later)})
     history = sick("dead units", 0.8, 2, 2)
@@ -611,13 +614,13 @@ def test_a_monitor_goes_on_from_records_that_had_less_in_them():
         lambda rng: np.zeros(50),
     ],
 )
-def test_the_norm_of_a_histogram_is_that_of_its_values(draw):
+def test_the_norm_estimated_from_a_histogram(draw):
     values = np.stack([draw(np.random.default_rng(seed)) for seed in range(3)])
     norms = histogram_norm(np.stack([recorded(row) for row in values]))
     np.testing.assert_allclose(norms, np.linalg.norm(values, axis=1), rtol=0.05)
 
 
-# Real networks, in NumPy.
+# Networks in NumPy.
 
 EXAMPLES = (
     np.random.default_rng(0).normal(size=(60, 20)),
@@ -626,7 +629,7 @@ EXAMPLES = (
 
 
 def real_history(weights, activation="sigmoid", records=3):
-    """Histograms of a few steps of gradient descent, shares of dead units, and gradients."""
+    """A history of a few steps of gradient descent, and the weights and gradients of each."""
     tables = {"gradients": [], "weights": [], "gradient_mean_abs": [], "units_dead": []}
     losses, gradients_at = [], []
     for _ in range(records):
@@ -655,8 +658,8 @@ def random_weights(layers=7, width=30, scale=0.5, bias=0.0, seed=1):
     return weights
 
 
-def test_the_condition_number_is_how_far_the_loss_goes_when_the_weights_go_by_a_percent():
-    """By the definition: along a layer's gradient, by a millionth of its weights' norm."""
+def test_the_condition_number_against_its_definition():
+    """Move a layer along its gradient, by a millionth of its weights' norm."""
     history, gradients_at = real_history(random_weights(scale=4.0, layers=3))
     condition = measurements_of(history).condition
     weights, gradients = gradients_at[0]
@@ -681,8 +684,8 @@ def test_the_condition_number_is_how_far_the_loss_goes_when_the_weights_go_by_a_
         ("relu", random_weights(bias=-9.0), [("dead units", None), ("vanishing gradients", None)]),
     ],
 )
-def test_permuting_units_changes_nothing(activation, weights, expected):
-    """Units have no order: each kernel's columns with the next one's rows."""
+def test_permuting_units_changes_no_verdict(activation, weights, expected):
+    """Permute the columns of each kernel, and the rows of the next one."""
     rng = np.random.default_rng(5)
     permuted = [w.copy() for w in weights]
     for layer in range(0, len(weights) - 2, 2):

@@ -1,4 +1,4 @@
-"""Runs on two workers, and on two devices, against the same runs on one."""
+"""Runs on two workers and on two devices against the same runs on one device."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from mnist_vg import Run, Scenario, UsageError
 from mnist_vg.driver import train_all
 from mnist_vg.training import tf_config
 
-# A batch of 12 ends the epoch: at step 38, which is recorded.
+# The epoch ends with a batch of 12, at step 38, which is recorded.
 RELU = Scenario(
     dataset="circles",
     activation="relu",
@@ -89,7 +89,7 @@ os._exit(0)
 
 
 def task(index, workers, **changes):
-    """A value of TF_CONFIG."""
+    """The environment variable TF_CONFIG of a worker."""
     task = {"type": "worker", "index": index, **changes}
     return json.dumps({"cluster": {"worker": workers}, "task": task})
 
@@ -114,7 +114,7 @@ def start(strategy, logdir, **environment):
 
 
 def outputs(processes, seconds=300):
-    """What they printed; all are killed where one fails or takes too long."""
+    """What the processes printed; all are killed if one fails or takes too long."""
     end = time.monotonic() + seconds
     try:
         while any(process.poll() is None for process in processes):
@@ -132,7 +132,7 @@ def outputs(processes, seconds=300):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Folders of runs on one device and under each strategy, and what those printed."""
+    """The folders of runs on one device and with each strategy, and what these printed."""
     folder = tmp_path_factory.mktemp("distributed")
     addresses = free_addresses(2)
     workers = [
@@ -146,7 +146,8 @@ def trained(tmp_path_factory):
 
 
 ROUNDING = 1e-4
-"""Of the largest value: sums in another order differ by 1e-7 of it, and training adds to that."""
+"""Tolerance relative to the largest value. A sum in another order differs by 1e-7 of it, and these
+differences add up in training."""
 
 
 def assert_equal_to_rounding(ours, theirs):
@@ -159,7 +160,7 @@ def assert_equal_to_rounding(ours, theirs):
     [("mirrored", FULL), *(("multiworker", scenario) for scenario in SCENARIOS)],
     ids=lambda given: getattr(given, "name", given),
 )
-def test_a_record_means_the_same_on_two_devices_as_on_one(trained, strategy, scenario):
+def test_two_devices_record_the_same_as_one(trained, strategy, scenario):
     ours, theirs = (Run.load(trained[0] / kind / scenario.name) for kind in (strategy, "one"))
     assert list(ours.history) == list(theirs.history)
     for name, values in theirs.history.items():
@@ -168,7 +169,7 @@ def test_a_record_means_the_same_on_two_devices_as_on_one(trained, strategy, sce
         elif values.shape[2:] == (30, 3):
             *edges, counts = np.moveaxis(ours.history[name], -1, 0)
             assert_equal_to_rounding(edges, np.moveaxis(values, -1, 0)[:2])
-            # A value at the edge of two buckets may change over.
+            # A value at the edge of a bucket may fall into the next one.
             up_to, theirs_up_to = counts.cumsum(axis=-1), values[..., 2].cumsum(axis=-1)
             assert not (up_to[..., 1:] < theirs_up_to[..., :-1]).any()
             assert not (theirs_up_to[..., 1:] < up_to[..., :-1]).any()
@@ -178,8 +179,8 @@ def test_a_record_means_the_same_on_two_devices_as_on_one(trained, strategy, sce
     assert ours.verdict == theirs.verdict
 
 
-def test_a_run_that_stopped_goes_on_from_the_chiefs_checkpoint(trained):
-    """What it then records is compared with one device's, above."""
+def test_a_stopped_run_continues_from_the_chiefs_checkpoint(trained):
+    """The test above compares its records with those of one device."""
     folder, printed, _ = trained
     assert len(list((folder / "multiworker" / SEEDS[0].name).glob("events*"))) == 2
     line = f"run {SEEDS[0].name!r}: the chief stopped at step 39 of 80; the same command"
@@ -205,7 +206,7 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(trained):
     assert not (folder / "mirrored" / ODD.name).exists()
 
 
-def test_a_worker_that_goes_ends_the_run_of_the_others_in_one_line(trained):
+def test_a_lost_worker_ends_the_run_of_the_others_with_one_line(trained):
     folder, printed, _ = trained
     *_, line = printed["chief"][1].splitlines()
     assert line.startswith("run 'left' broke at step 0 of 2500: another worker has gone; ")
@@ -244,9 +245,7 @@ def test_a_wrong_tf_config_gets_one_line(monkeypatch, config, words):
     ("job", "index", "chief"),
     [("worker", 0, False), ("worker", 1, False), ("chief", 0, True)],
 )
-def test_the_chief_is_the_task_that_is_called_so_or_the_first_worker(
-    monkeypatch, job, index, chief
-):
+def test_the_chief_is_the_task_named_chief_or_the_first_worker(monkeypatch, job, index, chief):
     for jobs, leads in [
         ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, chief),
         ({"worker": ["b:1", "c:1"]}, index == 0),

@@ -1,4 +1,4 @@
-"""The examples, at small size."""
+"""The example scripts, with small settings."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
-def test_an_example_runs_and_leaves_runs_to_look_at(tmp_path, script):
+def test_an_example_trains_and_leaves_runs(tmp_path, script):
     logdir = tmp_path / "logdir"
     done = subprocess.run(
         [sys.executable, script, "--quick", "--logdir", logdir],

@@ -62,8 +62,8 @@ def full_run(folder, seed=0, activation="tanh", depth=3, accuracy=0.5):
     random = np.random.default_rng(seed)
     hidden = layers(depth - 1)
 
-    def measures(*groups):
-        return layers(depth), {group: random.random(depth) + 0.1 for group in groups}
+    def of_layers(*measures):
+        return layers(depth), {measure: random.random(depth) + 0.1 for measure in measures}
 
     inputs = {
         "min": np.full(depth - 1, -2.0),
@@ -73,13 +73,13 @@ def full_run(folder, seed=0, activation="tanh", depth=3, accuracy=0.5):
     activations = {"activation_mean": np.zeros(depth - 1), "activation_inputs": inputs}
     activations["activation_std"] = random.random(depth - 1) + 0.1
     activations["units_dead"] = np.zeros(depth - 1)
-    groups = ("weight_mean", "weight_std")
+    of_weights = ("weight_mean", "weight_std")
     of_gradients = ("gradient_mean_abs", "gradient_mean", "gradient_std", "backpropagated_rms")
     records = [
         (
             step,
             {tag: accuracy + step / 1000 for tag in ("loss/train", "loss/test", "accuracy/test")},
-            [measures(*of_gradients, *groups), (hidden, activations)],
+            [of_layers(*of_gradients, *of_weights), (hidden, activations)],
             {},
         )
         for step in STEPS
@@ -89,7 +89,7 @@ def full_run(folder, seed=0, activation="tanh", depth=3, accuracy=0.5):
     plane = 1 / (1 + np.exp(-np.add.outer(axis, axis)))
     decision = {"axis": axis, "probability": plane, "points": points}
     decision = {f"decision/{key}": array for key, array in decision.items()}
-    records.append((WEIGHTS_STEP, {}, [measures(*groups)], decision))
+    records.append((WEIGHTS_STEP, {}, [of_layers(*of_weights)], decision))
     return write(folder, records, steps_per_epoch=32, seed=seed, activation=activation)
 
 

@@ -35,7 +35,7 @@ def test_the_pull_of_the_examples_makes_up_the_gradient_of_the_first_kernel():
 
 
 def test_neighbours_of_the_plan_share_a_compiled_program():
-    scenarios = list(first_layer.plan(seeds=2, iterations=100))
+    scenarios = list(first_layer.plan(seeds=2, iterations=100, num_layers=6))
     structures = [scenario.structure() for scenario in scenarios]
     changes = sum(a != b for a, b in itertools.pairwise(structures))
     assert changes + 1 == len(set(structures)) == 6

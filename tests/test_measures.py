@@ -25,7 +25,7 @@ def arrays(measured):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_histograms_equal_tensorflows_to_the_last_bit(tmp_path, name):
+def test_histograms_equal_tensorflows_bit_for_bit(tmp_path, name):
     values = CASES[name].astype(np.float32)
     with tf.summary.create_file_writer(str(tmp_path)).as_default():
         tf.summary.histogram("theirs", values, step=0)
@@ -44,7 +44,7 @@ def test_histograms_equal_numpys_counts():
 
 
 @pytest.mark.parametrize("bad", [[np.nan], [np.inf], [-np.inf, np.nan, np.inf]])
-def test_what_is_not_finite_is_counted_and_kept_out_of_histograms(bad):
+def test_values_that_are_not_finite_are_counted_and_kept_out_of_histograms(bad):
     finite = CASES["normal"].astype(np.float32).ravel()
     spoiled = np.concatenate([finite, np.float32(bad)])[np.newaxis]
     compiled = tf.function(measures.histogram, jit_compile=True)
@@ -60,7 +60,7 @@ def test_a_tensor_without_a_finite_value_has_no_counts():
     assert not compiled(np.full((1, 5), np.nan, np.float32))["counts"].numpy().any()
 
 
-def test_each_tensor_is_measured_alone_and_in_its_place():
+def test_each_tensor_is_measured_by_itself_and_in_order():
     tensors = [
         tf.constant(RNG.normal(size=shape), tf.float32)
         for shape in [(4, 3), (5,), (3, 4), (2, 2), (5, 1), (12,)]
@@ -86,7 +86,7 @@ def test_layer_measures_keep_gradients_and_weights_apart():
 
 
 @pytest.mark.parametrize("size", [1, 37, 2**18 + 5])
-def test_each_measure_of_a_row_is_numpys(size):
+def test_row_measures_equal_numpys(size):
     rows = np.float32(RNG.normal(size=(2, size)) + 0.5)
     rows[0, ::3] = 0
     exact = np.float64(rows)
@@ -103,8 +103,8 @@ def test_each_measure_of_a_row_is_numpys(size):
         np.testing.assert_allclose(measured, twin, rtol=1e-5, atol=1e-6, err_msg=measure.__name__)
 
 
-def test_a_spread_is_right_where_the_mean_is_large():
-    """A difference of mean squares would have lost every digit of it."""
+def test_the_standard_deviation_is_accurate_at_a_large_mean():
+    """The difference of two mean squares would have no correct digit here."""
     rows = np.float32(1000 + 1e-2 * RNG.normal(size=(1, 5000)))
     np.testing.assert_allclose(measures.std(rows), np.float64(rows).std(axis=1), rtol=1e-3)
 
@@ -133,8 +133,8 @@ def test_full_layer_measures_add_means_spreads_norms_and_shares():
     assert "gradient_clipped_norm" not in measures.layer_measures(gradients, weights, full=True)
 
 
-def test_signal_measures_are_of_each_layer_in_its_place():
-    """Layers of unlike widths, of which two are measured together and one apart."""
+def test_signal_measures_are_in_the_order_of_the_layers():
+    """Layers of the same width are measured together, others separately."""
     inputs = [np.float32(3 * RNG.normal(size=(20, units))) for units in (4, 7, 4)]
     inputs[2][:, 1] = -1
     outputs = [np.tanh(inputs[0]), np.tanh(inputs[1]), np.maximum(inputs[2], 0)]
@@ -155,15 +155,15 @@ def test_signal_measures_are_of_each_layer_in_its_place():
             theirs = twins.histogram(values[layer])
             np.testing.assert_array_equal(measured[key]["counts"][layer], theirs[:, 2])
             assert measured[key]["min"][layer] == values[layer].min()
-    # tanh is saturated from a sum of 2.5 on: tanh(2.5) = 1 - 2 / (1 + exp(5)).
+    # tanh counts as saturated from an input of 2.5 on: tanh(2.5) = 1 - 2 / (1 + exp(5)).
     saturated = [((np.abs(z) >= 2.5).mean(axis=0) > 0.5).mean() for z in inputs[:2]]
     np.testing.assert_allclose(measured["units_saturated"], [*saturated, 0])
     np.testing.assert_allclose(measured["units_dead"], [0, 0, 0.25])
 
 
 @pytest.mark.parametrize("limits", [(-1.0, 1.0), (0.0, 1.0), None])
-def test_unit_shares_are_numpys(limits):
-    """Of layers of unlike widths: units that are dead, or at an end, for most examples or all."""
+def test_shares_of_units_equal_numpys(limits):
+    """The shares of dead and of saturated units, for layers of different widths."""
     low, high = limits or (0.0, 1.0)
     batches = []
     for units in (4, 9):
@@ -183,6 +183,6 @@ def test_unit_shares_are_numpys(limits):
     end = 1 / (1 + np.exp(5)) * (high - low)
     ends = [(((v <= low + end) | (v >= high - end)).mean(axis=0) > 0.5).mean() for v in batches]
     np.testing.assert_allclose(saturated, ends if limits else [0, 0])
-    # A sigmoid's zeros are at its end.
+    # A sigmoid's output of zero is at the end of its range.
     at_ends = 0 if limits is None else 1 if low else 3
     np.testing.assert_allclose(saturated, [at_ends / 4, at_ends / 9])

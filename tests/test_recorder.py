@@ -1,4 +1,4 @@
-"""`Recorder` in loops of one's own, against `GradientLogger` on the same training."""
+"""`Recorder` in custom training loops, against `GradientLogger` in `fit`."""
 
 import json
 
@@ -25,7 +25,7 @@ def network():
 
 
 def train(recorder, model, kind=lambda step: step, steps=range(5)):
-    """A loop as a user writes it; `kind` makes a function of its step."""
+    """A custom training loop; `kind` wraps its step, for instance with `tf.function`."""
     optimizer = keras.optimizers.SGD(**SGD)
     variables = model.trainable_variables
     optimizer.build(variables)
@@ -45,7 +45,7 @@ def train(recorder, model, kind=lambda step: step, steps=range(5)):
 
 @pytest.mark.parametrize("measures", ["default", "full"])
 @pytest.mark.parametrize("kind", [lambda step: step, tf.function], ids=["eager", "tf.function"])
-def test_a_loop_of_ones_own_records_what_fit_does(tmp_path, kind, measures):
+def test_a_custom_loop_records_the_same_as_fit(tmp_path, kind, measures):
     options = {"every": 2, "measures": measures}
     with Recorder(tmp_path / "loop", model := network(), **options) as recorder:
         train(recorder, model, kind)
@@ -106,7 +106,7 @@ def test_tensorboards_own_reader_reads_every_record(tmp_path):
         assert [event.step for event in reader.Tensors(tag)] == [0, 1, 2, 3, 4]
 
 
-def test_variables_without_a_model_are_named_by_their_paths(tmp_path):
+def test_variables_without_a_model_are_named_after_their_paths(tmp_path):
     kernel = tf.Variable(RNG.normal(size=(3, 2)).astype(np.float32), name="first/kernel")
     bias = tf.Variable(np.zeros(2, np.float32), name="first/bias")
     table = keras.Variable(np.ones([4, 2], np.float32), name="table")
@@ -121,7 +121,7 @@ def test_variables_without_a_model_are_named_by_their_paths(tmp_path):
         recorder.record(0, gradients, [kernel, bias, table, unused])
     history = Run.load(tmp_path).history
     assert list(history["layers"]) == ["first", "table"]
-    # Of the table's eight values two have a gradient, twice two.
+    # Two of the table's eight values have a gradient: 2 + 2 each, so the mean is 1.
     assert history["gradient_mean_abs"][0].tolist() == [1, 1]
 
 
@@ -134,7 +134,7 @@ def test_a_bias_does_not_stand_in_for_its_kernel(tmp_path):
     assert list(Run.load(tmp_path).history["layers"]) == ["layer2", "layer3"]
 
 
-def test_a_loop_goes_on_from_its_initial_step(tmp_path):
+def test_a_loop_continues_from_its_initial_step(tmp_path):
     model = network()
     with Recorder(tmp_path / "run", model) as recorder:
         train(recorder, model)
@@ -148,7 +148,7 @@ def test_a_loop_goes_on_from_its_initial_step(tmp_path):
     assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 1]
 
 
-def test_a_loop_is_told_each_symptom_once(tmp_path, capsys):
+def test_a_loop_prints_each_symptom_once(tmp_path, capsys):
     weights = [tf.Variable(np.ones([4, 4], np.float32), name=f"{n}/kernel") for n in ("one", "two")]
 
     def told(recorder, steps, gradients):
@@ -167,12 +167,12 @@ def test_a_loop_is_told_each_symptom_once(tmp_path, capsys):
         assert told(recorder, range(5, 7), [np.nan, 1e-6]) == []
     run = Run.load(tmp_path / "loop")
     assert run.verdict == "vanishing gradients, non-finite values"
-    # Of the same loop begun anew it is told again.
+    # A new run of the same loop prints it again.
     with Recorder(tmp_path / "loop", overwrite=True) as recorder:
         assert len(told(recorder, range(3), [0.01, 1e-6])) == 1
 
 
-def test_a_fit_is_told_each_symptom_once_and_a_second_fit_goes_on(tmp_path, capsys):
+def test_two_fits_print_each_symptom_once(tmp_path, capsys):
     digits = datasets.load("digits").train
     model = Model(64, 10, "sigmoid", num_layers=10, hidden_size=10, seed=0)
     model.compile("adam", LOSS)
@@ -188,14 +188,14 @@ def test_a_fit_is_told_each_symptom_once_and_a_second_fit_goes_on(tmp_path, caps
     evidence = diagnose(run.history, finished=True).evidence
     assert [e.symptom for e in evidence] == ["vanishing gradients", "stuck at chance"]
     lines = [f"fit at step {e.known}: {e.line}" for e in evidence]
-    # Thirty updates an epoch, so the tenth record is the second fit's.
+    # An epoch has 30 updates, so the tenth record belongs to the second fit.
     assert [(e.step, e.known) for e in evidence] == [(0, 10), (0, 90)]
     assert (first, second) == (lines[:1], lines[1:])
     assert run.verdict == "vanishing gradients, stuck at chance"
 
 
-def test_a_diagnosis_by_a_number_beyond_float32_is_for_programs_too(tmp_path):
-    """The norm of gradients that are finite each may be none."""
+def test_a_diagnosis_with_an_infinite_number_is_valid_json(tmp_path):
+    """The norm of finite gradients can be infinite in float32."""
     weights = tf.Variable(np.ones([3, 2], np.float32), name="first/kernel")
     with Recorder(tmp_path / "run", measures="full") as recorder:
         recorder.record(0, [tf.fill([3, 2], 1e25)], [weights], loss=1.0)
@@ -204,7 +204,7 @@ def test_a_diagnosis_by_a_number_beyond_float32_is_for_programs_too(tmp_path):
     assert told["symptoms"][0]["value"] is None
 
 
-def test_a_loop_that_breaks_is_not_finished_and_its_folder_is_free(tmp_path):
+def test_a_broken_loop_is_not_finished_and_its_folder_is_not_locked(tmp_path):
     model = network()
 
     def broken():
@@ -255,14 +255,14 @@ def test_wrong_options_are_refused(tmp_path, options, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_may_be_of_numpy(tmp_path):
+def test_settings_may_be_numpy_values(tmp_path):
     Recorder(tmp_path, network(), settings={"rate": np.float32(0.5), "size": np.int64(3)}).close()
     settings = Run.load(tmp_path).settings
     assert (settings["rate"], settings["size"]) == (0.5, 3)
 
 
 @pytest.mark.parametrize("folder", [3, None, ""])
-def test_a_folder_that_is_none_is_refused(folder):
+def test_an_invalid_folder_is_refused(folder):
     with pytest.raises(UsageError, match="folder"):
         Recorder(folder)
 
@@ -286,7 +286,7 @@ def test_gradients_that_do_not_fit_are_refused(tmp_path):
         recorder.record(0, [right], [kernel], loss=1)
 
 
-def test_a_recorder_that_was_refused_leaves_the_open_one_alone(tmp_path):
+def test_a_refused_recorder_does_not_disturb_the_open_one(tmp_path):
     model = network()
     recorder = Recorder(tmp_path, model)
     train(recorder, model, steps=[0])
@@ -312,7 +312,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
         Recorder(tmp_path / "run", network())
 
 
-def test_paths_do_not_depend_on_what_was_made_before():
+def test_paths_do_not_depend_on_earlier_models():
     def model():
         inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(2)])
         named = keras.layers.Dense(2, name="my_dense_7")

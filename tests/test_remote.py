@@ -1,4 +1,4 @@
-"""Run folders on a file system of TensorFlow's: its own in memory stands in for a bucket."""
+"""Run folders on a remote file system: TensorFlow's in-memory one, `ram://`, acts as a bucket."""
 
 import dataclasses
 from pathlib import Path
@@ -45,7 +45,7 @@ def local(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resumed():
-    """A remote run that broke after its checkpoint, and was gone on with."""
+    """A remote run that broke after a checkpoint, and was continued."""
     with pytest.raises(Broken):
         train(SHORT, REMOTE, watch=break_at_40, checkpoint_seconds=0)
     broken = Run.load(RUN)
@@ -53,7 +53,7 @@ def resumed():
     return beyond, train(SHORT, REMOTE)
 
 
-def test_a_remote_run_that_broke_ends_bit_for_bit_as_a_local_one_that_did_not(resumed, local):
+def test_a_broken_remote_run_ends_like_an_unbroken_local_one(resumed, local):
     beyond, run = resumed
     assert beyond == 40, "nothing was recorded after the checkpoint"
     assert len(events.event_files(run.folder)) == 2
@@ -67,7 +67,7 @@ def test_a_remote_run_that_broke_ends_bit_for_bit_as_a_local_one_that_did_not(re
     }  # fmt: skip
 
 
-def test_the_commands_read_remote_runs_as_local_ones(resumed, local, capsys):
+def test_the_commands_read_remote_runs_like_local_ones(resumed, local, capsys):
     told = []
     for logdir in (REMOTE, str(local.folder.parent)):
         cli.main(["diagnose", logdir, "--json"], standalone_mode=False)
@@ -88,13 +88,13 @@ def test_a_remote_path_may_be_text_or_a_path_that_lost_a_slash(resumed):
     assert Run.load("ram://bucket/none") is None
 
 
-def test_a_loop_that_goes_on_removes_what_is_beyond_its_step_also_after_a_kill_in_between():
+def test_a_continued_loop_removes_later_records_even_if_it_is_killed_meanwhile():
     folder = as_path("ram://bucket/own/loop")
     with Recorder(str(folder), model := network()) as recorder:
         train_own(recorder, model)
     [first] = events.event_files(folder)
     whole = first.read_bytes()
-    for _ in range(2):  # The first file beside its copy is what a kill leaves.
+    for _ in range(2):  # The second time, the first file is still next to its copy.
         with Recorder(folder, model := network(), initial_step=3) as recorder:
             train_own(recorder, model, steps=range(3, 6))
         run, reader = Run.load(folder), read(folder)
@@ -107,7 +107,7 @@ def test_a_loop_that_goes_on_removes_what_is_beyond_its_step_also_after_a_kill_i
         first.write_bytes(whole)
 
 
-def test_a_remote_event_file_is_uploaded_as_a_whole_and_so_not_with_every_record():
+def test_a_remote_event_file_is_uploaded_whole_and_not_with_every_record():
     folder = as_path("ram://bucket/own/log")
     log = EventLog(folder)
     for step in range(100):
@@ -134,7 +134,7 @@ def test_removing_a_remote_run_leaves_what_others_wrote():
 
 
 def told_of(folder):
-    """What each method tells of a small tree that it has made."""
+    """The results of each path method, on a small tree of files."""
     deep, none, moved = folder / "a" / "b", folder / "none", folder / "a" / "moved"
     deep.mkdir(parents=True, exist_ok=True)
     file = deep / "run.json"
@@ -180,7 +180,7 @@ def test_a_path_without_a_scheme_is_local(path):
         ("ram://", "names no bucket"),
     ],
 )
-def test_a_path_that_no_file_system_knows_is_refused_everywhere(path, words, tmp_path, monkeypatch):
+def test_a_path_with_an_unknown_scheme_is_refused_everywhere(path, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=words):
         train(SHORT, path)

@@ -1,4 +1,4 @@
-"""Stacked networks against each network alone, trained eagerly by Keras."""
+"""Networks that train together against the same networks, trained one by one in eager Keras."""
 
 import dataclasses
 import functools
@@ -49,11 +49,11 @@ CASES = {
     ),
     "one layer, clipped": dataclasses.replace(DIGITS, num_layers=1),
 }
-"""Structures that make the parts of stacked networks, all of them together."""
+"""Structures that together use every part of stacked networks."""
 
 
 def variants(case):
-    """Three networks of one structure that differ in all that may differ."""
+    """Three networks of the same structure that differ in everything that may differ."""
     own = [
         {"learning_rate": 0.02},
         {
@@ -70,7 +70,7 @@ def variants(case):
 
 @functools.cache
 def compiled(case):
-    """One trainer a structure, for all tests: compiling is most of their time."""
+    """The trainer of a structure, shared by all tests, because compiling is slow."""
     scenarios = variants(case)
     dataset = datasets.load(scenarios[0].dataset)
     return GroupTrainer(scenarios, dataset, histograms="histograms" in case)
@@ -82,7 +82,7 @@ def deep_from_seven_layers_on(monkeypatch):
 
 
 class Twin:
-    """One network alone, step by step, without a compiler."""
+    """A single network, trained step by step in eager mode."""
 
     def __init__(self, scenario):
         self.scenario, self.dataset = scenario, datasets.load(scenario.dataset)
@@ -105,7 +105,7 @@ class Twin:
         return examples.inputs[rows], examples.labels[rows]
 
     def gradients(self):
-        """Of this step's batch: gradients, loss, accuracy, outputs of activations."""
+        """Gradients, loss, accuracy and outputs of activations, for this step's batch."""
         inputs, labels = self.batch()
         with tf.GradientTape() as tape:
             logits, *hidden = tf.nest.flatten(self.outputs(inputs, training=True))
@@ -118,7 +118,7 @@ class Twin:
         return gradients, float(loss), accuracy(logits.numpy(), labels), hidden
 
     def train(self):
-        """One step, and what a record of it holds."""
+        """Train one step, and return its record."""
         gradients, loss, right, hidden = self.gradients()
         variables = self.model.trainable_variables
         of_kernels = {id(v): g.numpy() for v, g in zip(variables, gradients, strict=True)}
@@ -160,7 +160,7 @@ def accuracy(logits, labels):
 
 
 def saturated(values, limits):
-    """Share of units nearer to an end than tanh at a sum of 2.5, on most examples."""
+    """The share of units that are, for most examples, closer to an end than tanh(2.5) is to 1."""
     if limits is None:
         return 0
     low, high = limits
@@ -169,11 +169,11 @@ def saturated(values, limits):
 
 
 def of_network(model, number, networks=3):
-    """The trained values of one of stacked networks, in the order of the network alone."""
+    """The trained values of one stacked network, in the order of the single network."""
     found = []
     for layer in model.layers:
         own = [variable.numpy() for variable in layer.trainable_variables]
-        # Batch and layer normalization have the units of all in one row.
+        # The variables of normalizations hold the units of all networks in one row.
         own = [v.reshape(networks, -1) if v.ndim == 1 else v for v in own]
         own = [v[..., number, :] for v in own]
         if isinstance(layer, StackedDeep):
@@ -183,7 +183,7 @@ def of_network(model, number, networks=3):
 
 
 def as_stacked(model, values):
-    """Values of a network alone, each in the order of elements that stacked ones have."""
+    """The values of a single network, with their elements in the order of a stacked one."""
     first = id(model.dense_layers[0].kernel)
     values = [value.numpy() for value in values]
     positions = [id(variable) == first for variable in model.trainable_variables]
@@ -196,9 +196,9 @@ def assert_equal_to_the_bit(one, other):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_gradients_of_a_replica_are_those_of_the_network_alone(case):
-    # At such a rate the weights after a step are the gradient, and round nothing off;
-    # as it is a power of two, dividing by it does not either.
+def test_a_replica_has_the_gradients_of_the_single_network(case):
+    # With so large a learning rate, a step moves the weights by so much that their old values do
+    # not round the gradient. It is a power of two, so that dividing by it is exact.
     rate = 2.0**12
     scenarios = [
         dataclasses.replace(s, learning_rate=rate, global_clipnorm=None) for s in variants(case)
@@ -213,14 +213,15 @@ def test_the_gradients_of_a_replica_are_those_of_the_network_alone(case):
         largest = [np.abs(gradient).max() for gradient in alone]
         after = of_network(group.model, number)
         for i, (old, new, gradient) in enumerate(zip(before[number], after, alone, strict=True)):
-            # Terms of a sum cancel, their rounding does not. It is as large as other
-            # elements make it; of a bias before batch normalization, as its neighbours do.
+            # An element may be close to zero because large terms cancel. Then its rounding error
+            # is relative to the other elements; for a bias before batch normalization, to the
+            # neighbouring variables.
             near_zero = 1e-6 * max(largest[max(0, i - 1) : i + 2])
             np.testing.assert_allclose((old - new) / rate, gradient, rtol=1e-5, atol=near_zero)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_replica_trains_like_the_network_alone(case):
+def test_a_replica_trains_like_the_single_network(case):
     scenarios = variants(case)
     group = compiled(case)
     group.begin(scenarios)
@@ -235,8 +236,8 @@ def test_a_replica_trains_like_the_network_alone(case):
                 found |= {key: part for key, part in table.items() if not isinstance(part, dict)}
             assert {*found} >= {key for key, values in expected.items() if np.size(values)}
             for key, values in found.items():
-                # Three steps at these rates multiply no error; a small update is the
-                # difference of weights that are nearly equal.
+                # Errors do not grow in three steps at these rates. A small update is a difference
+                # of nearly equal weights, so it is less accurate.
                 rtol = 1e-4 if key == "update_ratio" else 1e-5
                 np.testing.assert_allclose(values[..., number], expected[key], rtol, err_msg=key)
         after = as_stacked(twin.model, twin.model.trainable_variables)
@@ -245,7 +246,7 @@ def test_a_replica_trains_like_the_network_alone(case):
         np.testing.assert_allclose([s[number] for s in scores], twin.evaluate(), rtol=1e-5)
 
 
-def test_histograms_of_a_replica_are_those_of_the_network_alone():
+def test_a_replica_has_the_histograms_of_the_single_network():
     scenarios = variants("tanh, histograms")
     group = compiled("tanh, histograms")
     group.begin(scenarios)
@@ -259,12 +260,12 @@ def test_histograms_of_a_replica_are_those_of_the_network_alone():
                 expected = twins.histogram(tensor)
                 edges = expected[0, 0], expected[-1, 1]
                 np.testing.assert_allclose((found["min"], found["max"]), edges, rtol=1e-5)
-                # Where gradients are rounded otherwise, one may be in the next bucket.
+                # A gradient with another rounding error may fall into the next bucket.
                 assert np.abs(found["counts"] - expected[:, 2]).sum() <= moved
 
 
 def poison(model, number, networks=3):
-    """Make every value of one network a NaN."""
+    """Set every value of one network to NaN."""
     for variable in model.trainable_variables:
         values = variable.numpy()
         by_network = values.reshape(networks, -1) if values.ndim == 1 else values  # a view
@@ -273,7 +274,7 @@ def poison(model, number, networks=3):
 
 
 def told(group, examples):
-    """What a group tells of each network in three steps: records, scores, weights."""
+    """Records, scores and weights of each network after three steps."""
     blocks = [group.advance(steps, record=True) for steps in (1, 2)]
     tables = [table for block in blocks for _, table in block.tables]
     numbers = [part for block in blocks for part in (block.loss, block.accuracy)]
@@ -288,7 +289,7 @@ def told(group, examples):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_replica_that_is_not_finite_leaves_the_others_bit_for_bit_as_they_were(case):
+def test_a_replica_of_nan_does_not_change_the_others(case):
     group, examples = compiled(case), datasets.load(CASES[case].dataset).test
     group.begin(variants(case))
     healthy = told(group, examples)
@@ -306,14 +307,14 @@ def elementwise():
 
 @pytest.mark.parametrize("name", elementwise())
 @pytest.mark.parametrize("shape", [(3, 8), (2, 3, 8)])
-def test_an_optimizer_of_stacked_values_moves_each_as_one_of_its_own(name, shape):
+def test_an_optimizer_updates_stacked_values_like_separate_ones(name, shape):
     group, rng = compiled("tanh, histograms"), np.random.default_rng(0)
     scenarios = variants("tanh, histograms")
     scenarios = [dataclasses.replace(s, learning_rate=20 * s.learning_rate) for s in scenarios]
     group.begin(scenarios)  # Sets the learning rates.
     scenarios = [dataclasses.replace(s, optimizer=name, momentum=None) for s in scenarios]
     values, *gradients = rng.normal(size=(4, *shape)).astype(np.float32)
-    values /= 100  # Large ones would round small updates away.
+    values /= 100  # Small updates of large values would be lost to rounding.
     stacked = keras.Variable(values)
     optimizer = group._make_optimizer(scenarios[0])
     optimizer.build([stacked])
@@ -343,7 +344,7 @@ def test_a_norm_that_overflows_is_clipped_as_in_keras():
 
 
 @pytest.mark.parametrize("activation", ["tanh", "leaky_relu", "softmax"])
-def test_a_loop_of_layers_is_those_layers(activation, monkeypatch):
+def test_a_loop_of_layers_equals_the_separate_layers(activation, monkeypatch):
     scenario = dataclasses.replace(DIGITS, num_layers=7, activation=activation)
     dataset, outcomes = datasets.load("digits"), []
     for deep in (7, 8):
@@ -364,7 +365,7 @@ def test_a_loop_of_layers_is_those_layers(activation, monkeypatch):
         np.testing.assert_allclose(looped, unrolled, rtol=1e-5, atol=1e-6 * scale)
 
 
-def test_a_group_begun_anew_is_bit_for_bit_a_new_one():
+def test_a_restarted_group_equals_a_new_one():
     case = "softmax, batch normalization"
     used = compiled(case)
     used.begin(variants(case))
@@ -384,7 +385,7 @@ def test_a_group_begun_anew_is_bit_for_bit_a_new_one():
     assert_equal_to_the_bit(used.evaluate(dataset.test), fresh.evaluate(dataset.test))
 
 
-def test_a_program_that_clips_nothing_takes_on_no_network_that_does():
+def test_a_program_without_clipping_refuses_a_network_with_clipping():
     group, scenarios = compiled("tanh, histograms"), variants("tanh, histograms")
     scenarios[1] = dataclasses.replace(scenarios[1], global_clipnorm=0.5)
     with pytest.raises(ValueError, match="global_clipnorm"):

@@ -44,7 +44,7 @@ def arguments(scenario, logdir, *more):
 
 
 def start(scenario, logdir, **options):
-    """The command in a process of its own, as soon as it has begun to train."""
+    """Start the command in a new process, and wait until it trains."""
     process = subprocess.Popen(
         [*COMMAND, *arguments(scenario, logdir)],
         stdout=subprocess.PIPE,
@@ -59,7 +59,7 @@ def start(scenario, logdir, **options):
 
 
 def bits(folder):
-    """Everything that a run leaves but its times: events as read, and variables."""
+    """Everything that a run leaves, except for times: its events and its variables."""
     reader = read(folder)
     tags = [*reader.PluginTagToContent("scalars"), *reader.PluginTagToContent("histograms")]
     read_points = {tag: points(reader, tag) for tag in tags}
@@ -87,7 +87,7 @@ def uninterrupted(tmp_path_factory):
     return train(LONG, folder).folder
 
 
-def test_killed_at_five_random_instants_a_run_ends_as_if_never_killed(tmp_path, uninterrupted):
+def test_a_run_killed_five_times_ends_as_if_never_killed(tmp_path, uninterrupted):
     chance = random.Random(0)
     steps = []
     for _ in range(5):
@@ -106,7 +106,7 @@ def test_killed_at_five_random_instants_a_run_ends_as_if_never_killed(tmp_path, 
     assert_same_bits(tmp_path / LONG.name, uninterrupted)
 
 
-def test_ctrl_c_writes_everything_and_the_same_command_goes_on(tmp_path, uninterrupted):
+def test_ctrl_c_saves_everything_and_the_same_command_continues(tmp_path, uninterrupted):
     process = start(LONG, tmp_path)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -155,7 +155,7 @@ def test_a_finished_run_is_left_alone(short):
     assert stamps(short.folder) == before
 
 
-def test_other_settings_in_the_same_folder_are_refused_with_the_ways_out(short):
+def test_other_settings_in_the_same_folder_are_refused_with_a_hint(short):
     before = stamps(short.folder)
     other = dataclasses.replace(SHORT, seed=7)
     done = run_command(*arguments(other, short.folder.parent))
@@ -180,14 +180,14 @@ def test_overwriting_removes_only_what_this_program_wrote(short):
 
 
 def unfinish(run):
-    """Put a finished run's `run.json` back to where a kill would have left it."""
+    """Reset a finished run's `run.json`, as if the run had been killed."""
     path = run.folder / RUN_FILE
     facts = json.loads(path.read_text())
     unfinished = {"status": "running", "results": None, "verdict": None}
     path.write_text(json.dumps({**facts, **unfinished}))
 
 
-def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(short, tmp_path):
+def test_a_run_killed_after_its_last_checkpoint_has_one_result(short, tmp_path):
     unfinish(short)
     again = train(SHORT, tmp_path)
     assert again.status == "finished"
@@ -205,7 +205,7 @@ def test_killed_between_its_last_checkpoint_and_its_end_a_run_has_one_result(sho
     ],
     ids=["scribbled", "emptied", "cut short", "a bit flipped"],
 )
-def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, damaged):
+def test_a_damaged_checkpoint_gets_one_line_and_nothing_is_lost(short, tmp_path, damaged):
     unfinish(short)
     path = short.folder / CHECKPOINT_FILE
     path.write_bytes(damaged(path.read_bytes()))
@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(short, tmp_path, d
     assert {path: after[path] for path in before} == before
 
 
-def test_a_first_checkpoint_that_was_cut_short_is_none(short, tmp_path):
+def test_an_incomplete_first_checkpoint_is_ignored(short, tmp_path):
     """A kill in the middle of the first save leaves a file, but not under its name."""
     unfinish(short)
     (short.folder / CHECKPOINT_FILE).rename(short.folder / f"{UNFINISHED}00000000")
@@ -243,7 +243,7 @@ def test_a_logdir_whose_name_is_a_pattern_is_a_folder_like_any_other(tmp_path):
     assert Checkpoint(neighbour, trainer).restore()["steps_done"] == 1
 
 
-def test_an_event_file_with_a_flipped_bit_is_one_line_and_left_as_it_is(short, tmp_path):
+def test_an_event_file_with_a_flipped_bit_gets_one_line_and_is_left_as_it_is(short, tmp_path):
     unfinish(short)
     [written] = events.event_files(short.folder)
     content = written.read_bytes()
@@ -256,7 +256,7 @@ def test_an_event_file_with_a_flipped_bit_is_one_line_and_left_as_it_is(short, t
     assert written.read_bytes() == damaged
 
 
-def test_event_files_that_went_missing_are_one_line(short, tmp_path):
+def test_missing_event_files_get_one_line(short, tmp_path):
     unfinish(short)
     [written] = events.event_files(short.folder)
     written.unlink()
@@ -265,14 +265,14 @@ def test_event_files_that_went_missing_are_one_line(short, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
-def test_a_damaged_run_json_is_one_line(short, content):
+def test_a_damaged_run_json_gets_one_line(short, content):
     (short.folder / RUN_FILE).write_text(content)
     done = run_command(*arguments(SHORT, short.folder.parent))
     assert_refused(done, "run.json is damaged", "--overwrite", "--logdir")
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, uninterrupted):
-    """A limit on the size of files stands in for the disk that is full."""
+def test_a_full_disk_gets_one_line_and_the_run_can_continue(tmp_path, uninterrupted):
+    """A limit on the size of files acts as a full disk."""
     limit = 200_000
     done = run_command(
         *arguments(LONG, tmp_path),
@@ -286,17 +286,17 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tmp_path
     assert_same_bits(tmp_path / LONG.name, uninterrupted)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path):
     (tmp_path / "file").write_text("mine")
     done = run_command("train", "relu", "--logdir", tmp_path / "file")
     assert_refused(done, "is a file", "--logdir")
-    if os.geteuid() != 0:  # the superuser may write anywhere
+    if os.geteuid() != 0:  # root may write anywhere
         tmp_path.chmod(0o500)
         done = run_command("train", "relu", "--logdir", tmp_path / "logs")
         assert_refused(done, "cannot be written", "--logdir")
 
 
-def test_two_scenarios_of_one_name_are_refused_before_either_trains(tmp_path):
+def test_two_scenarios_with_the_same_name_are_refused_before_training(tmp_path):
     from mnist_vg.driver import train_all
 
     with pytest.raises(UsageError, match="the same name"):
@@ -304,7 +304,7 @@ def test_two_scenarios_of_one_name_are_refused_before_either_trains(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_run_on_partial_batches_goes_on_bit_for_bit(tmp_path):
+def test_a_full_run_on_partial_batches_continues_bit_for_bit(tmp_path):
     class Broken(Exception):
         pass
 
@@ -323,7 +323,7 @@ def test_a_full_run_on_partial_batches_goes_on_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(broken.decision[name], part)
 
 
-def test_a_run_that_goes_on_tells_no_symptom_again(tmp_path):
+def test_a_continued_run_does_not_repeat_a_symptom(tmp_path):
     sick = dataclasses.replace(
         SHORT, name="sick", dataset="digits", learning_rate=1e-8, iterations=120
     )
@@ -346,7 +346,7 @@ def test_a_run_that_goes_on_tells_no_symptom_again(tmp_path):
     assert run.verdict == "updates too small, frozen layers, stuck at chance"
 
 
-def test_seeds_that_share_a_program_are_what_each_is_by_itself(tmp_path):
+def test_seeds_that_share_a_program_equal_separate_runs(tmp_path):
     seeds = [dataclasses.replace(FULL, measures="default").with_seed(seed) for seed in (3, 4)]
     _, second = train_all(seeds, tmp_path / "together")
     assert_same_bits(second.folder, train(seeds[1], tmp_path / "alone").folder)

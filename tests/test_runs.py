@@ -1,4 +1,4 @@
-"""What stands in a run folder, read by TensorBoard's own reader."""
+"""The content of a run folder, read by TensorBoard's own reader."""
 
 import dataclasses
 import json
@@ -27,14 +27,14 @@ SCALARS = {
     "accuracy/test",
     "gradient_flow/log10_first_to_last",
     *(
-        f"{group}/layer{layer}"
-        for group in ("gradient_mean_abs", "update_ratio")
+        f"{measure}/layer{layer}"
+        for measure in ("gradient_mean_abs", "update_ratio")
         for layer in LAYERS
     ),
     *(f"units_{share}/layer{n}" for share in ("dead", "saturated") for n in LAYERS[:-1]),
 }
 IN_THE_END = "symptoms/found"
-HISTOGRAMS = {f"{group}/layer{layer}" for group in ("gradients", "weights") for layer in LAYERS}
+HISTOGRAMS = {f"{measure}/layer{layer}" for measure in ("gradients", "weights") for layer in LAYERS}
 
 
 def read(folder):
@@ -81,8 +81,8 @@ def test_hyperparameters_layout_and_graph_are_there(reader):
     )
 
 
-def test_histograms_of_weights_are_of_weights(reader):
-    """The first record's weights are the initial ones; the tutorial wrote gradients here."""
+def test_weight_histograms_hold_the_weights(reader):
+    """The first record has the initial weights. The tutorial logged gradients by mistake."""
     initial = Model(seed=0)
     for layer, dense in enumerate(initial.dense_layers, 1):
         written = points(reader, f"weights/layer{layer}")[0]
@@ -93,25 +93,25 @@ def test_histograms_of_weights_are_of_weights(reader):
         assert not np.array_equal(written, gradients)
 
 
-def test_the_flow_is_layer_1_over_the_last(reader):
+def test_the_gradient_flow_is_the_first_layer_over_the_last(reader):
     first, last = (points(reader, f"gradient_mean_abs/layer{layer}") for layer in (1, 6))
     for step, flow in points(reader, "gradient_flow/log10_first_to_last").items():
         assert flow == pytest.approx(np.log10(first[step] / last[step]), abs=1e-5)
 
 
-def test_the_history_is_what_tensorboards_reader_reads(logdir):
+def test_the_history_equals_what_tensorboards_reader_reads(logdir):
     history = Run.load(logdir / "sigmoid").history
     reader = read(logdir / "sigmoid")
     assert history["step"].tolist() == STEPS
     assert history["gradient_mean_abs"].shape == (len(STEPS), 6)
     assert history["weights"].shape == (len(STEPS), 6, 30, 3)
     for tag in SCALARS | HISTOGRAMS:
-        group, _, layer = tag.partition("/layer")
-        ours = history[group][:, int(layer) - 1] if layer else history[tag]
+        measure, _, layer = tag.partition("/layer")
+        ours = history[measure][:, int(layer) - 1] if layer else history[tag]
         np.testing.assert_array_equal(ours, list(points(reader, tag).values()))
 
 
-def test_the_experiment_comes_out_as_published(logdir):
+def test_the_experiment_gives_the_published_result(logdir):
     """Over nine seeds sigmoid ended at 0.30 to 0.59, the others at 0.88 to 0.91."""
     accuracy, ratios = {}, {}
     for name in TUTORIAL:
@@ -128,7 +128,7 @@ def test_the_experiment_comes_out_as_published(logdir):
         assert ratios[name][1] > 0.05
 
 
-def test_the_last_thing_on_the_screen_is_the_table(logdir):
+def test_the_output_ends_with_the_table(logdir):
     printed = (logdir.parent / "printed.txt").read_text()
     assert printed.index("Training sigmoid") < printed.index("Training relu")
     assert "Iteration 200 of 2500, loss: 2.3" in printed
@@ -138,7 +138,7 @@ def test_the_last_thing_on_the_screen_is_the_table(logdir):
     assert printed.splitlines()[-1] == f"tensorboard --logdir {logdir}"
 
 
-def test_a_symptom_is_told_once_below_the_record_that_made_it_certain(logdir):
+def test_a_symptom_is_printed_once_after_the_record_that_made_it_certain(logdir):
     lines = (logdir.parent / "printed.txt").read_text().splitlines()
     [evidence] = diagnose(Run.load(logdir / "sigmoid").history, finished=True).evidence
     [number] = [number for number, line in enumerate(lines) if " at step " in line]
@@ -148,7 +148,7 @@ def test_a_symptom_is_told_once_below_the_record_that_made_it_certain(logdir):
     assert lines.index("Training sigmoid") < number < lines.index("Training relu")
 
 
-def test_the_verdict_stands_in_run_json_table_card_and_hyperparameters(logdir):
+def test_the_verdict_is_in_run_json_table_card_and_hyperparameters(logdir):
     printed = (logdir.parent / "printed.txt").read_text()
     rows = [line.split("│") for line in printed.splitlines() if line.startswith("│")]
     verdicts = {name: json.loads((logdir / name / "run.json").read_text())["verdict"]
@@ -169,7 +169,7 @@ def test_the_verdict_stands_in_run_json_table_card_and_hyperparameters(logdir):
         assert IN_THE_END in [metric.name.tag for metric in experiment.metric_infos]
 
 
-def test_verdicts_under_several_seeds_are_counted(logdir):
+def test_verdicts_of_several_seeds_are_counted(logdir):
     def seeded(seed, name):
         run = Run.load(logdir / name)
         settings = run.settings | {"name": f"net-seed{seed}", "seed": seed}
@@ -183,7 +183,7 @@ def test_verdicts_under_several_seeds_are_counted(logdir):
     assert "│ vanishing gradients │" in table_of(runs[:1])
 
 
-def test_run_json_tells_the_run(logdir):
+def test_run_json_describes_the_run(logdir):
     facts = json.loads((logdir / "relu" / "run.json").read_text())
     assert facts["status"] == "finished"
     assert facts["settings"] == SCENARIOS["relu"].settings()
@@ -194,7 +194,7 @@ def test_run_json_tells_the_run(logdir):
     assert facts["steps_per_epoch"] == 60_000 / 30
 
 
-def test_alone_or_among_others_a_run_gives_the_same_bits(logdir, tmp_path):
+def test_a_run_gives_the_same_bits_alone_and_among_others(logdir, tmp_path):
     done = run_command("train", "leaky_relu", "--logdir", tmp_path)
     assert done.returncode == 0
     alone, among = (read(folder / "leaky_relu") for folder in (tmp_path, logdir))
@@ -242,7 +242,7 @@ def test_an_explosion_is_recorded_to_the_end(tmp_path):
 
 
 def test_parts_are_read_in_order_even_if_the_clock_went_back(tmp_path):
-    """Two parts of a run, the second one written under an earlier time."""
+    """A run in two event files, the second of which has an earlier time."""
     later, earlier = (
         f"events.out.tfevents.{t}.host.1.0.mnist_vg" for t in (2000000000, 1000000000)
     )

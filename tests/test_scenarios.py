@@ -46,19 +46,19 @@ def test_the_defaults_are_the_tutorials_experiment():
         assert "Great Learning" in scenario.source
 
 
-def test_names_are_those_that_keras_knows():
+def test_the_known_names_are_those_of_keras():
     snake_case = {name for name in initializers.ALL_OBJECTS_DICT if name.islower()}
     known = {
         module.ACTIVATIONS: set(activations.ALL_OBJECTS_DICT),
-        # A short-time Fourier transform's kernel has three axes; the other is the base class.
+        # STFT initializes kernels with three axes, and Initializer is the base class.
         names.KERNEL_INITIALIZERS: snake_case - {"stft", "initializer"},
-        # Those left out wrap another optimizer.
+        # The others wrap another optimizer.
         module.OPTIMIZERS: set(optimizers.ALL_OBJECTS_DICT)
         - {"lossscaleoptimizer", "multioptimizer", "optimizer", "optimizermap"},
     }
     for ours, theirs in known.items():
         assert theirs <= set(ours)
-        # Keras 3.12, the last for Python 3.10, lacks a few.
+        # Keras 3.12, the last one for Python 3.10, does not have all of them.
         assert theirs == set(ours) or keras.__version__.startswith("3.12.")
 
 
@@ -154,7 +154,7 @@ def test_a_bad_value_gets_one_line_with_field_value_and_what_is_allowed(field, v
     assert "\n" not in message
 
 
-def test_keras_spellings_are_one_setting():
+def test_spellings_of_a_name_are_one_setting():
     assert Scenario(kernel_initializer="HeNormal") == Scenario(kernel_initializer="he_normal")
     assert Scenario(optimizer="Adam") == Scenario()
 
@@ -188,7 +188,7 @@ def test_spellings_of_an_initializer_are_one_setting(canonical, spellings):
     assert Scenario(output_initializer=spellings[0]).output_initializer == canonical
 
 
-def test_a_parsed_initializer_written_out_is_parsed_to_the_same_again():
+def test_an_initializer_survives_formatting_and_parsing():
     assert names.parse_initializer("random_normal(stddev=1)") == ("random_normal", {"stddev": 1.0})
     assert type(names.parse_initializer("constant(value=1)")[1]["value"]) is float
     for value in (0.1, 1 / 3, 1e-300, 1.7976931348623157e308, -0.05, 5e-324):
@@ -197,8 +197,9 @@ def test_a_parsed_initializer_written_out_is_parsed_to_the_same_again():
         assert Scenario(kernel_initializer=text).kernel_initializer == text
 
 
-def test_initializers_take_the_arguments_that_keras_classes_take():
-    # Which axes are inputs is nothing to ask of a dense kernel; Keras 3.12 has no such arguments.
+def test_initializers_take_the_arguments_of_keras_classes():
+    # These arguments say which axes are inputs, which is clear for a dense kernel. Keras 3.12 does
+    # not have them.
     ours_to_give = {"seed", "input_axes", "output_axes"}
     for name in set(names.KERNEL_INITIALIZERS) & set(initializers.ALL_OBJECTS_DICT):
         parameters = inspect.signature(initializers.ALL_OBJECTS_DICT[name]).parameters.values()
@@ -210,7 +211,7 @@ def test_initializers_take_the_arguments_that_keras_classes_take():
             keras.initializers.VarianceScaling(mode=mode, distribution=distribution)
 
 
-def test_momentum_is_of_sgd_and_rmsprop_alone():
+def test_only_sgd_and_rmsprop_take_momentum():
     from mnist_vg.training.build import make_optimizer
 
     for name in module.OPTIMIZERS:
@@ -220,7 +221,8 @@ def test_momentum_is_of_sgd_and_rmsprop_alone():
             assert make_optimizer(Scenario(optimizer=name)).momentum == 0
             Scenario(optimizer=name, momentum=0)
         else:
-            with pytest.raises(UsageError, match=f"momentum: 0.75 .*{name} has; use sgd or rmsp"):
+            words = f"momentum: 0.75 .*{name} has no momentum; use sgd or rmsp"
+            with pytest.raises(UsageError, match=words):
                 Scenario(optimizer=name, momentum=0.75)
             assert Scenario(optimizer=name).momentum is None
 
@@ -234,7 +236,7 @@ def test_sigmoid_twice_needs_two_layers():
         Scenario(output="sigmoid_twice", num_layers=1)
 
 
-def test_with_another_seed_a_scenario_is_the_same_but_for_seed_and_name():
+def test_with_seed_changes_only_seed_and_name():
     base = Scenario(activation="relu", name="mine", about="why", source="where", iterations=7)
     other = base.with_seed(3)
     changed = {"name": "mine-seed3", "seed": 3}
@@ -246,14 +248,14 @@ def test_with_another_seed_a_scenario_is_the_same_but_for_seed_and_name():
         base.with_seed(-1)
 
 
-def test_networks_of_one_data_seed_see_the_same_batches():
+def test_scenarios_with_the_same_data_seed_see_the_same_batches():
     assert [Scenario(seed=seed).batch_seed for seed in (0, 1)] == [0, 1]
     assert {Scenario(seed=seed, data_seed=3).batch_seed for seed in (0, 1)} == {3}
     with pytest.raises(UsageError, match=r"^data_seed: -1 must be a whole number of 0 or more"):
         Scenario(data_seed=-1)
 
 
-def test_what_trains_in_one_program_differs_in_values_alone():
+def test_scenarios_of_one_structure_differ_only_in_values():
     base = Scenario(optimizer="sgd", momentum=0.5)
     values_only = {
         "name": "other",
@@ -293,7 +295,7 @@ def test_what_trains_in_one_program_differs_in_values_alone():
     assert len(found) == 1 + len(structural)
 
 
-def test_suites_name_each_scenario_once_and_say_what_it_is_for_and_where_it_is_from():
+def test_suites_have_unique_names_descriptions_and_sources():
     names = [scenario.name for suite in SUITES.values() for scenario in suite]
     assert len(names) == len(set(names)) == len(SCENARIOS)
     assert not set(names) & set(SUITES)
@@ -330,7 +332,7 @@ def test_scenarios_and_suites_are_found_by_name():
         ("", "choose from tutorial, circles"),
     ],
 )
-def test_a_name_that_is_not_known_gets_the_nearest_ones(given, words):
+def test_an_unknown_name_gets_suggestions(given, words):
     for find in (find_scenario, find_scenarios):
         with pytest.raises(UsageError) as caught:
             find(given)
@@ -341,7 +343,7 @@ def test_a_name_that_is_not_known_gets_the_nearest_ones(given, words):
         find_scenario("tutorial")
 
 
-def test_variants_are_checked_too_and_settings_are_plain_values():
+def test_replaced_settings_are_checked_and_settings_are_plain_values():
     variant = dataclasses.replace(Scenario(), iterations=10, name="short")
     assert variant.name == "short"
     assert json.loads(json.dumps(variant.settings())) == variant.settings()

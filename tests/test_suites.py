@@ -1,4 +1,4 @@
-"""Every suite, at small size, through the command that writes docs/experiments.md."""
+"""Every suite, with small networks, and the script that writes docs/experiments.md."""
 
 import dataclasses
 import re
@@ -22,11 +22,11 @@ SMALLER = {
     "circles": {"iterations": 320, "log_every": 16, "num_layers": 4},
     "circles_uniform": {"iterations": 500, "log_every": 50, "num_layers": 3},
 }
-"""Where a claim looks at records, as many of them as it needs."""
+"""Settings for suites with claims about records: as many records as these claims need."""
 
 
 def small(name, scenario):
-    if scenario.name == "explodes":  # It takes all of its layers.
+    if scenario.name == "explodes":  # With fewer layers, it does not explode.
         return dataclasses.replace(scenario, iterations=6, dataset="digits")
     short = {"iterations": min(scenario.iterations, 6), "log_every": 3, "dataset": "digits"}
     sizes = {
@@ -40,7 +40,7 @@ def small(name, scenario):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments")
     suite_of = {small(name, s).with_seed(0): name for name, suite in SUITES.items() for s in suite}
-    # Small ones have fewer structures: as neighbours they are compiled once each.
+    # Scenarios of the same structure follow each other, so that each structure is compiled once.
     scenarios = sorted(suite_of, key=lambda scenario: str(scenario.structure()))
     for scenario, run in zip(scenarios, train_all(scenarios, folder / "runs"), strict=True):
         assert (run.name, run.status) == (scenario.name, "finished")
@@ -80,7 +80,7 @@ def test_a_suite_that_lacks_a_scenario_is_named(folder, tmp_path):
     assert not (tmp_path / "page.md").exists()
 
 
-def test_full_runs_hold_the_weights_before_training_and_after_the_last_update(folder):
+def test_full_records_have_the_weights_before_and_after_training(folder):
     suite = claims.Suite.of(find_runs(folder / "circles"))
     for run in suite.runs["circles-tanh"]:
         history = run.history
@@ -95,7 +95,7 @@ def test_full_runs_hold_the_weights_before_training_and_after_the_last_update(fo
         )
 
 
-def test_a_shared_initializer_starts_layers_alike_and_own_draws_do_not(folder):
+def test_only_a_shared_initializer_gives_layers_equal_weights(folder):
     suite = claims.Suite.of(find_runs(folder / "circles"))
     [shared, *_], [own, *_] = suite.runs["circles-tanh-shared"], suite.runs["circles-tanh"]
     assert np.array_equal(shared.history["kernels/layer2"][0], shared.history["kernels/layer3"][0])
@@ -109,14 +109,14 @@ def test_the_explosion_is_recorded_to_the_end(folder):
         assert history["step"].tolist() == list(range(6))
         assert np.isfinite(history["gradient_mean_abs"][0]).all()
         assert history["gradient_mean_abs"][0].max() > 1e5
-        # Where NaN goes into a ReLU, none comes out of its slope.
+        # In TensorFlow, the slope of a ReLU at NaN is 0, so not every layer's gradient is NaN.
         assert np.isnan(history["gradient_mean_abs"][-1, -3:]).all()
         assert (history["gradient_nonfinite"][-1, -3:] > 0).all()
         assert run.results["test_loss"] is None
 
 
 class Told:
-    """A suite whose records are given."""
+    """A suite with given records."""
 
     def __init__(self, **histories):
         self._histories = histories
@@ -131,10 +131,10 @@ def find(text):
 
 
 @pytest.mark.parametrize(("factor", "holds"), [(0.2, True), (0.3, False)])
-def test_the_factor_a_layer_is_the_one_that_was_put_in(factor, holds):
+def test_the_factor_per_layer_is_found(factor, holds):
     def history(depth):
         gradients = 7.0 * factor ** np.arange(depth)[::-1]
-        gradients[[0, -1]] = 1e9  # Their kernels have other shapes, and do not count.
+        gradients[[0, -1]] = 1e9  # These kernels have other shapes, so they do not count.
         return {"gradient_mean_abs": gradients[np.newaxis]}
 
     told = {f"depth_sigmoid_{depth}": [history(depth)] for depth in DEPTHS}
@@ -147,14 +147,14 @@ def test_the_factor_a_layer_is_the_one_that_was_put_in(factor, holds):
 @pytest.mark.parametrize(
     ("last", "holds"), [([1.5, 0.6, 1, 1, 0.1], True), ([1, 1, 1, 3, 0.1], False)]
 )
-def test_averages_are_alike_within_a_factor_of_two(last, holds):
+def test_averages_count_as_alike_within_a_factor_of_two(last, holds):
     means = np.concatenate([np.ones((90, 5)), np.tile(last, (10, 1))])
     suite = Told(circles_relu=[{"gradient_mean": means}, {"gradient_mean": -means}])
     assert find("averages are alike")(suite).holds is holds
 
 
 @pytest.mark.parametrize(("moved", "words"), [(0.5, "tanh 50.0%"), (0.038, "tanh 3.8%")])
-def test_how_far_weights_moved_is_relative_to_their_norm(moved, words):
+def test_the_movement_of_weights_is_relative_to_their_norm(moved, words):
     def history(share):
         kernels = np.zeros((51, 2, 5))
         kernels[5] = 3.0  # Epoch 50.
@@ -168,7 +168,7 @@ def test_how_far_weights_moved_is_relative_to_their_norm(moved, words):
 
 
 @pytest.mark.parametrize(("third", "holds"), [(1 / 3, True), (0.45, False)])
-def test_the_variance_a_layer_is_a_fourth_root(third, holds):
+def test_the_variance_per_layer_is_found(third, holds):
     rms = np.sqrt(third ** np.arange(6)[::-1])
     slopes = np.full((1, 5), 0.9)
     told = Told(standard=[{"backpropagated_rms": rms[np.newaxis], "activation_slope": slopes}])
@@ -178,7 +178,7 @@ def test_the_variance_a_layer_is_a_fourth_root(third, holds):
     assert f"{0.9**2 / 3:.3f}" in finding.why
 
 
-def test_a_published_number_holds_at_its_own_digits():
+def test_a_published_number_is_compared_at_its_own_precision():
     assert claims.within(np.array([0.5876, 0.6]), [0.588])
     assert not claims.within(np.array([0.5886, 0.6]), [0.588])
     assert claims.within(np.array([0.3, np.nan, 0.7]), [0.588, 0.652])

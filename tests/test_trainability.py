@@ -1,4 +1,4 @@
-"""The page on where networks train, of a sweep whose accuracies are known."""
+"""docs/trainability.py, on a sweep with known accuracies."""
 
 import functools
 import itertools
@@ -35,7 +35,7 @@ def initializer(variance):
 
 
 def write(folder, accuracies, **settings):
-    """A sweep `[layers, variances, seeds]` of these accuracies, which were 0.9 at first."""
+    """Write a sweep with these last accuracies, `[layers, variances, seeds]`; the first is 0.9."""
     axes = {"num_layers": LAYERS, "kernel_initializer": list(map(initializer, VARIANCES))}
     base = Scenario(**{"activation": "tanh", "bias_initializer": "random_normal(stddev=0.2)"})
     base = base.settings() | settings
@@ -66,7 +66,7 @@ def swept(accuracies, tmp_path_factory):
 
 @functools.cache
 def reach(variance, bias=0.04, activation=np.tanh):
-    """6ξ of the papers' formulas, iterated and by quadrature: no bisection, no series."""
+    """6ξ from the papers' formulas, with iteration and quadrature instead of `theory`'s methods."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(101)
     weights /= weights.sum()
     q, c = 1.0, 0.5
@@ -88,7 +88,7 @@ def reach(variance, bias=0.04, activation=np.tanh):
 
 
 def by_hand(accuracies):
-    """Of each network its hidden layers, 6ξ and whether it trains."""
+    """For each network, the number of hidden layers, 6ξ, and whether it trains."""
     far = {variance: reach(variance) for variance in VARIANCES}
     return np.array(
         [
@@ -100,7 +100,7 @@ def by_hand(accuracies):
     ).T
 
 
-def test_agreement_is_that_of_a_count_by_hand(swept, accuracies):
+def test_agreement_equals_a_plain_count(swept, accuracies):
     depth, far, trains = by_hand(accuracies)
     within, trains = depth <= far, trains == 1
     assert 0 < within.mean() < 1
@@ -118,7 +118,7 @@ def test_agreement_is_that_of_a_count_by_hand(swept, accuracies):
     assert found.right_at_depth == max(of_depth.values()) == of_depth[found.depth]
 
 
-def test_where_the_theory_is_right_it_is_told_so(tmp_path):
+def test_the_page_says_how_often_the_theory_is_right(tmp_path):
     far = np.array([reach(variance) for variance in VARIANCES])
     right = np.array(LAYERS)[:, None, None] - 1 <= far[:, None]
     folder = write(tmp_path, np.broadcast_to(np.where(right, 0.4, 0.2), (4, 3, SEEDS)))
@@ -136,7 +136,7 @@ def test_where_the_theory_is_right_it_is_told_so(tmp_path):
     assert f"train | {' | '.join(map(str, deepest))} |" in text
 
 
-def test_the_line_is_at_the_cells_of_its_variances_and_layers(swept):
+def test_the_line_is_drawn_at_its_variances_and_layers(swept):
     place, row = trainability.curve(swept)
     assert (place[0], place[-1]) == (-0.5, 2.5)
     for column, variance in enumerate(sorted(VARIANCES)):
@@ -144,7 +144,7 @@ def test_the_line_is_at_the_cells_of_its_variances_and_layers(swept):
         wanted = np.interp(reach(variance) + 1, sorted(LAYERS), range(len(LAYERS)))
         assert 0 < wanted < 3
         assert at == pytest.approx(wanted, abs=0.01)
-    # Beyond the grid it is beyond the picture.
+    # A line beyond the grid is outside the picture.
     assert row.max() == len(LAYERS)
 
 
@@ -159,8 +159,8 @@ def test_the_picture_has_the_line_and_a_dot_where_all_seeds_train(swept, accurac
     np.testing.assert_array_equal(np.transpose(dots.get_data()), np.argwhere(on_grid)[:, ::-1])
 
 
-def test_the_theory_is_that_of_the_sweeps_activation_and_biases(tmp_path, accuracies):
-    # ReLU without biases, Schoenholz et al. 2017: χ₁ is half of the weights' variance.
+def test_the_theory_uses_the_sweeps_activation_and_biases(tmp_path, accuracies):
+    # For a ReLU without biases, χ₁ is half of the weight variance (Schoenholz et al. 2017).
     folder = write(tmp_path, accuracies, activation="relu", bias_initializer="zeros")
     networks = trainability.read(folder).networks
     for variance in VARIANCES:
@@ -195,12 +195,12 @@ def test_another_sweep_is_refused_in_one_line(tmp_path, accuracies, change, word
         (trainability.bias_variance, "random_normal(mean=1,stddev=1)"),
     ],
 )
-def test_initializers_without_one_variance_are_refused(function, text):
+def test_initializers_without_a_single_variance_are_refused(function, text):
     with pytest.raises(UsageError, match=re.escape(text)):
         function(text)
 
 
-def test_the_make_target_trains_what_the_page_is_about():
+def test_the_make_target_trains_the_sweep_of_the_page():
     command = ["make", "-n", "trainability-map", "VENV=.venv"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     [line] = [line for line in said.replace("\\\n", "").splitlines() if " sweep " in line]

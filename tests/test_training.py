@@ -28,7 +28,7 @@ def make_split(examples=200, pixels=12, labels=4, seed=0):
 
 
 def make_points(examples=140, seed=0):
-    """Two classes that two circles around each other would be, in three dimensions."""
+    """Points in three dimensions, of two classes: inside and outside of a sphere."""
     points = np.random.default_rng(seed).normal(size=(examples, 3)).astype(np.float32)
     return Split(points, np.int32(np.square(points).sum(axis=1) > 2.5))
 
@@ -70,7 +70,7 @@ def assert_equal_to_the_bit(one, other):
 
 @pytest.mark.parametrize("logits", [4, 1])
 @pytest.mark.parametrize("activation", twins.SLOPES)
-def test_the_twins_backprop_agrees_with_finite_differences(activation, logits):
+def test_the_numpy_backprop_agrees_with_finite_differences(activation, logits):
     split = make_split(labels=max(logits, 2))
     rng = np.random.default_rng(1)
     weights = [rng.normal(size=s) for s in [(12, 5), 5, (5, 5), 5, (5, logits), logits]]
@@ -87,8 +87,8 @@ def test_the_twins_backprop_agrees_with_finite_differences(activation, logits):
 
 
 @pytest.mark.parametrize("activation", twins.SLOPES)
-def test_a_recorded_step_is_the_gradient_that_was_applied(mnist, activation):
-    """On the real network: with SGD at rate 1 the weights move by the gradient itself."""
+def test_the_recorded_gradient_is_the_applied_one(mnist, activation):
+    """With SGD at a learning rate of 1, the weights change by exactly the gradient."""
     model = Model(activation=activation, seed=2)
     trainer = Trainer(model, keras.optimizers.SGD(1.0), mnist.train, BATCH, seed=1)
     for step in range(3):
@@ -100,7 +100,7 @@ def test_a_recorded_step_is_the_gradient_that_was_applied(mnist, activation):
             before, parameters(trainer), gradients, strict=True
         ):
             scale = np.abs(gradient).max()
-            # The difference of two float32 weights is known to a unit in their last place.
+            # The difference of two float32 weights is accurate to a unit in their last place.
             np.testing.assert_allclose(moved_from - moved_to, gradient, atol=1e-3 * scale + 2e-7)
         kernels = gradients[::2]
         assert block.step == step
@@ -121,7 +121,7 @@ def test_a_recorded_step_is_the_gradient_that_was_applied(mnist, activation):
             assert measured["gradients"]["counts"][layer].sum() == gradient.size
 
 
-def test_one_adam_step_is_numpys():
+def test_one_adam_step_equals_numpys():
     split = make_split()
     trainer = make_trainer(split)
     before = parameters(trainer)
@@ -132,11 +132,11 @@ def test_one_adam_step_is_numpys():
 
 
 def keras_twin(trainer, optimizer):
-    """The same network, trained by Keras' own loop on the same batches."""
+    """The same network, trained by `keras.Model.train_on_batch` on the same batches."""
     twin = keras.models.clone_model(trainer.model)
     twin.set_weights(trainer.model.get_weights())
-    # Built in here: within a compiled function Keras 3.15 starts ScheduleFreeAdamW's
-    # momentum from zero where it means to start it from the weights.
+    # Build the optimizer in eager mode. In a compiled function, Keras 3.15 initializes
+    # ScheduleFreeAdamW's momentum to zero, and not to the weights as it means to.
     optimizer.build(twin.trainable_variables)
     losses = keras.losses
     of_one_logit = trainer.model.output_shape[-1] == 1
@@ -182,21 +182,21 @@ def test_normalized_networks_with_skips_train_as_in_keras(normalization):
 
 
 @pytest.mark.parametrize(
-    ("activation", "kernels", "biases", "group", "other"),
+    ("activation", "kernels", "biases", "measure", "other"),
     [
         ("tanh", 6, 0, "units_saturated", "units_dead"),
         ("relu", 1, [0, -9, 0.5, -9, 0], "units_dead", "units_saturated"),
     ],
 )
-def test_a_default_record_tells_updates_and_dead_and_saturated_units_as_numpy_does(
-    activation, kernels, biases, group, other
+def test_update_ratios_and_shares_of_units_equal_numpys(
+    activation, kernels, biases, measure, other
 ):
     split = make_split()
     trainer = make_trainer(split, keras.optimizers.SGD(0.3), activation=activation)
     for layer in trainer.model.dense_layers[:-1]:
         kernel, bias = layer.get_weights()
         layer.set_weights([kernels * kernel, bias + biases])
-    trainer.advance(2, record=False)  # A record is of its own step alone.
+    trainer.advance(2, record=False)  # These steps must not change the record.
     before = parameters(trainer)
     (names, layers), (hidden, shares) = trainer.advance(1, record=True).tables
     assert (names, hidden) == (["layer1", "layer2", "layer3"], ["layer1", "layer2"])
@@ -206,12 +206,12 @@ def test_a_default_record_tells_updates_and_dead_and_saturated_units_as_numpy_do
     ]
     np.testing.assert_allclose(layers["update_ratio"], moved, rtol=1e-5)
     sums, outputs = twins.forward(before, batch(split, 2)[0], activation)
-    if activation == "tanh":  # Saturated from a sum of 2.5 on.
+    if activation == "tanh":  # It counts as saturated from an input of 2.5 on.
         expected = [((np.abs(z) >= 2.5).mean(axis=0) > 0.5).mean() for z in sums[:-1]]
     else:
         expected = [(values == 0).all(axis=0).mean() for values in outputs[1:-1]]
     assert 0 < max(expected) < 1
-    np.testing.assert_allclose(shares[group], expected)
+    np.testing.assert_allclose(shares[measure], expected)
     assert not shares[other].any()
 
 
@@ -225,7 +225,7 @@ def test_packing_changes_no_bit(monkeypatch):
     assert_equal_to_the_bit(parameters(packed), parameters(loose))
 
 
-def test_the_numbers_do_not_depend_on_where_blocks_end():
+def test_results_do_not_depend_on_the_length_of_blocks():
     split = make_split()
     whole, pieces = make_trainer(split), make_trainer(split)
     last = whole.advance(47, record=True)
@@ -244,7 +244,7 @@ def test_records_are_due_at_every_interval_and_at_the_last_step():
     assert trainer.steps_done == 48
 
 
-def test_an_epoch_takes_every_example_once_and_the_next_in_another_order():
+def test_each_epoch_has_every_example_once_in_a_new_order():
     stream = batch_indices(seed=3, examples=100, batch_size=30, first=0, last=9).ravel()
     epochs = stream.reshape(3, 100)
     for epoch in epochs:
@@ -256,7 +256,7 @@ def test_an_epoch_takes_every_example_once_and_the_next_in_another_order():
     assert not np.array_equal(stream, other)
 
 
-def test_evaluation_leaves_no_example_out(monkeypatch):
+def test_evaluation_counts_every_example(monkeypatch):
     split = make_split(examples=203)
     trainer = make_trainer(split)
     loss, accuracy = trainer.evaluate(split)
@@ -268,7 +268,7 @@ def test_evaluation_leaves_no_example_out(monkeypatch):
     assert trainer.evaluate(split) == pytest.approx((loss, accuracy), rel=1e-6)
 
 
-def test_an_explosion_is_counted_and_does_not_stop_the_training():
+def test_nonfinite_values_are_counted_and_do_not_stop_the_training():
     split = make_split()
     trainer = make_trainer(split, keras.optimizers.SGD(1e30), activation="relu")
     block = trainer.advance(10, record=True)
@@ -279,7 +279,7 @@ def test_an_explosion_is_counted_and_does_not_stop_the_training():
 
 
 @pytest.mark.parametrize(("examples", "left"), [(100, 10), (90, 30), (7, 7), (31, 1)])
-def test_a_partial_epoch_takes_every_example_once_and_ends_with_what_is_left(examples, left):
+def test_an_epoch_of_partial_batches_ends_with_the_examples_left(examples, left):
     steps = -(-examples // 30)
     rows = batch_indices(5, examples, 30, 0, 3 * steps - 1, partial=True)
     epochs = rows.reshape(3, steps, 30)
@@ -288,7 +288,7 @@ def test_a_partial_epoch_takes_every_example_once_and_ends_with_what_is_left(exa
         np.testing.assert_array_equal(np.sort(epoch), np.arange(examples))
     assert examples < 3 or not np.array_equal(taken[0], taken[1])
     assert rows.dtype == np.int32
-    # What follows in a row is gathered too, at most, so it must be an example.
+    # The rest of a row is read as well, so it must hold valid indices.
     assert 0 <= rows.min() <= rows.max() < examples
     for first, last in [(0, 0), (steps - 1, steps), (1, 2 * steps)]:
         part = batch_indices(5, examples, 30, first, last, partial=True)
@@ -304,7 +304,7 @@ CLIPPED = Scenario(global_clipnorm=CLIP, learning_rate=0.01)
 
 @pytest.fixture(scope="module")
 def fully_recorded():
-    """Full records of a network of one logit, batches of 30, 30, 30, 30, 20; for restarts."""
+    """A trainer with full records and one logit, on batches of 30, 30, 30, 30 and 20."""
     optimizer = make_optimizer(CLIPPED)
     return make_trainer(POINTS, optimizer, output="sigmoid", partial_batches=True, full=True)
 
@@ -316,7 +316,7 @@ def full(fully_recorded):
     return fully_recorded
 
 
-def test_a_full_record_is_numpys_backprop_of_whole_and_partial_batches(full):
+def test_a_full_record_equals_numpys_on_whole_and_partial_batches(full):
     kernels_of = {}
     for step in range(10):
         before = parameters(full)
@@ -353,7 +353,7 @@ def test_a_full_record_is_numpys_backprop_of_whole_and_partial_batches(full):
             (signals, "activation_mean", [o.mean() for o in outputs[1:-1]]),
             (signals, "activation_std", [o.std() for o in outputs[1:-1]]),
         ]:
-            # Means of either sign cancel, so that their error is one of single values.
+            # A mean close to zero has the error of the single values, so `atol` is needed.
             np.testing.assert_allclose(measured[key], twin, rtol=1e-4, atol=1e-6, err_msg=key)
         for key in ("gradient_zeros", "gradient_nonfinite_share", "weight_nonfinite"):
             assert not layers[key].any()
@@ -364,7 +364,7 @@ def test_a_full_record_is_numpys_backprop_of_whole_and_partial_batches(full):
                 assert histogram["min"][layer] == pytest.approx(twin.min(), rel=1e-4)
                 assert histogram["max"][layer] == pytest.approx(twin.max(), rel=1e-4)
                 assert histogram["counts"][layer].sum() == twin.size
-                # A value on an edge may count on its other side in float32.
+                # In float32, a value at the edge of a bucket may fall into the next one.
                 off = np.cumsum(histogram["counts"][layer]) - np.cumsum(theirs[:, 2])
                 assert np.abs(off).max() <= 1
         kernels_of[step] = block.kernels
@@ -373,21 +373,21 @@ def test_a_full_record_is_numpys_backprop_of_whole_and_partial_batches(full):
     assert not np.array_equal(kernels_of[0]["layer1"], kernels_of[9]["layer1"])
 
 
-def test_measures_of_one_full_record_fit_each_other(full):
+def test_measures_of_a_full_record_are_consistent(full):
     (_, layers), (_, signals) = full.advance(5, record=True).tables
     sizes = [np.prod(layer.kernel.shape) for layer in full.model.dense_layers]
     for of in ("gradient", "weight"):
         mean_square = layers[f"{of}_mean"] ** 2 + layers[f"{of}_std"] ** 2
         np.testing.assert_allclose(layers[f"{of}_norm"] ** 2, mean_square * sizes, rtol=1e-5)
-    # tanh' = 1 - tanh^2, so the mean slope is told by the outputs' mean and spread.
+    # tanh' = 1 - tanh^2, so the mean slope follows from the outputs' mean and std.
     mean_square = signals["activation_mean"] ** 2 + signals["activation_std"] ** 2
     np.testing.assert_allclose(signals["activation_slope"], 1 - mean_square, rtol=1e-5)
-    # A slope of at most 1 makes no gradient larger.
+    # A slope of at most 1 does not enlarge a gradient.
     assert (layers["backpropagated_rms"][:-1] < signals["activation_gradient_rms"]).all()
 
 
-def test_in_a_chain_of_single_units_the_recorded_slopes_and_weights_multiply():
-    """Nothing is averaged in a chain seen by one example, so the chain rule holds exactly."""
+def test_the_chain_rule_holds_exactly_for_layers_of_one_unit():
+    """With one unit per layer and one example, no measure is an average."""
     model = Model(3, 2, "parametric_relu", 5, 1, "he_normal", seed=4, output="sigmoid")
     trainer = Trainer(model, keras.optimizers.SGD(0.5), POINTS, 1, seed=1, full=True)
     found = set()
@@ -409,12 +409,12 @@ def test_in_a_chain_of_single_units_the_recorded_slopes_and_weights_multiply():
     assert any(alpha != 0.25 for alpha in alphas)
 
 
-def test_partial_batches_train_as_keras_does_on_them(full):
+def test_partial_batches_train_as_in_keras(full):
     twin = keras_twin(full, make_optimizer(CLIPPED))
     assert_trains_as(twin, full, POINTS, steps=10, partial=True)
 
 
-def test_full_records_of_partial_batches_do_not_depend_on_where_blocks_end(full):
+def test_full_records_of_partial_batches_do_not_depend_on_the_length_of_blocks(full):
     last = full.advance(15, record=True)
     whole = full.model.get_weights()
     full.restart(make_model(POINTS, output="sigmoid"), make_optimizer(CLIPPED), seed=1)
@@ -424,7 +424,7 @@ def test_full_records_of_partial_batches_do_not_depend_on_where_blocks_end(full)
     assert_equal_to_the_bit(full.model.get_weights(), whole)
 
 
-def test_taking_full_records_changes_no_bit_of_the_training(full):
+def test_full_records_do_not_change_the_training(full):
     full.advance(10, record=False)
     unrecorded = full.model.get_weights()
     full.restart(make_model(POINTS, output="sigmoid"), make_optimizer(CLIPPED), seed=1)
@@ -433,8 +433,8 @@ def test_taking_full_records_changes_no_bit_of_the_training(full):
     assert_equal_to_the_bit(full.model.get_weights(), unrecorded)
 
 
-def test_a_program_that_can_record_in_full_trains_as_one_that_cannot(full):
-    """They are two programs, which XLA may round apart: by last bits of float32, no more."""
+def test_a_program_with_full_records_trains_like_one_without(full):
+    """XLA compiles two programs, which may differ in the last bits of float32."""
     optimizer = make_optimizer(CLIPPED)
     default = make_trainer(POINTS, optimizer, output="sigmoid", partial_batches=True)
     for steps in (1, 4, 15):
@@ -454,7 +454,7 @@ def test_a_program_that_can_record_in_full_trains_as_one_that_cannot(full):
 @pytest.mark.parametrize(
     ("name", "normalization"), [("adam", "batch"), ("schedulefreeadamw", "none")]
 )
-def test_a_restart_is_bit_for_bit_a_fresh_trainer(name, normalization):
+def test_a_restarted_trainer_equals_a_new_one(name, normalization):
     fast = Scenario(optimizer=name, learning_rate=0.1)
     slow = dataclasses.replace(fast, learning_rate=0.01)
     arguments = {"num_layers": 2, "normalization": normalization}
@@ -474,7 +474,7 @@ def test_a_restart_is_bit_for_bit_a_fresh_trainer(name, normalization):
     assert used.evaluate(POINTS) == fresh.evaluate(POINTS)
 
 
-def test_a_full_record_of_logits_alone_has_no_hidden_signals():
+def test_a_network_of_one_layer_records_no_hidden_signals():
     trainer = make_trainer(POINTS, output="sigmoid", num_layers=1, full=True)
     before = parameters(trainer)
     [(names, layers)] = trainer.advance(1, record=True).tables
@@ -484,8 +484,8 @@ def test_a_full_record_of_logits_alone_has_no_hidden_signals():
 
 
 @pytest.mark.parametrize("stretch", [1, 3000])
-def test_one_logit_is_scored_as_numpy_scores_it(full, stretch):
-    """Stretched, some logits are beyond what exp can take, and the loss is still right."""
+def test_loss_and_accuracy_of_one_logit_equal_numpys(full, stretch):
+    """The loss is right even for stretched logits, whose exponential overflows."""
     full.advance(5, record=False)
     *hidden, kernel, bias = full.model.get_weights()
     full.model.set_weights([*hidden, stretch * kernel, stretch * bias])
@@ -502,7 +502,7 @@ def test_one_logit_is_scored_as_numpy_scores_it(full, stretch):
     assert 0 < accuracy < 1
 
 
-def test_the_probability_is_that_of_the_second_class(full):
+def test_probability_is_of_the_second_class(full):
     two_logits = make_trainer(POINTS)
     ours = [trainer.probability(POINTS.inputs) for trainer in (full, two_logits)]
     one, two = (
@@ -512,7 +512,7 @@ def test_the_probability_is_that_of_the_second_class(full):
     np.testing.assert_allclose(ours[1], 1 / (1 + np.exp(two[:, 0] - two[:, 1])), rtol=1e-5)
 
 
-def test_weights_are_measured_as_they_are_after_the_last_step(full):
+def test_the_final_weights_are_measured_after_the_last_step(full):
     block = full.advance(6, record=True)
     [(names, measured)], kernels = full.weights()
     assert names == list(kernels) == ["layer1", "layer2", "layer3"]
@@ -527,31 +527,31 @@ def test_weights_are_measured_as_they_are_after_the_last_step(full):
         assert measured["weight_std"][layer] == pytest.approx(kernel.std(), rel=1e-5)
         counts = measured["weights"]["counts"][layer]
         np.testing.assert_array_equal(counts, twins.histogram(kernel)[:, 2])
-    # The next record is of these very weights.
+    # The next record has the same weights.
     following = full.advance(1, record=True)
     then = following.tables[0][1]
     np.testing.assert_allclose(then["weight_std"], measured["weight_std"], rtol=1e-6)
     assert_equal_to_the_bit(following.kernels, kernels)
 
 
-# Theory at initialization. A layer passes the variance of what comes back on by the factor
-# n Var(W) E[f'^2] (Glorot and Bengio 2010, eq. 6; He et al. 2015, eq. 14). An example's
-# gradients to the n units below a layer are, given those above, n independent draws, of which
-# the variance is known to sqrt(2 / n), relative; a batch's examples share the kernel, so that
-# no more than one is counted on. Allowed are three of these standard errors a layer, and of
-# the geometric mean over the four layers half as much.
+# Theory at initialization. Each layer multiplies the variance of the back-propagated gradients by
+# n Var(W) E[f'^2] (Glorot and Bengio 2010, eq. 6; He et al. 2015, eq. 14). Given the gradients
+# above a layer, an example's gradients for the n units below it are n independent draws. So their
+# variance has a relative standard error of sqrt(2 / n). More examples do not make it smaller,
+# because they share the kernel. The tolerance is three standard errors per layer, and half of that
+# for the geometric mean over four layers.
 WIDTH = 1000
 ALLOWED = 3 * np.sqrt(2 / WIDTH)
 
 
 def layer_factors(rms):
-    """By what the variance of what comes back is multiplied at hidden layers 4, 3, 2, 1."""
+    """The factors of the back-propagated gradients' variance, for hidden layers 1 to 4."""
     of_hidden = np.square(rms[:-1])
     return of_hidden[:-1] / of_hidden[1:]
 
 
 def at_initialization(scenario):
-    """NumPy's twin of the scenario's first batch: rms of what comes back, mean slopes."""
+    """From NumPy, for the first batch: rms of back-propagated gradients, and mean slopes."""
     digits = datasets.load(scenario.dataset)
     model = making.make_model(scenario, digits)
     weights = [np.float64(v.numpy()) for v in model.trainable_variables]
@@ -563,7 +563,7 @@ def at_initialization(scenario):
 
 @pytest.fixture(scope="module")
 def recorded_tanh():
-    """The first record of the 1000 units wide tanh networks, from one compiled trainer."""
+    """The first records of tanh networks with 1,000 units per layer, from one trainer."""
     scenarios = {name: SCENARIOS[name] for name in ("standard", "normalized")}
     assert all((s.hidden_size, s.num_layers) == (WIDTH, 6) for s in scenarios.values())
     digits = datasets.load("digits")
@@ -579,18 +579,20 @@ def recorded_tanh():
 
 
 @pytest.mark.parametrize(("name", "n_variance"), [("standard", 1 / 3), ("normalized", 1)])
-def test_glorots_and_bengios_variances_of_tanh_networks(recorded_tanh, name, n_variance):
+def test_gradient_variances_of_tanh_networks_equal_glorots_and_bengios(
+    recorded_tanh, name, n_variance
+):
     (_, layers), (_, signals) = recorded_tanh[name].tables
     np.testing.assert_allclose(
         WIDTH * layers["weight_std"][1:-1] ** 2,
         n_variance,
-        rtol=0.01,  # Of a million weights; their share of the variance's error is negligible.
+        rtol=0.01,  # From a million weights, so this error is negligible below.
     )
     factors, slopes = layer_factors(layers["backpropagated_rms"]), signals["activation_slope"][:-1]
     # With 0 < f' <= 1, E[f']^2 <= E[f'^2] <= E[f'].
     assert (factors >= n_variance * slopes**2 * (1 - ALLOWED)).all()
     assert (factors <= n_variance * slopes * (1 + ALLOWED)).all()
-    # Where the slope is nearly 1, the regime is linear and the factor the bare n Var(W).
+    # With slopes of nearly 1, the layer is almost linear, and its factor is n Var(W).
     linear = slopes**2 > 0.95
     assert linear.sum() >= 2
     np.testing.assert_allclose(factors[linear], n_variance, rtol=ALLOWED + 0.05)
@@ -598,7 +600,7 @@ def test_glorots_and_bengios_variances_of_tanh_networks(recorded_tanh, name, n_v
     assert mean == pytest.approx(n_variance, rel=ALLOWED / 2)
 
 
-def test_a_record_of_a_wide_network_is_numpys(recorded_tanh):
+def test_a_record_of_a_wide_network_equals_numpys(recorded_tanh):
     for name, block in recorded_tanh.items():
         rms, slopes = at_initialization(SCENARIOS[name])
         (_, layers), (_, signals) = block.tables
@@ -608,20 +610,21 @@ def test_a_record_of_a_wide_network_is_numpys(recorded_tanh):
 
 
 @pytest.mark.parametrize(("name", "n_variance"), [("normalized-relu", 1), ("he-relu", 2)])
-def test_hes_variances_of_relu_networks(name, n_variance):
+def test_gradient_variances_of_relu_networks_equal_hes(name, n_variance):
     rms, slopes = at_initialization(SCENARIOS[name])
     factors = layer_factors(rms)
-    # A slope is 0 or 1, so E[f'^2] = E[f'], and half of the units are left to count on.
+    # A slope is 0 or 1, so E[f'^2] = E[f']. Only half of the units have a gradient.
     np.testing.assert_allclose(factors, n_variance * slopes[:-1], rtol=np.sqrt(2) * ALLOWED)
-    # Which half is one draw more: E[m g^4] / E[m g^2]^2 - 1 = 5 in place of 2.
+    # That half, m, is random as well, so 2 becomes E[m g^4] / E[m g^2]^2 - 1 = 5.
     mean = np.exp(np.log(factors).mean())
     assert mean == pytest.approx(n_variance / 2, rel=3 * np.sqrt(5 / WIDTH) / 2)
 
 
-def test_a_sigmoid_layer_passes_on_at_most_a_quarter_of_what_its_weights_would():
+def test_a_sigmoid_layer_passes_on_at_most_a_quarter():
     scenario = dataclasses.replace(SCENARIOS["normalized"], activation="sigmoid")
     rms, slopes = at_initialization(scenario)
-    factors = np.sqrt(layer_factors(rms))  # Of the rms; n Var(W) is 1, its error halves.
+    # Factors of the rms. n Var(W) is 1. The relative error of a root is half as large.
+    factors = np.sqrt(layer_factors(rms))
     assert (factors <= 1 / 4 * (1 + ALLOWED / 2)).all()
     assert (factors >= slopes[:-1] * (1 - ALLOWED / 2)).all()
     assert rms[0] / rms[4] <= (1 / 4) ** 4 * (1 + ALLOWED)

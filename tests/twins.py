@@ -1,4 +1,4 @@
-"""The same mathematics once more, in NumPy and float64, written without the package."""
+"""A second implementation of the mathematics, in NumPy and float64, without the package."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ SLOPES = {
 
 
 def forward(parameters, images, activation):
-    """Sums and activations of every layer; `parameters` is kernel, bias, kernel, bias, …"""
+    """Pre-activations and activations of every layer, for parameters kernel, bias, kernel, …"""
     act, _ = SLOPES[activation]
     layers = list(zip(parameters[::2], parameters[1::2], strict=True))
     sums, activations = [], [images]
@@ -22,7 +22,7 @@ def forward(parameters, images, activation):
 
 
 def losses(logits, labels):
-    """Each example's cross-entropy, and its gradient; one logit is that of the second class."""
+    """Each example's cross-entropy and its gradient. One logit is that of the second class."""
     if logits.shape[1] == 1:
         z = logits[:, 0]
         probability = (1 + np.tanh(z / 2)) / 2
@@ -34,23 +34,23 @@ def losses(logits, labels):
 
 
 def cross_entropy(parameters, images, labels, activation):
-    """Mean cross-entropy, of a softmax or, with one logit, of a sigmoid."""
+    """Mean cross-entropy with a softmax or, for one logit, with a sigmoid."""
     return losses(forward(parameters, images, activation)[1][-1], labels)[0].mean()
 
 
 def accuracy(parameters, images, labels, activation):
-    """Share of right answers."""
+    """The share of right predictions."""
     logits = forward(parameters, images, activation)[1][-1]
     answers = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
     return (answers == labels).mean()
 
 
 def signals(parameters, images, labels, activation):
-    """What goes back, a row an example: the gradients of its own loss, not of the mean.
+    """Back-propagated gradients, one row per example: of its own loss, not of the mean loss.
 
     Returns:
-        The slopes of the hidden activations; the gradients to the sums of every layer,
-        the logits included; those to the outputs of the hidden activations.
+        The slopes of the hidden activations, the gradients of the pre-activations of every layer,
+        including the logits, and the gradients of the hidden activations.
     """
     sums, activations = forward(parameters, images, activation)
     to_sums, to_outputs, slopes = [losses(activations[-1], labels)[1]], [], []

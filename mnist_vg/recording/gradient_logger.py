@@ -60,6 +60,7 @@ class GradientLogger(keras.callbacks.Callback):
         self._recorder = None
         self._original = None
         self._skipped = 0
+        self._earlier_steps = 0
 
     def on_train_begin(self, logs=None):
         """Check that this fit can be recorded."""
@@ -72,6 +73,8 @@ class GradientLogger(keras.callbacks.Callback):
         if not self._begun:
             self._begin()
             self._begun = True
+        elif self.model.train_function is not self._original:
+            self._hook_again()
         self._hooks.begin()
         if self._every == "epoch":
             self._hooks.arm()
@@ -79,8 +82,16 @@ class GradientLogger(keras.callbacks.Callback):
     def _begin(self):
         model = self.model
         first_step = int(model.optimizer.iterations.numpy())
+        if model.train_function is None:  # Before the first `train_on_batch`.
+            model.make_train_function()
+        # The model keeps its own function, which has no hooks. If an earlier fit has failed
+        # between on_train_batch_begin and its end, our function is still in its place.
+        model.train_function = getattr(model.train_function, "replaces", model.train_function)
+        compiled_again = model.train_function is not self._original
+        if compiled_again:
+            self._earlier_steps = 0
         if self._recorder is not None and self._recorder.probe.model is model:
-            self._recorder.open(first_step)
+            self._recorder.open(self._earlier_steps + first_step)
         else:
             self._recorder = Recorder(
                 self._folder,
@@ -91,21 +102,35 @@ class GradientLogger(keras.callbacks.Callback):
                 steps_per_epoch=self._steps_per_epoch(),
                 **self._options,
             )
-            self._original = None
-        # The model keeps its own function, which has no hooks. If an earlier fit has failed
-        # between on_train_batch_begin and its end, our function is still in its place.
-        original = getattr(model.train_function, "replaces", model.train_function)
-        if original is not self._original:
-            self._original = original
-            every = None if self._every == "epoch" else self._every
-            self._hooks = KerasHooks(model, self._recorder.probe, every)
-            model.make_train_function(force=True)
-            self._train_function = model.train_function
-        model.train_function = original
+            compiled_again = True
+        if compiled_again:
+            self._hook()
+
+    def _hook(self):
+        """Let Keras make a second training function, which is traced with hooks in place."""
+        model = self.model
+        self._original = model.train_function
+        every = None if self._every == "epoch" else self._every
+        self._hooks = KerasHooks(model, self._recorder.probe, every)
+        model.make_train_function(force=True)
+        self._train_function = model.train_function
+        model.train_function = self._original
+
+    def _hook_again(self):
+        """Follow a callback that has compiled the model again, perhaps to thaw a layer.
+
+        The optimizer is a new one then, which counts from 0, and other layers may train.
+        """
+        before = self._hooks
+        self._recorder.probe = self._recorder.probe.renewed()
+        self._hook()
+        self._earlier_steps += before.steps - self._hooks.steps
+        if before.waiting:
+            self._hooks.arm()
 
     def _steps_per_epoch(self):
         """Updates of the weights in an epoch, where that is certain."""
-        batches = self.params.get("steps")
+        batches = (self.params or {}).get("steps")
         if batches is None or type(self.model).train_step is not keras.Model.train_step:
             return None
         return batches / (self.model.optimizer.gradient_accumulation_steps or 1)
@@ -127,11 +152,13 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Replace the model's training function by the hooked one, for one execution."""
+        model = self.model
+        original = model.train_function
+        if original is not self._original and not hasattr(original, "replaces"):
+            self._hook_again()
         self._hooked = self._hooks.may_be_due()
         if not self._hooked:
             return
-        model = self.model
-        original = model.train_function
         if hasattr(original, "replaces"):
             vars(model)["train_function"] = original.replaces
             raise UsageError(
@@ -158,10 +185,12 @@ class GradientLogger(keras.callbacks.Callback):
         for record in caught:
             scalars = {} if record.loss is None else {LOSS_TRAIN: record.loss}
             moved = record.moved if self._recorder.probe.full else None
-            self._recorder.write(record.step, record.measured, scalars, moved)
+            step = self._earlier_steps + record.step
+            self._recorder.write(step, record.measured, scalars, moved)
         if skipped := self._hooks.take_skipped():
             self._skipped += skipped
-            self._recorder.note(self._hooks.steps, {SKIPPED_STEPS: self._skipped})
+            step = self._earlier_steps + self._hooks.steps
+            self._recorder.note(step, {SKIPPED_STEPS: self._skipped})
 
     def on_train_end(self, logs=None):
         """Mark the run as finished, with the last logs as its results."""

@@ -88,7 +88,7 @@ class KerasHooks:
         """Begin an epoch: take up what other code has done, or what a failed fit has left."""
         self._steps = self.steps
         self._drained = int(self._records.numpy())
-        self._waiting = False
+        self.waiting = False
 
     @property
     def steps(self) -> int:
@@ -105,7 +105,7 @@ class KerasHooks:
     def arm(self) -> None:
         """Record the next step."""
         self._armed.assign(True)
-        self._waiting = True
+        self.waiting = True
 
     def may_be_due(self) -> bool:
         """Whether the next execution may hold a step to record, or a skipped one to count.
@@ -113,7 +113,7 @@ class KerasHooks:
         If so, it has to run inside `hooks`.
         """
         if self._every is None:
-            return self._waiting or self._scaled
+            return self.waiting or self._scaled
         return -self._steps % self._every < self._updates or self._scaled
 
     def executed(self, hooked: bool) -> list[Caught]:
@@ -135,7 +135,7 @@ class KerasHooks:
             )
         rows = [self._ring[record % self._slots].numpy() for record in new]
         self._drained = records
-        self._waiting = self._waiting and not rows
+        self.waiting = self.waiting and not rows
         return [
             Caught(
                 step=int(row[0]),
@@ -177,8 +177,10 @@ class KerasHooks:
 
     def _see_loss(self, original):
         def compute_loss(*arguments, **options):
-            self._seen.loss = original(*arguments, **options)
-            return self._seen.loss
+            loss = original(*arguments, **options)
+            # With `reduction=None` it is one number per example.
+            self._seen.loss = tf.reduce_mean(loss) if len(loss.shape) else loss
+            return loss
 
         return compute_loss
 

@@ -75,6 +75,10 @@ class Probe:
         flat = [tf.reshape(part, [-1]) for part in tf.nest.flatten(measured)]
         return tf.concat([tf.cast(part, tf.float64) for part in flat], axis=0)
 
+    def renewed(self) -> "Probe":
+        """A probe with the same settings, for the model as it is now."""
+        return Probe(self.model, self.pattern, self._histograms, self.full)
+
     def group(self, variables) -> dict[str, list[int]]:
         """Positions in `variables` of each recorded layer's weights, by its path."""
         key = tuple(map(id, variables))

@@ -116,35 +116,37 @@ class Scenario:
 
     name: str = _setting("", _file_name, "name of the run and of its folder", compiled=False)
     dataset: str = _setting(
-        "mnist", _dataset_name, "TensorFlow Datasets image set, or circles, close_circles, digits"
+        "mnist",
+        _dataset_name,
+        "image set of TensorFlow Datasets, or circles, close_circles or digits",
     )
     num_layers: int = _setting(
-        6, _integer(1), "dense layers, the one of the logits included", part="model"
+        6, _integer(1), "number of dense layers, including the one for the logits", part="model"
     )
-    hidden_size: int = _setting(10, _integer(1), "units of a hidden layer", part="model")
+    hidden_size: int = _setting(10, _integer(1), "units per hidden layer", part="model")
     activation: str = _setting(
         "sigmoid",
         one_of((*ACTIVATIONS, PARAMETRIC_RELU)),
-        "activation of the hidden layers, by Keras' name, or parametric_relu",
+        "activation of the hidden layers: a Keras name, or parametric_relu",
         part="model",
     )
     output: str = _setting(
         "softmax",
         one_of(OUTPUTS),
-        "softmax; for two classes also sigmoid, or sigmoid_twice (one more sigmoid unit before it)",
+        "output: softmax, or for two classes sigmoid or sigmoid_twice (two sigmoid units in a row)",
         part="model",
     )
     kernel_initializer: str = _setting(
         "glorot_uniform",
         check_initializer,
-        "initializer of the kernels; random_normal(stddev=1)",
+        "initializer of the kernels, such as he_normal or random_normal(stddev=1)",
         part="model",
         compiled=False,
     )
     output_initializer: str | None = _setting(
         None,
         _optional(check_initializer),
-        "initializer of the output layer's kernels; default: kernel_initializer",
+        "initializer of the output layer's kernels [default: the kernels']",
         part="model",
         compiled=False,
     )
@@ -167,36 +169,40 @@ class Scenario:
     skip_connections: bool = _setting(
         False, _flag, "add each hidden layer's input to its output", part="model"
     )
-    optimizer: str = _setting("adam", one_of(OPTIMIZERS), "Keras optimizer")
+    optimizer: str = _setting("adam", one_of(OPTIMIZERS), "name of a Keras optimizer")
     learning_rate: float | None = _setting(
-        None, _optional(_positive), "default: the optimizer's", part="optimizer", compiled=False
+        None,
+        _optional(_positive),
+        "learning rate [default: the optimizer's]",
+        part="optimizer",
+        compiled=False,
     )
     momentum: float | None = _setting(
         None,
         _optional(_momentum),
-        "momentum of sgd or rmsprop; default: the optimizer's",
+        "momentum of sgd or rmsprop [default: the optimizer's]",
         part="optimizer",
     )
     global_clipnorm: float | None = _setting(
         None,
         _optional(_positive),
-        "clip the global norm of the gradients to this; default: no clipping",
+        "clip the global norm of the gradients to this [default: no clipping]",
         part="optimizer",
     )
-    iterations: int = _setting(2500, _integer(1), "optimizer updates", compiled=False)
-    batch_size: int = _setting(30, _integer(1), "examples an update")
+    iterations: int = _setting(2500, _integer(1), "number of optimizer updates", compiled=False)
+    batch_size: int = _setting(30, _integer(1), "examples per update")
     partial_batches: bool = _setting(
         False, _flag, "end each epoch with a smaller batch; otherwise a batch may span two epochs"
     )
     log_every: int = _setting(200, _integer(1), "updates between two records", compiled=False)
     measures: str = _setting(
-        "default", one_of(MEASURES), "what to record: default, or full for much more"
+        "default", one_of(MEASURES), "what to record: default, or full for many more measures"
     )
     seed: int = _setting(
         0, _integer(0), "seed of initial weights and batches", part="model", compiled=False
     )
     data_seed: int | None = _setting(
-        None, _optional(_integer(0)), "seed of the batches; default: seed", compiled=False
+        None, _optional(_integer(0)), "seed of the batches [default: the seed]", compiled=False
     )
     about: str = dataclasses.field(default="", compare=False)
     """What the scenario is expected to show; not a setting."""

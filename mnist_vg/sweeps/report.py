@@ -24,7 +24,8 @@ def plan_lines(plan: "Plan") -> list[str]:
         for size, count in sorted(sizes.items(), reverse=True)
     )
     networks = sum(map(len, plan.groups))
-    lines = [f"{networks:,} networks in {groups}; the networks of a group train together."]
+    noun = "networks" if networks > 1 else "network"
+    lines = [f"{networks:,} {noun} in {groups}; the networks of a group train together."]
     if plan.done:
         done = sum(len(plan.groups[number]) for number in plan.done)
         lines.append(f"{done:,} networks have been trained already.")

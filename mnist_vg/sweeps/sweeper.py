@@ -92,7 +92,7 @@ class Sweeper:
             ]
             if differing:
                 raise UsageError(
-                    f"sweep: {self.folder} holds a sweep with different {' and '.join(differing)}; "
+                    f"sweep: {self.folder} holds a sweep with different {', '.join(differing)}; "
                     "give the same command as then, or another name"
                 )
 
@@ -201,7 +201,7 @@ class Sweeper:
 
 def _small(scenario):
     sizes = {"num_layers": min(scenario.num_layers, 3), "hidden_size": 2}
-    return dataclasses.replace(scenario, name="network", seed=0, **sizes)
+    return dataclasses.replace(scenario, seed=0, **sizes)
 
 
 def _initializers(scenario):
