@@ -62,6 +62,19 @@ class GradientLogger(keras.callbacks.Callback):
         self._skipped = 0
         self._earlier_steps = 0
 
+    def set_model(self, model):
+        """Take the model that `fit` trains.
+
+        Raises:
+            UsageError: it is not a Keras 3 model.
+        """
+        if not isinstance(model, keras.Model):
+            raise UsageError(
+                f"model: {type(model).__module__}.{type(model).__name__} is not a Keras 3 model; "
+                "build it with keras 3 (not tf_keras, and without TF_USE_LEGACY_KERAS=1)"
+            )
+        super().set_model(model)
+
     def on_train_begin(self, logs=None):
         """Check that this fit can be recorded."""
         self._check()
