@@ -22,9 +22,10 @@ from _common import in_turn, ratios, run, spread
 from mnist_vg import datasets
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training import stacked_model
+from mnist_vg.training.blocks import run_blocks
 from mnist_vg.training.build import make_trainer
 from mnist_vg.training.group_trainer import GroupTrainer
-from mnist_vg.training.trainer import Trainer, run_blocks
+from mnist_vg.training.trainer import Trainer
 
 TARGET = 4
 """How many times the steps of one alone a group of many should do."""

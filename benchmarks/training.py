@@ -23,9 +23,9 @@ from mnist_vg.datasets import Dataset, Split
 from mnist_vg.model import Model
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.training.blocks import run_blocks
 from mnist_vg.training.build import make_trainer
 from mnist_vg.training.objective import scaled_inputs
-from mnist_vg.training.trainer import run_blocks
 
 BATCH, LOG_EVERY = 30, 200
 SHUFFLE_BUFFER = 10_000

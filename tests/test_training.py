@@ -13,8 +13,9 @@ from mnist_vg.scenarios.scenario import OPTIMIZERS
 from mnist_vg.training import build as making
 from mnist_vg.training import packing
 from mnist_vg.training.batches import batch_indices
+from mnist_vg.training.blocks import run_blocks
 from mnist_vg.training.build import make_optimizer
-from mnist_vg.training.trainer import Trainer, run_blocks
+from mnist_vg.training.trainer import Trainer
 
 BATCH = 30
 

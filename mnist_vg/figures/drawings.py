@@ -6,7 +6,6 @@ pyplot is never used: it would keep every figure in memory, and show it twice in
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from mnist_vg.figures.style import (
     LINE_STYLES,
     PALETTE,
     SMALL,
+    by_scenario,
     colour,
     colour_bar,
     evenly_spread,
@@ -29,7 +29,6 @@ from mnist_vg.figures.style import (
     png,
     positive,
     set_title,
-    suite_of,
 )
 from mnist_vg.runs.run import Run
 from mnist_vg.runs.tags import (
@@ -390,20 +389,6 @@ def _at_common_steps(runs, tag):
         by_step.append(dict(zip(run.history["step"][tested].tolist(), values, strict=True)))
     steps = sorted(set.intersection(*map(set, by_step)))
     return steps, np.array([[values[step] for step in steps] for values in by_step])
-
-
-def by_scenario(runs):
-    """Group runs by folder and scenario: in the suite's order, and the lowest seed first."""
-    scenarios: dict[tuple[Path, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: run.settings.get("seed") or 0):
-        scenarios.setdefault((run.folder.parent, run.recipe), []).append(run)
-
-    def position(item):
-        _, name = item[0]
-        suite = suite_of(name)
-        return suite, suite.index(name) if suite else name
-
-    return dict(sorted(scenarios.items(), key=position))
 
 
 def profile_picture(run: Run) -> dict[str, bytes]:

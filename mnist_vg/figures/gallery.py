@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_vg.errors import UsageError
-from mnist_vg.figures.drawings import FIGURES, by_scenario, has_recorded
-from mnist_vg.figures.style import suite_of
+from mnist_vg.figures.drawings import FIGURES, has_recorded
+from mnist_vg.figures.style import by_scenario, suite_of
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run
 

@@ -6,10 +6,13 @@ import math
 import re
 import textwrap
 import zlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.suites import SUITES
 
 if TYPE_CHECKING:
@@ -173,3 +176,17 @@ def log_scale(axis, arrays):
 
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def by_scenario(runs: Sequence[Run]) -> dict[tuple[Path, str], list[Run]]:
+    """Runs by folder and scenario: in the order of the suite, and the lowest seed first."""
+    scenarios: dict[tuple[Path, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.settings.get("seed") or 0):
+        scenarios.setdefault((run.folder.parent, run.recipe), []).append(run)
+
+    def position(item):
+        _, name = item[0]
+        suite = suite_of(name)
+        return suite, suite.index(name) if suite else name
+
+    return dict(sorted(scenarios.items(), key=position))

@@ -18,10 +18,10 @@ from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.sweeps.records import Records
 from mnist_vg.sweeps.run_folders import hparams_file, run_files
 from mnist_vg.sweeps.table import rows_of
+from mnist_vg.training.blocks import run_blocks
 from mnist_vg.training.group_trainer import GroupTrainer
 from mnist_vg.training.programs import group_trainer
 from mnist_vg.training.session import scalars_of
-from mnist_vg.training.trainer import run_blocks
 
 if TYPE_CHECKING:
     import pyarrow

@@ -18,7 +18,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "build": ["make_model", "make_optimizer", "make_trainer"],
-        "trainer": ["Block", "Trainer", "run_blocks"],
+        "blocks": ["run_blocks"],
+        "trainer": ["Block", "Trainer"],
         "distributed_trainer": ["DistributedTrainer"],
         "group_trainer": ["GroupTrainer"],
     },

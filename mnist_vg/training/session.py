@@ -30,10 +30,11 @@ from mnist_vg.runs.tags import (
     layer_tag,
 )
 from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.training.blocks import run_blocks
 from mnist_vg.training.checkpoint import Checkpoint
 from mnist_vg.training.failures import break_told
 from mnist_vg.training.interrupts import interrupt_at_exit
-from mnist_vg.training.trainer import Block, Trainer, run_blocks
+from mnist_vg.training.trainer import Block, Trainer
 
 DECISION_GRID = 100
 """Points along each input at which the decision of a network of two inputs is recorded."""

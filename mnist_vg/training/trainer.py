@@ -1,8 +1,7 @@
-"""`Trainer`: the compiled block of steps; and the loop over blocks."""
+"""`Trainer`: the compiled block of steps."""
 
 import contextlib
 import functools
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -30,9 +29,6 @@ from mnist_vg.training.packing import Packing
 
 BLOCK_STEPS = 256
 """Most steps in one call of the compiled function, whose indices have a fixed shape."""
-
-BLOCK_SECONDS = 0.25
-"""How long a block may take, since Python notices Ctrl-C only between blocks."""
 
 
 TINY = 2**8
@@ -389,20 +385,3 @@ class Trainer:
             as_in_model = self._packing.model_values(values)
             measured["kernels"] = self._tiny([as_in_model[k] for k in self._kernel_positions])
         return measured
-
-
-def run_blocks(trainer: Trainer, iterations: int, log_every: int) -> Iterator[Block]:
-    """Train up to `iterations` steps, and yield block by block.
-
-    A block ends at each step that is recorded: 0, `log_every`, `2 * log_every`, … and the
-    last one. It ends earlier if steps are so slow that Ctrl-C would have to wait.
-    """
-    length = 1
-    while trainer.steps_done < iterations:
-        record_step = min(-(-trainer.steps_done // log_every) * log_every, iterations - 1)
-        due = record_step + 1 - trainer.steps_done
-        steps = min(due, length, BLOCK_STEPS)
-        start = time.monotonic()
-        block = trainer.advance(steps, record=steps == due)
-        length = max(1, int(steps * BLOCK_SECONDS / (time.monotonic() - start)))
-        yield block
