@@ -7,16 +7,26 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
+from click.testing import CliRunner
 
 from mnist_vg import datasets
+from mnist_vg.cli import cli
 
 COMMAND = [sys.executable, "-m", "mnist_vg"]
+PROCESS = {"text": True, "env": dict(os.environ)}
+"""Options of processes that run the command."""
 
 
 def run_command(*arguments, **options):
     """Run `mnist-vg` in a new process; return what it printed and its exit code."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    options = {**PROCESS, "capture_output": True, "check": False, **options}
+    return subprocess.run([*COMMAND, *map(str, arguments)], **options)
+
+
+def call_command(*arguments):
+    """The same in this process, which has TensorFlow already; errors are raised."""
+    return CliRunner().invoke(
+        cli, [*map(str, arguments)], standalone_mode=False, catch_exceptions=False
     )
 
 
@@ -49,6 +59,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _processes_share_programs(tmp_path_factory):
+    """What one process has compiled is not compiled again by the next."""
+    folder = tmp_path_factory.mktemp("xla")
+    PROCESS["env"]["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={folder}"
+
+
 @pytest.fixture(scope="session")
 def mnist():
     """MNIST, decoded."""
@@ -64,3 +81,24 @@ def logdir(tmp_path_factory):
     assert done.stderr == ""
     (folder.parent / "printed.txt").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture(scope="module")
+def shared_programs():
+    """For a file whose tests do not ask how programs are made: it compiles each of them once."""
+    from mnist_vg.training import programs
+
+    compiled = {}
+    compile_anew = programs._compile
+
+    def compile_once(scenario, data_dir, strategy=None):
+        kind = scenario.structure(), data_dir, strategy
+        if kind not in compiled:
+            compiled[kind] = compile_anew(scenario, data_dir, strategy)
+        dataset, trainer = compiled[kind]
+        programs.restart(trainer, scenario, dataset)
+        return dataset, trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "_compile", compile_once)
+        yield
