@@ -1,19 +1,23 @@
 """The choice of remedies, the recommendation, and `mnist-vg cure` on small digits."""
 
+import contextlib
 import dataclasses
+import io
 import itertools
 import random
 import shlex
 from pathlib import Path
 
 import pytest
-from conftest import run_command
+from conftest import call_command
 from test_resume import stamps
 
 from mnist_vg import SCENARIOS, SUITES, Recorder, Run, Scenario, UsageError
 from mnist_vg.cure import REMEDIES, Cure, Trial, cure, find_sick, remedies_for
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.report import cure_lines
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 SLOW = Scenario(
     name="slow",
@@ -185,13 +189,15 @@ def begun(scenario, logdir):
 
 
 @pytest.fixture(scope="module")
-def cured(tmp_path_factory):
+def cured(shared_programs, tmp_path_factory):
     """The log folder of a run that the command has cured, and what it printed."""
     logdir = tmp_path_factory.mktemp("cure") / "log dir"
     begun(SLOW.with_seed(5), logdir)
-    done = run_command("cure", "slow-seed5", "--logdir", logdir)
-    assert (done.returncode, done.stderr) == (0, "")
-    return logdir, done.stdout
+    printed, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+        assert call_command("cure", "slow-seed5", "--logdir", logdir) == 0
+    assert errors.getvalue() == ""
+    return logdir, printed.getvalue()
 
 
 def nothing_left(scenario, block, symptoms):
@@ -229,17 +235,18 @@ def test_trials_differ_only_in_their_changes_and_are_not_trained_again(cured):
     ]
 
 
-def test_the_printed_commands_work(cured):
+def test_the_printed_commands_work(cured, capfd):
     logdir, printed = cured
     lines = dict(line.split(": ", 1) for line in printed.splitlines() if ": mnist-vg" in line)
     again = ["mnist-vg", "cure", "slow-seed5", "--seeds", "3", "--logdir", str(logdir)]
     assert shlex.split(lines["Again"]) == again
     before = stamps(logdir)
     command = [*shlex.split(lines["Train it"])[1:], "--seeds", "3", "--logdir", logdir]
-    done = run_command(*command)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert call_command(*command) == 0
     assert stamps(logdir) == before
-    left = [line for line in done.stdout.splitlines() if "nothing left to train" in line]
+    told, errors = capfd.readouterr()
+    assert errors == ""
+    left = [line for line in told.splitlines() if "nothing left to train" in line]
     result = cure(SLOW, logdir, watch=nothing_left)
     assert [line.split(":")[0] for line in left] == [run.name for run in result.recommended.runs]
 

@@ -1,6 +1,6 @@
 """The example scripts, with small settings."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -12,16 +12,11 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
-def test_an_example_trains_and_leaves_runs(tmp_path, script):
+def test_an_example_trains_and_leaves_runs(tmp_path, script, monkeypatch, capsys):
     logdir = tmp_path / "logdir"
-    done = subprocess.run(
-        [sys.executable, script, "--quick", "--logdir", logdir],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-1] == f"tensorboard --logdir {logdir}"
+    monkeypatch.setattr(sys, "argv", [str(script), "--quick", "--logdir", str(logdir)])
+    runpy.run_path(str(script), run_name="__main__")
+    assert capsys.readouterr().out.splitlines()[-1] == f"tensorboard --logdir {logdir}"
     runs = [Run.load(folder) for folder in logdir.iterdir()]
     assert runs
     for run in runs:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 import pytest
-from conftest import run_command
+from conftest import call_command, run_command
 
 from mnist_vg import Run, Scenario
 from mnist_vg.cli import cli
@@ -174,7 +174,7 @@ def one_folder(logdir, tmp_path_factory):
 @pytest.mark.parametrize(
     "arguments", [command for command in COMMANDS if "fashion_mnist" not in command], ids=" ".join
 )
-def test_the_commands_run_one_after_another(one_folder, arguments):
+def test_the_commands_run_one_after_another(one_folder, arguments, monkeypatch, capfd):
     """With fewer iterations, but for the networks of `make train`, which are there.
 
     The data set that wants a network is left out. Other tests have `cure` (test_cure.py),
@@ -183,10 +183,12 @@ def test_the_commands_run_one_after_another(one_folder, arguments):
     """
     few = ["--iterations", "20"] if arguments[0] == "train" and arguments[1:] else []
     few = [] if "--help" in arguments else few
-    done = run_command(*arguments, *few, cwd=one_folder)
+    monkeypatch.chdir(one_folder)
     sick = arguments[0] == "diagnose" and "relu" not in arguments
-    assert done.returncode == (1 if sick else 0), done.stderr
-    assert done.stderr == ""
+    assert call_command(*arguments, *few) == (1 if sick else 0)
+    printed, errors = capfd.readouterr()
+    assert printed
+    assert errors == ""
 
 
 def test_the_sweep_is_of_as_many_networks_as_it_says():

@@ -102,7 +102,7 @@ def test_a_run_killed_five_times_ends_as_if_never_killed(tmp_path, uninterrupted
         assert run.status == "running"
     assert steps == sorted(steps), "a kill took back what a checkpoint held"
     assert 0 <= steps[-1] < LONG.iterations - 1
-    call_command(*arguments(LONG, tmp_path))
+    assert call_command(*arguments(LONG, tmp_path)) == 0
     assert len(events.event_files(tmp_path / LONG.name)) > 1
     assert_same_bits(tmp_path / LONG.name, uninterrupted)
 
@@ -119,7 +119,7 @@ def test_ctrl_c_saves_everything_and_the_same_command_continues(tmp_path, uninte
     with np.load(run.folder / CHECKPOINT_FILE) as state:
         notes = json.loads(state["notes"].item())
     assert run.history["step"][-1] >= notes["steps_done"] - 50
-    call_command(*arguments(LONG, tmp_path))
+    assert call_command(*arguments(LONG, tmp_path)) == 0
     assert_same_bits(run.folder, uninterrupted)
 
 
@@ -152,13 +152,13 @@ def stamps(folder):
     return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
-def test_a_finished_run_is_left_alone(short):
+def test_a_finished_run_is_left_alone(short, capsys):
     before = stamps(short.folder)
     again = train(SHORT, short.folder.parent)
     assert (again.status, again.results) == ("finished", short.results)
     assert stamps(short.folder) == before
-    done = call_command(*arguments(SHORT, short.folder.parent))
-    assert "nothing left to train" in done.stdout
+    assert call_command(*arguments(SHORT, short.folder.parent)) == 0
+    assert "nothing left to train" in capsys.readouterr().out
     assert stamps(short.folder) == before
 
 
@@ -289,7 +289,7 @@ def test_a_full_disk_gets_one_line_and_the_run_can_continue(tmp_path, uninterrup
     [line] = done.stderr.splitlines()
     assert line.startswith(f"mnist-vg: run {LONG.name!r} broke at step ")
     assert Run.load(tmp_path / LONG.name).status == "running"
-    call_command(*arguments(LONG, tmp_path))
+    assert call_command(*arguments(LONG, tmp_path)) == 0
     assert_same_bits(tmp_path / LONG.name, uninterrupted)
 
 
