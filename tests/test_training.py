@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -49,6 +50,27 @@ def make_trainer(split, optimizer=None, partial_batches=False, full=False, **arg
         partial_batches=partial_batches,
         full=full,
     )
+
+
+SPLIT = make_split()
+
+
+@functools.cache
+def program(optimizer, activation):
+    """One trainer for all tests of such a network: compiling takes most of their time."""
+    return make_trainer(SPLIT, optimizer(), activation=activation)
+
+
+def begin(optimizer, activation="tanh"):
+    """A trainer at its beginning, compiled if an earlier test has not."""
+    trainer = program(type(optimizer), activation)
+    trainer.restart(make_model(SPLIT, activation=activation), optimizer, seed=1)
+    return trainer
+
+
+@pytest.fixture
+def small():
+    return begin(keras.optimizers.Adam())
 
 
 def parameters(trainer):
@@ -122,13 +144,11 @@ def test_the_recorded_gradient_is_the_applied_one(mnist, activation):
             assert measured["gradients"]["counts"][layer].sum() == gradient.size
 
 
-def test_one_adam_step_equals_numpys():
-    split = make_split()
-    trainer = make_trainer(split)
-    before = parameters(trainer)
-    trainer.advance(1, record=False)
-    expected = twins.adam_step(before, twins.backprop(before, *batch(split, 0), "tanh"))
-    for weights, twin in zip(parameters(trainer), expected, strict=True):
+def test_one_adam_step_equals_numpys(small):
+    before = parameters(small)
+    small.advance(1, record=False)
+    expected = twins.adam_step(before, twins.backprop(before, *batch(SPLIT, 0), "tanh"))
+    for weights, twin in zip(parameters(small), expected, strict=True):
         np.testing.assert_allclose(weights, twin, atol=2e-7)
 
 
@@ -142,7 +162,7 @@ def keras_twin(trainer, optimizer):
     losses = keras.losses
     of_one_logit = trainer.model.output_shape[-1] == 1
     loss = losses.BinaryCrossentropy if of_one_logit else losses.SparseCategoricalCrossentropy
-    twin.compile(optimizer, loss(from_logits=True), jit_compile=False)
+    twin.compile(optimizer, loss(from_logits=True), run_eagerly=True)
     return twin
 
 
@@ -192,8 +212,7 @@ def test_normalized_networks_with_skips_train_as_in_keras(normalization):
 def test_update_ratios_and_shares_of_units_equal_numpys(
     activation, kernels, biases, measure, other
 ):
-    split = make_split()
-    trainer = make_trainer(split, keras.optimizers.SGD(0.3), activation=activation)
+    trainer = begin(keras.optimizers.SGD(0.3), activation)
     for layer in trainer.model.dense_layers[:-1]:
         kernel, bias = layer.get_weights()
         layer.set_weights([kernels * kernel, bias + biases])
@@ -206,7 +225,7 @@ def test_update_ratios_and_shares_of_units_equal_numpys(
         for old, new in zip(before[::2], parameters(trainer)[::2], strict=True)
     ]
     np.testing.assert_allclose(layers["update_ratio"], moved, rtol=1e-5)
-    sums, outputs = twins.forward(before, batch(split, 2)[0], activation)
+    sums, outputs = twins.forward(before, batch(SPLIT, 2)[0], activation)
     if activation == "tanh":  # It counts as saturated from an input of 2.5 on.
         expected = [((np.abs(z) >= 2.5).mean(axis=0) > 0.5).mean() for z in sums[:-1]]
     else:
@@ -216,33 +235,30 @@ def test_update_ratios_and_shares_of_units_equal_numpys(
     assert not shares[other].any()
 
 
-def test_packing_changes_no_bit(monkeypatch):
-    split = make_split()
-    packed = make_trainer(split)
+def test_packing_changes_no_bit(small, monkeypatch):
     monkeypatch.setattr(packing, "SMALL", 0)
-    loose = make_trainer(split)
-    packed.advance(20, record=True)
+    loose = make_trainer(SPLIT)
+    small.advance(20, record=True)
     loose.advance(20, record=True)
-    assert_equal_to_the_bit(parameters(packed), parameters(loose))
+    assert_equal_to_the_bit(parameters(small), parameters(loose))
 
 
-def test_results_do_not_depend_on_the_length_of_blocks():
-    split = make_split()
-    whole, pieces = make_trainer(split), make_trainer(split)
-    last = whole.advance(47, record=True)
+def test_results_do_not_depend_on_the_length_of_blocks(small):
+    last = small.advance(47, record=True)
+    whole = parameters(small)
+    begin(keras.optimizers.Adam())
     for steps, record in [(1, True), (20, False), (5, True), (20, False)]:
-        pieces.advance(steps, record)
-    final = pieces.advance(1, record=True)
+        small.advance(steps, record)
+    final = small.advance(1, record=True)
     assert_equal_to_the_bit(final, last)
-    assert_equal_to_the_bit(parameters(whole), parameters(pieces))
+    assert_equal_to_the_bit(parameters(small), whole)
 
 
-def test_records_are_due_at_every_interval_and_at_the_last_step():
-    trainer = make_trainer(make_split())
-    blocks = list(run_blocks(trainer, iterations=48, log_every=20))
+def test_records_are_due_at_every_interval_and_at_the_last_step(small):
+    blocks = list(run_blocks(small, iterations=48, log_every=20))
     assert [block.step for block in blocks if block.tables is not None] == [0, 20, 40, 47]
     assert blocks[-1].step == 47
-    assert trainer.steps_done == 48
+    assert small.steps_done == 48
 
 
 def test_each_epoch_has_every_example_once_in_a_new_order():
@@ -270,8 +286,7 @@ def test_evaluation_counts_every_example(monkeypatch):
 
 
 def test_nonfinite_values_are_counted_and_do_not_stop_the_training():
-    split = make_split()
-    trainer = make_trainer(split, keras.optimizers.SGD(1e30), activation="relu")
+    trainer = begin(keras.optimizers.SGD(1e30), "relu")
     block = trainer.advance(10, record=True)
     assert not np.isfinite(block.loss)
     assert block.tables[0][1]["gradient_nonfinite"].any()
