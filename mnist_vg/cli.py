@@ -403,7 +403,10 @@ CUT_OFF = "interrupted; run the same command (without --overwrite) to continue f
 def main():
     """Run the command line. An error prints one line, and ends with exit code 1, 2 or 130."""
     # While TensorFlow is imported, standard error is closed, so keep a copy.
-    screen = os.fdopen(os.dup(2), "w")
+    encoding = sys.stderr.encoding
+    screen = os.fdopen(os.dup(2), "w", encoding=encoding, errors="backslashreplace")
+    # A screen in ASCII or Latin-1 shows what it lacks as an escape sequence.
+    sys.stdout.reconfigure(errors="backslashreplace")
 
     def cut_off():
         # The escape sequence shows the cursor again, which a progress bar hides.

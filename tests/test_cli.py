@@ -89,6 +89,20 @@ def test_every_setting_is_an_option():
         assert f"--{name.replace('_', '-')}" in printed
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_screen_of_any_encoding_is_written_to(encoding, tmp_path):
+    def on_such_a_screen(*arguments):
+        options = {"env": {**os.environ, "PYTHONIOENCODING": encoding}, "encoding": encoding}
+        return run_command(*arguments, **options)
+
+    done = on_such_a_screen("list")
+    assert (done.returncode, done.stderr) == (0, "")
+    named = next(s for s in SUITES["glorot2010"] if "√" in s.about)
+    assert named.name in done.stdout
+    assert ("√" if encoding == "utf-8" else r"\u221a") in done.stdout
+    assert_refused(on_such_a_screen("diagnose", tmp_path / "größe-√"), "holds no run")
+
+
 def test_the_list_names_every_scenario():
     printed = run_command("list").stdout
     for suite, scenarios in SUITES.items():

@@ -396,9 +396,10 @@ def test_first_and_last_records_do_not_depend_on_chunks(folder, records, chunk, 
 def test_a_folder_that_is_no_readable_sweep_is_refused_in_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"sweep: .* has no sweep\.json"):
         table.load_sweep(tmp_path)
-    (tmp_path / "sweep.json").write_text("{}")
-    with pytest.raises(UsageError, match="damaged"):
-        table.load_sweep(tmp_path)
+    for damaged in ("{}", "[" * 100_000):
+        (tmp_path / "sweep.json").write_text(damaged)
+        with pytest.raises(UsageError, match="damaged"):
+            table.load_sweep(tmp_path)
     with pytest.raises(UsageError, match="no records yet"):
         table.read_table(tmp_path)
     (tmp_path / "records").mkdir()

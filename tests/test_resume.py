@@ -271,7 +271,7 @@ def test_missing_event_files_get_one_line(short, tmp_path):
         train(SHORT, tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}', "[" * 100_000])
 def test_a_damaged_run_json_gets_one_line(short, content):
     (short.folder / RUN_FILE).write_text(content)
     done = run_command(*arguments(SHORT, short.folder.parent))

@@ -83,7 +83,7 @@ class Run:
             return None
         except OSError as error:
             raise UsageError(f"logdir: {path} cannot be read ({error.strerror})") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UsageError(
                 f"logdir: {path} is damaged ({error}); train this run anew with --overwrite, or "
                 "elsewhere with --logdir"

@@ -164,7 +164,7 @@ def load_sweep(folder: str | os.PathLike) -> dict[str, Any]:
         raise UsageError(
             f"sweep: {folder} has no {SWEEP_FILE}; give the folder of a sweep"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"sweep: {path} is damaged ({error}); train the sweep again under another name"
         ) from error
