@@ -87,6 +87,6 @@ if __name__ == "__main__":
     run(
         main,
         __doc__,
-        takes="TAKES",
+        takes="2 minutes",
         smoke={"rounds": 1, "compiles": 1, "nets": tiny, "seconds": 0.0},
     )

@@ -83,4 +83,9 @@ def main(rounds: int = 50, scenario: Scenario = SIGMOID) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "scenario": Scenario(num_layers=1)})
+    run(
+        main,
+        __doc__,
+        takes="half a minute",
+        smoke={"rounds": 1, "scenario": Scenario(num_layers=1)},
+    )

@@ -61,4 +61,4 @@ def main(rounds: int = 3, seeds: int = 10, scenarios: Sequence[Scenario] = COMPA
 
 if __name__ == "__main__":
     small = Scenario(num_layers=1, iterations=1)
-    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "seeds": 2, "scenarios": [small]})
+    run(main, __doc__, takes="7 minutes", smoke={"rounds": 1, "seeds": 2, "scenarios": [small]})

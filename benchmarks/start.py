@@ -141,4 +141,4 @@ def main(
 
 if __name__ == "__main__":
     small = {"rounds": 1, "scenarios": ["depth-relu-3"], "warm_up": False}
-    run(main, __doc__, takes="TAKES", smoke=small)
+    run(main, __doc__, takes="2 minutes", smoke=small)

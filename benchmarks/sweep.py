@@ -66,4 +66,4 @@ if __name__ == "__main__":
     small = Sweep(
         "rates", Scenario(num_layers=1, iterations=1), {"learning_rate": (0.001,)}, seeds=2
     )
-    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "sweep": small})
+    run(main, __doc__, takes="3 minutes", smoke={"rounds": 1, "sweep": small})

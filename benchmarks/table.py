@@ -134,4 +134,4 @@ def main(rounds: int = 3, rows: int = 1_000_000) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "rows": 1})
+    run(main, __doc__, takes="a minute", smoke={"rounds": 1, "rows": 1})

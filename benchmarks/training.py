@@ -211,4 +211,4 @@ def main(rounds: int = 3, steps: int = 2500) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "steps": 2})
+    run(main, __doc__, takes="2 minutes", smoke={"rounds": 1, "steps": 2})

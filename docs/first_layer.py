@@ -30,6 +30,7 @@ from mnist_vg import Model  # noqa: E402
 from mnist_vg.training import make_model  # noqa: E402
 from mnist_vg.training.batches import batch_indices  # noqa: E402
 from mnist_vg.training.checkpoint import load_weights  # noqa: E402
+from mnist_vg.training.objective import scaled_inputs  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -202,7 +203,7 @@ def pull(model: Model, examples: "Split") -> np.ndarray:
 
 
 def _inputs(examples):
-    return tf.constant(examples.inputs / np.float32(255))
+    return scaled_inputs(tf.constant(examples.inputs))
 
 
 def on_a_line(rows: np.ndarray) -> float:
