@@ -179,7 +179,7 @@ def _pictures(name, suite, page):
             for scenario in SUITES[name]
             if (chosen in scenario.name if isinstance(chosen, str) else scenario.name in chosen)
         ]
-        every_seed = FIGURES[draw.__name__].seeds
+        every_seed = FIGURES[draw.__name__].all_seeds
         figure = draw(
             [run for of_one in runs for run in (of_one if every_seed else _median(of_one))]
         )
