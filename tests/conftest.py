@@ -1,5 +1,6 @@
 """What the test files share: a quiet TensorFlow, the command line, and trained runs."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -25,6 +26,16 @@ def run_command(*arguments, **options):
 def call_command(*arguments):
     """The same in this process, which has TensorFlow already; its exit code."""
     return cli.main([*map(str, arguments)], prog_name="mnist-vg", standalone_mode=False) or 0
+
+
+@contextlib.contextmanager
+def without_xla():
+    """Train without XLA, which takes seconds to compile even what then trains for a few steps."""
+    from mnist_vg.training.trainer import Trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "jit_compile", False)
+        yield
 
 
 def assert_refused(done, *words, code=2):
