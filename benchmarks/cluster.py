@@ -70,4 +70,4 @@ if __name__ == "__main__":
     base = Scenario(num_layers=1, iterations=1)
     small = Sweep("widths", base, {"batch_size": (1, 2, 3)}, seeds=1)
     smoke = {"rounds": 1, "sweep": small, "clusters": {"Ray": "local"}}
-    run(main, __doc__, takes="TAKES", smoke=smoke)
+    run(main, __doc__, takes="5 minutes", smoke=smoke)

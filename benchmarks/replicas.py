@@ -204,4 +204,4 @@ if __name__ == "__main__":
         seconds=0.0,
         cores=1,
     )
-    run(main, __doc__, takes="TAKES", smoke={"rounds": 1, "sizes": small})
+    run(main, __doc__, takes="3 minutes", smoke={"rounds": 1, "sizes": small})
