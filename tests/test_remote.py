@@ -22,6 +22,8 @@ from mnist_vg.runs.paths import UNFINISHED, as_path
 from mnist_vg.runs.run import find_runs
 from mnist_vg.runs.tags import GRADIENT_PROFILE
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SHORT = dataclasses.replace(
     SCENARIOS["circles-tanh"], num_layers=2, iterations=60, log_every=20, name="short"
 )

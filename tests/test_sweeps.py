@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import without_xla
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_vg import datasets
@@ -259,7 +260,8 @@ def test_values_are_normalized():
 
 
 def test_a_run_is_not_overwritten_by_a_sweep(tmp_path):
-    train(dataclasses.replace(BASE, name="mine", iterations=1), tmp_path)
+    with without_xla():
+        train(dataclasses.replace(BASE, name="mine", iterations=1), tmp_path)
     with pytest.raises(UsageError, match="holds a run"):
         Sweeper(Sweep("mine", BASE, AXES), tmp_path, workers=0)
 
