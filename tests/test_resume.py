@@ -1,6 +1,7 @@
 """Runs that are killed, interrupted, refused or replaced."""
 
 import dataclasses
+import io
 import json
 import os
 import random
@@ -69,7 +70,8 @@ def bits(folder):
         assert len(reader.Tensors(tag)) == len(read_points[tag]), f"{tag} has a step twice"
     for tag in reader.PluginTagToContent("text"):
         read_points[tag] = points(reader, tag)
-    with np.load(folder / CHECKPOINT_FILE) as state:
+    # Read as bytes, since the folder may be remote.
+    with np.load(io.BytesIO((folder / CHECKPOINT_FILE).read_bytes())) as state:
         variables = {name: state[name] for name in state.files if name != "notes"}
     return read_points, variables
 

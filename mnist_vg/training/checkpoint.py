@@ -85,7 +85,7 @@ def load_weights(folder: Path, model: keras.Model) -> None:
         folder: the run folder.
         model: of the run's structure, see `training.make_model`.
     """
-    with np.load(folder / CHECKPOINT_FILE) as state:
+    with np.load(io.BytesIO((folder / CHECKPOINT_FILE).read_bytes())) as state:
         for name, variable in _named(model).items():
             variable.assign(state[name])
 
