@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import without_xla
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = [
@@ -30,7 +31,7 @@ def test_a_script_goes_the_whole_way(script, monkeypatch, capsys):
     before = committed()
     monkeypatch.setattr(sys, "argv", [str(script), "--smoke"])
     monkeypatch.syspath_prepend(script.parent)
-    with pytest.raises(SystemExit) as ended:
+    with without_xla(), pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     printed = capsys.readouterr()
     assert ended.value.code == 0, printed.err
