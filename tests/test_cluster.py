@@ -1,5 +1,6 @@
 """A sweep on a real Ray cluster gives the same table as in this process."""
 
+import contextlib
 import importlib.util
 import signal
 import sys
@@ -25,29 +26,33 @@ def sweeper(folder, workers):
     return Sweeper(Sweep("depth", BASE, {"num_layers": (1, 2, 3)}, 2), folder, workers=workers)
 
 
-def workers_at_work():
-    """Ray's worker processes that train: Ray renames a worker after its task."""
-    found = psutil.Process().children(recursive=True)
-    return [process for process in found if process.cmdline()[:1] == ["ray::_train"]]
+def at_work(process):
+    """Whether it is a worker of Ray's that trains: Ray renames a worker after its task."""
+    return process.cmdline()[:1] == ["ray::_train"]
 
 
 def kill_one_at_work():
     """Kill a worker in the middle of a group, and return its process."""
     for _ in range(200):
-        for worker in workers_at_work():
-            worker.suspend()  # So that it cannot finish its group in between.
-            if worker.cmdline()[:1] == ["ray::_train"]:
-                worker.kill()
-                return worker
-            worker.resume()
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # It has just ended.
+                if not at_work(process):
+                    continue
+                process.suspend()  # So that it cannot finish its group in between.
+                if at_work(process):
+                    process.kill()
+                    return process
+                process.resume()
         time.sleep(0.05)
     raise AssertionError("no worker is training")
 
 
 def listening():
     """IP addresses at which this process and its children listen."""
-    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    found = [at for process in family for at in process.net_connections("tcp")]
+    found = []
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # It has just ended.
+            found += process.net_connections("tcp")
     return {at.laddr.ip.removeprefix("::ffff:") for at in found if at.status == "LISTEN"}
 
 
