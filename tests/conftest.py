@@ -49,22 +49,37 @@ def assert_refused(done, *words, code=2):
 
 
 SLOWEST = (
-    "test_suites.py",
-    "test_smoke.py",
-    "test_callback.py",
-    "test_resume.py",
-    "test_training.py",
-    "test_cure.py",
-    "test_distributed.py",
-    "test_replicas.py",
-    "test_sweeps.py",
-    "test_cluster.py",
+    "test_callback",
+    "logdir",
+    "test_smoke",
+    "test_training",
+    "test_resume",
+    "test_suites",
+    "test_replicas",
+    "test_distributed",
+    "test_examples",
+    "test_sweeps",
+    "test_cluster",
+    "test_datasets",
+    "test_recorder",
+    "test_cure",
 )
+"""Groups of tests, the slowest first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist asks for the groups.
 def pytest_collection_modifyitems(items):
-    """Run the slowest files first, so that the test workers end at about the same time."""
-    items.sort(key=lambda item: item.path.name not in SLOWEST)
+    """Group tests for `--dist loadgroup`, the slowest first, so that workers end together.
+
+    A group runs in one worker. Each file is a group, but those that read `logdir` are one
+    together, so that it is trained once.
+    """
+    readers = {item.path for item in items if "logdir" in item.fixturenames}
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    group = {i: "logdir" if i.path in readers else i.path.stem for i in items}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group[item]))
+    items.sort(key=lambda item: place.get(group[item], len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
