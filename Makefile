@@ -52,7 +52,7 @@ lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 # The others work on the corpus, and have targets of their own.
 BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py,$(wildcard benchmarks/[a-z]*.py))
 
-bench: $(TESTED)  ## Measure against the usual ways of doing the same
+bench: $(TESTED)  ## Measure against the usual ways of doing the same, for about 45 minutes
 	@for file in $(BENCHMARKS); do $(BIN)/python $$file || exit; done
 
 # Two at a time.

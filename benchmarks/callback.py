@@ -235,4 +235,4 @@ def main(rounds: int = 3, nets: Sequence[Net] = NETS) -> None:
 
 if __name__ == "__main__":
     tiny = Net("tiny", lambda: dense(1, 8), (784,), 8, steps=1, every=((1,), (1,)), memory=True)
-    run(main, __doc__, takes="25 minutes", smoke={"rounds": 1, "nets": [tiny]})
+    run(main, __doc__, takes="20 minutes", smoke={"rounds": 1, "nets": [tiny]})
