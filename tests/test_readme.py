@@ -121,7 +121,7 @@ def test_every_option_exists(page):
         if "--help" not in arguments:
             cli.commands[name].make_context(name, arguments)
     known = {flag for command in cli.commands.values() for o in command.params for flag in o.opts}
-    of_others = {"--log_dir"}  # The tutorial's.
+    of_others = {"--log_dir", "--smoke"}  # The tutorial's, and that of every benchmark.
     assert set(re.findall(r"`(--[\w-]+)", PAGES[page])) <= known | of_others
 
 
