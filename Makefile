@@ -42,7 +42,7 @@ board: $(INSTALLED)  ## Open TensorBoard on LOGDIR, also while it trains
 	@$(BIN)/mnist-vg board --logdir $(LOGDIR) --port $(PORT)
 
 test: $(TESTED)  ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 	$(BIN)/ruff check .

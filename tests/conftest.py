@@ -7,6 +7,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import filelock
 import pytest
 
 from mnist_vg import datasets
@@ -49,37 +50,33 @@ def assert_refused(done, *words, code=2):
 
 
 SLOWEST = (
-    "test_callback",
-    "logdir",
-    "test_smoke",
-    "test_training",
-    "test_resume",
-    "test_suites",
-    "test_replicas",
-    "test_distributed",
-    "test_examples",
-    "test_sweeps",
-    "test_cluster",
-    "test_datasets",
-    "test_recorder",
-    "test_cure",
+    "test_smoke.py",
+    "test_board.py",  # With `logdir`, that others need not wait for it later.
+    "test_callback.py",
+    "test_training.py",
+    "test_resume.py",
+    "test_suites.py",
+    "test_distributed.py",
+    "test_replicas.py",
+    "test_cluster.py",
+    "test_house.py",
+    "test_examples.py",
+    "test_sweeps.py",
+    "test_readme.py",
+    "test_cli.py",
+    "test_recorder.py",
+    "test_datasets.py",
+    "test_cure.py",
 )
-"""Groups of tests, the slowest first."""
 
 
-@pytest.hookimpl(tryfirst=True)  # Before xdist asks for the groups.
 def pytest_collection_modifyitems(items):
-    """Group tests for `--dist loadgroup`, the slowest first, so that workers end together.
+    """Run the slowest files first, so that the test workers end at about the same time.
 
-    A group runs in one worker. Each file is a group, but those that read `logdir` are one
-    together, so that it is trained once.
+    xdist keeps this order with `--no-loadscope-reorder` alone.
     """
-    readers = {item.path for item in items if "logdir" in item.fixturenames}
     place = {name: number for number, name in enumerate(SLOWEST)}
-    group = {i: "logdir" if i.path in readers else i.path.stem for i in items}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group[item]))
-    items.sort(key=lambda item: place.get(group[item], len(place)))
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,13 +94,18 @@ def mnist():
 
 @pytest.fixture(scope="session")
 def logdir(tmp_path_factory):
-    """The tutorial's three runs, trained by `mnist-vg train`."""
-    folder = tmp_path_factory.mktemp("logs") / "logdir"
-    done = run_command("train", "--logdir", folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    (folder.parent / "printed.txt").write_text(done.stdout)
-    return folder
+    """The tutorial's three runs, trained by `mnist-vg train`, once for all test workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "logs"
+    folder.mkdir(exist_ok=True)
+    printed = folder / "printed.txt"
+    with filelock.FileLock(folder / "lock"):
+        if not printed.exists():
+            done = run_command("train", "--logdir", folder / "logdir")
+            assert done.returncode == 0, done.stderr
+            assert done.stderr == ""
+            printed.write_text(done.stdout)
+    return folder / "logdir"
 
 
 @pytest.fixture(scope="module")
