@@ -1,5 +1,6 @@
 """`Recorder` in custom training loops, against `GradientLogger` in `fit`."""
 
+import contextlib
 import json
 
 import keras
@@ -24,7 +25,7 @@ def network():
     return Model(6, 4, "tanh", num_layers=3, hidden_size=5, seed=0)
 
 
-def train(recorder, model, kind=lambda step: step, steps=range(5)):
+def train(recorder, model, kind=lambda step: step, steps=range(5), watched=False):
     """A custom training loop; `kind` wraps its step, for instance with `tf.function`."""
     optimizer = keras.optimizers.SGD(**SGD)
     variables = model.trainable_variables
@@ -32,23 +33,25 @@ def train(recorder, model, kind=lambda step: step, steps=range(5)):
 
     @kind
     def take(step, inputs, labels):
-        with tf.GradientTape() as tape:
-            loss = LOSS(labels, model(inputs, training=True))
-        gradients = tape.gradient(loss, variables)
-        recorder.record(step, gradients, variables, loss=loss)
-        optimizer.apply(gradients, variables)
+        with recorder.watch() if watched else contextlib.nullcontext():
+            with tf.GradientTape() as tape:
+                loss = LOSS(labels, model(inputs, training=True))
+            gradients = tape.gradient(loss, variables)
+            recorder.record(step, gradients, variables, loss=loss)
+            optimizer.apply(gradients, variables)
 
     for step in steps:
         batch = slice(8 * (step % 5), 8 * (step % 5) + 8)
         take(tf.constant(step), tf.constant(VECTORS[batch]), tf.constant(LABELS[batch]))
 
 
-@pytest.mark.parametrize("measures", ["default", "full"])
+@pytest.mark.parametrize("measures", ["default", "full", "watched"])
 @pytest.mark.parametrize("kind", [lambda step: step, tf.function], ids=["eager", "tf.function"])
 def test_a_custom_loop_records_the_same_as_fit(tmp_path, kind, measures):
-    options = {"every": 2, "measures": measures}
+    watched = measures == "watched"
+    options = {"every": 2, "measures": "full" if watched else measures}
     with Recorder(tmp_path / "loop", model := network(), **options) as recorder:
-        train(recorder, model, kind)
+        train(recorder, model, kind, watched=watched)
     twin = network()
     twin.compile(keras.optimizers.SGD(**SGD), LOSS, jit_compile=False)
     logger = GradientLogger(tmp_path / "fit", **options)
@@ -57,13 +60,18 @@ def test_a_custom_loop_records_the_same_as_fit(tmp_path, kind, measures):
     loop, fit = (Run.load(tmp_path / name) for name in ("loop", "fit"))
     assert loop.status == "finished"
     assert loop.history["step"].tolist() == [0, 2, 4]
-    only_in_fit = {
-        name for name in fit.history if name.startswith(("activation", "units", "update_ratio"))
-    }
+    assert fit.history["loss/train_mean"].tolist()[0] == pytest.approx(fit.history["loss/train"][0])
+    only_in_fit = {"loss/train_mean"}
+    if not watched:
+        watching = ("activation", "units", "update_ratio")
+        only_in_fit |= {name for name in fit.history if name.startswith(watching)}
     assert set(loop.history) == set(fit.history) - only_in_fit
+    lacks = set(diagnose(loop.history, finished=True).lacks.values())
+    missing = {"activations (Recorder.watch)", "update sizes (Recorder.watch)"}
+    assert lacks & missing == (missing if measures == "full" else set())
     for name, values in loop.history.items():
-        if name == "layers":
-            assert values.tolist() == ["layer1", "layer2", "layer3"]
+        if name in ("layers", "activation_layers"):
+            assert values.tolist() == ["layer1", "layer2", "layer3"][: len(values)]
         else:
             np.testing.assert_allclose(
                 values, fit.history[name], rtol=1e-4, atol=1e-7, err_msg=name
@@ -89,7 +97,7 @@ def test_a_compiled_function_measures_inside_and_writes_outside(tmp_path):
         def recorded(step):
             recorder.record(step, variables, variables)
 
-        with pytest.raises(tf.errors.InvalidArgumentError, match="PyFunc"):
+        with pytest.raises(UsageError, match=r"^record: .*jit_compile=False.*$"):
             recorded(tf.constant(1))
     history = Run.load(tmp_path / "run").history
     expected = [np.abs(gradient).mean() for gradient in gradients[::2]]
@@ -141,8 +149,10 @@ def test_a_loop_continues_from_its_initial_step(tmp_path):
     with Recorder(tmp_path / "run", model, initial_step=3) as recorder:
         train(recorder, model, steps=range(3, 8))
     assert Run.load(tmp_path / "run").history["step"].tolist() == list(range(8))
-    with pytest.raises(UsageError, match="holds a run already"):
-        Recorder(tmp_path / "run", model)
+    with Recorder(tmp_path / "run", model) as recorder:
+        train(recorder, model, steps=range(1))
+    assert Run.load(recorder.folder).history["step"].tolist() == [0]
+    assert (recorder.folder, recorder.run.name) == (tmp_path / "run-2", "run-2")
     with Recorder(tmp_path / "run", model, overwrite=True) as recorder:
         train(recorder, model, steps=range(2))
     assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 1]
@@ -181,7 +191,7 @@ def test_two_fits_print_each_symptom_once(tmp_path, capsys):
     def told(epochs):
         inputs, labels = digits.inputs[:960], digits.labels[:960]
         model.fit(inputs, labels, epochs=epochs, shuffle=False, verbose=0, callbacks=[logger])
-        return [line for line in capsys.readouterr().out.splitlines() if line]
+        return [line for line in capsys.readouterr().out.splitlines() if "at step" in line]
 
     first, second = told(2), told(3)
     run = Run.load(tmp_path / "fit")
@@ -286,13 +296,15 @@ def test_gradients_that_do_not_fit_are_refused(tmp_path):
         recorder.record(0, [right], [kernel], loss=1)
 
 
-def test_a_refused_recorder_does_not_disturb_the_open_one(tmp_path):
+def test_a_recorder_may_take_over_the_open_one(tmp_path):
     model = network()
     recorder = Recorder(tmp_path, model)
     train(recorder, model, steps=[0])
-    with pytest.raises(UsageError, match="holds a run already"):
-        Recorder(tmp_path, model)
+    beside = Recorder(tmp_path, model)
+    assert beside.folder == tmp_path.with_name(f"{tmp_path.name}-2")
     train(recorder, model, steps=[1])
+    train(beside, model, steps=[0])
+    beside.close()
     link = tmp_path.with_name("link")
     link.symlink_to(tmp_path)
     heir = Recorder(link, model, initial_step=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of, share_learned
-from mnist_vg.diagnosis.symptoms import NEEDS, STUCK_AT_CHANCE, SYMPTOMS, Evidence
+from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS, Evidence
 from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import LEARNED_KAPPA
@@ -77,11 +77,13 @@ class Diagnosis:
         measurements: what its records hold.
         evidence: its symptoms, in the order in which they show.
         finished: whether the run has ended.
+        full: whether it has the measures of a full record.
     """
 
     measurements: Measurements
     evidence: list[Evidence]
     finished: bool
+    full: bool = False
 
     @property
     def healthy(self) -> bool:
@@ -121,7 +123,8 @@ class Diagnosis:
         known = {key for key in NEEDS if np.isfinite(getattr(self.measurements, key)).any()}
         if len(self.measurements.layers) == 1:
             known |= {"dead", "saturated"}  # A single layer has no activation to record.
-        return {s.name: NEEDS[s.needs[-1]] for s in SYMPTOMS if not known & set(s.needs)}
+        needs = NEEDS | NEEDS_IN_FULL if self.full else NEEDS
+        return {s.name: needs[s.needs[-1]] for s in SYMPTOMS if not known & set(s.needs)}
 
 
 def diagnose(history: Mapping, finished: bool) -> Diagnosis:
@@ -132,7 +135,8 @@ def diagnose(history: Mapping, finished: bool) -> Diagnosis:
         finished: whether it has ended.
     """
     measurements = measurements_of(history)
-    return Diagnosis(measurements, find_evidence(measurements), finished)
+    full = "gradient_std" in history
+    return Diagnosis(measurements, find_evidence(measurements), finished, full)
 
 
 def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:

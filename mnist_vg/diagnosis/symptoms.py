@@ -182,6 +182,13 @@ NEEDS = {
 }
 """What a run has to record for each field of `Measurements`."""
 
+NEEDS_IN_FULL = {
+    "update_ratio": "update sizes (Recorder.watch)",
+    "dead": "activations (Recorder.watch)",
+    "saturated": "activations (Recorder.watch)",
+}
+"""The same for a run that has full measures already: only a `Recorder`'s may lack these."""
+
 SYMPTOMS = (
     Symptom(
         name=UPDATES_TOO_LARGE,

@@ -102,19 +102,18 @@ class EventLog:
 
         Args:
             step: the optimizer update, counted from 0.
-            scalars: tag to value.
+            scalars: tag to value; None leaves out a number that would follow from the tables.
             tables: names of layers, the one nearest the input first, with their measures
                 at that step: name to array, as `measures.layer_measures` returns them.
             arrays: tag to array, for `Run` to read; TensorBoard ignores them.
         """
         summary = Summary()
-        for tag, value in scalars.items():
-            summary.MergeFrom(scalar_pb(tag, value))
+        gradients = [m[GRADIENT_MEAN_ABS] for _, m in tables if GRADIENT_MEAN_ABS in m]
+        flow = {GRADIENT_FLOW: gradient_flow(gradients[0])} if gradients else {}
+        for tag, value in (flow | dict(scalars)).items():
+            if value is not None:
+                summary.MergeFrom(scalar_pb(tag, value))
         for layers, measures in tables:
-            if GRADIENT_MEAN_ABS in measures:
-                summary.MergeFrom(
-                    scalar_pb(GRADIENT_FLOW, gradient_flow(measures[GRADIENT_MEAN_ABS]))
-                )
             for number, layer in enumerate(layers):
                 for measure, values in measures.items():
                     _add_layer(summary, measure, layer, values, number)

@@ -1,21 +1,32 @@
 """`GradientLogger`: records what every layer's gradient does in a plain `model.fit()`."""
 
+import contextlib
+import math
 import os
+from pathlib import Path
 
 import keras
-import numpy as np
+import tensorflow as tf
 
-from mnist_vg.errors import UsageError
+from mnist_vg.errors import RunFailed, UsageError, first_line
 from mnist_vg.recording.keras_hooks import KerasHooks
-from mnist_vg.recording.recorder import Recorder, check_every
-from mnist_vg.runs.tags import LOSS_TRAIN, SKIPPED_STEPS
+from mnist_vg.recording.mean_loss import MeanLoss
+from mnist_vg.recording.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
+from mnist_vg.recording.recorder import Recorder, check_every, run_folder
+from mnist_vg.runs.tags import GRADIENT_FLOW, LOSS_TRAIN, LOSS_TRAIN_MEAN, SKIPPED_STEPS
+
+EVERY = 200
+"""Steps between two records where the length of a training is not known."""
+
+RECORDS = 100
+"""Records of a training whose length is known, at least, if it has as many steps."""
 
 
 class GradientLogger(keras.callbacks.Callback):
     """Records the gradients that the optimizer applies in `fit`, and the weights.
 
     ```python
-    model.fit(x, y, callbacks=[GradientLogger("logdir/my_run", every=200)])
+    model.fit(x, y, callbacks=[GradientLogger("logdir/my_run")])
     ```
 
     It measures inside the training step, on the training batch, and only in the steps that
@@ -23,44 +34,60 @@ class GradientLogger(keras.callbacks.Callback):
     weights, counted from 0 by the optimizer. Gradients are those before clipping. They are
     averaged if they are accumulated, unscaled if the loss is scaled, and summed over the
     replicas of a strategy. The loss is that of the step's batch (the last one of an
-    accumulated step). A custom `train_step` must compute it with `compute_loss`.
+    accumulated step), if the model computes it with `compute_loss`. The metrics that Keras
+    computes are recorded under their own names, those of validation too.
+
+    With several optimizers, as in a GAN, a step is one call of `train_step`, and its record
+    holds the last update by each optimizer.
 
     A second `fit` resumes the same run. So does a new logger, if the model's optimizer has
-    done steps before. Records from the next step on are then removed.
+    done steps before. Records from the next step on are then removed. If the folder holds
+    any other run, the new run goes to a folder beside it: `my_run-2`.
 
     Args:
         folder: the run folder; made if it is missing. It may be remote, see `Recorder`.
-        every: steps between two records, or "epoch" for the first step of every epoch, so
-            that the first record shows the untrained network.
+        every: steps between two records, or "epoch" for the first step of every epoch. The
+            first record shows the untrained network. Default: 1, 2 or 5 times a power of
+            ten, so that the training has 100 to 250 records; 200 if its length is not known.
         layers: a regular expression; only layers whose path contains it are recorded.
         histograms: whether to record histograms.
         measures: "default", or "full" to add norms, spreads and shares of gradients and
             weights, the size of the update (without weight decay) over that of the weights,
             the gradient after clipping, and activations.
         overwrite: replace a run that the folder holds.
+        strict: whether `fit` ends with an error if the log cannot be written (the disk is
+            full, say). By default a line says so, and `fit` goes on without the log.
 
     Raises:
         UsageError: when `fit` starts: an argument is not allowed, the model cannot be
-            recorded, or the folder holds a run.
+            recorded, or the folder cannot be written.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike,
-        every: int | str = 200,
+        every: int | str | None = None,
         *,
         layers: str = "",
         histograms: bool = True,
         measures: str = "default",
         overwrite: bool = False,
+        strict: bool = False,
     ):
         super().__init__()
         self._folder, self._every, self._overwrite = folder, every, overwrite
         self._options = {"layers": layers, "histograms": histograms, "measures": measures}
+        self._strict = strict
         self._recorder = None
         self._original = None
+        self._lost = False
         self._skipped = 0
         self._earlier_steps = 0
+
+    @property
+    def folder(self) -> Path:
+        """The run folder: the one that was named, or one beside it if that held a run."""
+        return self._recorder.folder if self._recorder else run_folder(self._folder)
 
     def set_model(self, model):
         """Take the model that `fit` trains.
@@ -78,7 +105,14 @@ class GradientLogger(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Check that this fit can be recorded."""
         self._check()
-        self._begun = False
+        if self._lost:
+            self._recorder = self._original = None
+        self._begun = self._lost = False
+        self._fit = self._current_fit()
+
+    def _current_fit(self):
+        # Keras makes a History for every fit.
+        return getattr(self.model, "history", None)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Open the run before the first epoch, and with `every="epoch"` record its first step."""
@@ -89,12 +123,13 @@ class GradientLogger(keras.callbacks.Callback):
         elif self.model.train_function is not self._original:
             self._hook_again()
         self._hooks.begin()
+        self._mean_loss.begin_epoch()
         if self._every == "epoch":
             self._hooks.arm()
 
     def _begin(self):
         model = self.model
-        first_step = int(model.optimizer.iterations.numpy())
+        first_step = steps_done(optimizers_of(model))
         if model.train_function is None:  # Before the first `train_on_batch`.
             model.make_train_function()
         # The model keeps its own function, which has no hooks. If an earlier fit has failed
@@ -106,18 +141,28 @@ class GradientLogger(keras.callbacks.Callback):
         if self._recorder is not None and self._recorder.probe.model is model:
             self._recorder.open(self._earlier_steps + first_step)
         else:
-            self._recorder = Recorder(
-                self._folder,
-                model,
-                initial_step=first_step,
-                overwrite=self._overwrite,
-                settings={"every": self._every, **_settings(model)},
-                steps_per_epoch=self._steps_per_epoch(),
-                **self._options,
-            )
+            self._recorder = self._new_recorder(first_step)
             compiled_again = True
         if compiled_again:
             self._hook()
+        print(self._announcement())
+
+    def _new_recorder(self, first_step):
+        self._every = self._every or self._chosen_every()
+        try:
+            return Recorder(
+                self._folder,
+                self.model,
+                initial_step=first_step,
+                overwrite=self._overwrite,
+                settings={"every": self._every, **_settings(self.model)},
+                steps_per_epoch=self._steps_per_epoch(),
+                **self._options,
+            )
+        except (OSError, tf.errors.OpError) as error:
+            raise UsageError(
+                f"folder: {self._folder} cannot be written ({first_line(error)}); name another"
+            ) from None
 
     def _hook(self):
         """Let Keras make a second training function, which is traced with hooks in place."""
@@ -125,9 +170,11 @@ class GradientLogger(keras.callbacks.Callback):
         self._original = model.train_function
         every = None if self._every == "epoch" else self._every
         self._hooks = KerasHooks(model, self._recorder.probe, every)
-        model.make_train_function(force=True)
+        with self._hooks.making():
+            model.make_train_function(force=True)
         self._train_function = model.train_function
         model.train_function = self._original
+        self._mean_loss = MeanLoss(model)
 
     def _hook_again(self):
         """Follow a callback that has compiled the model again, perhaps to thaw a layer.
@@ -135,31 +182,51 @@ class GradientLogger(keras.callbacks.Callback):
         The optimizer is a new one then, which counts from 0, and other layers may train.
         """
         before = self._hooks
-        self._recorder.probe = self._recorder.probe.renewed()
         self._hook()
         self._earlier_steps += before.steps - self._hooks.steps
+        self._mean_loss.begin_epoch()
         if before.waiting:
             self._hooks.arm()
 
     def _steps_per_epoch(self):
         """Updates of the weights in an epoch, where that is certain."""
         batches = (self.params or {}).get("steps")
-        if batches is None or type(self.model).train_step is not keras.Model.train_step:
+        if batches is None or has_own_train_step(self.model):
             return None
         return batches / (self.model.optimizer.gradient_accumulation_steps or 1)
+
+    def _chosen_every(self):
+        batches = (self.params or {}).get("steps")
+        if batches is None:
+            return EVERY
+        steps = self._steps_per_epoch() or batches
+        most = steps * self.params.get("epochs", 1) / RECORDS
+        power = 10 ** math.floor(math.log10(max(most, 1)))
+        return max(power * factor for factor in (1, 2, 5) if power * factor <= max(most, 1))
+
+    def _announcement(self):
+        folder, every = self._recorder.folder, self._every
+        count = len(self._recorder.probe.group(self.model.trainable_variables))
+        layers = f"{count} layer{'s' if count > 1 else ''}" if count else "its layers"
+        when = {"epoch": "at the first step of every epoch", 1: "at every step"}
+        when = when.get(every, f"every {every} steps")
+        line = (
+            f"{folder.name}: gradients and weights of {layers} are recorded {when} in {folder} "
+            f"(tensorboard --logdir {folder.parent})"
+        )
+        if self.model.jit_compile:
+            line += "; with XLA, the last bits of the weights may differ from those without it"
+        return line
 
     def _check(self):
         if keras.backend.backend() != "tensorflow":
             raise UsageError(
                 f"backend: {keras.backend.backend()!r} must be 'tensorflow'; set KERAS_BACKEND"
             )
-        if self._every != "epoch":
+        if self._every not in (None, "epoch"):
             self._every = check_every(self._every, ', or "epoch"')
-        if self.model.optimizer is None:
-            raise UsageError(
-                "model: it has no optimizer of its own; compile it with one, or use "
-                "mnist_vg.Recorder where its train_step updates the weights"
-            )
+        if not optimizers_of(self.model):
+            raise UsageError(f"model: it has no Keras optimizer; compile it with one, or {_LOOP}")
         if self.model.built and not self.model.trainable_variables:
             raise UsageError("model: it has no weights to train, so there is no gradient")
 
@@ -169,7 +236,7 @@ class GradientLogger(keras.callbacks.Callback):
         original = model.train_function
         if original is not self._original and not hasattr(original, "replaces"):
             self._hook_again()
-        self._hooked = self._hooks.may_be_due()
+        self._hooked = self._hooks.must_run()
         if not self._hooked:
             return
         if hasattr(original, "replaces"):
@@ -181,6 +248,8 @@ class GradientLogger(keras.callbacks.Callback):
 
         def train_function(iterator):
             vars(model)["train_function"] = original
+            if self._current_fit() is not self._fit:  # A callback has ended that fit in between.
+                return original(iterator)
             with self._hooks.hooks():
                 return self._train_function(iterator)
 
@@ -192,30 +261,79 @@ class GradientLogger(keras.callbacks.Callback):
         caught = self._hooks.executed(self._hooked)
         if self._hooked and not self._hooks.applied:
             raise UsageError(
-                "model: its train_step does not apply gradients with model.optimizer; use "
-                "mnist_vg.Recorder where it updates the weights"
+                f"model: its train_step does not apply gradients with a Keras optimizer; {_LOOP}"
             )
         for record in caught:
-            scalars = {} if record.loss is None else {LOSS_TRAIN: record.loss}
-            moved = record.moved if self._recorder.probe.full else None
-            step = self._earlier_steps + record.step
-            self._recorder.write(step, record.measured, scalars, moved)
+            # Keras' logs are those of the newest step.
+            scalars = self._scalars(record.loss, logs) if record is caught[-1] else {}
+            self._write(record.step, record.tables, {LOSS_TRAIN: record.loss} | scalars)
         if skipped := self._hooks.take_skipped():
             self._skipped += skipped
-            step = self._earlier_steps + self._hooks.steps
-            self._recorder.note(step, {SKIPPED_STEPS: self._skipped})
+            self._note(self._hooks.steps, {SKIPPED_STEPS: self._skipped})
+
+    def _scalars(self, loss, logs):
+        scalars = _numbers(logs)
+        returned = scalars.pop("loss", None)
+        if loss is None and has_own_train_step(self.model):
+            scalars[LOSS_TRAIN] = returned
+        if len(optimizers_of(self.model)) > 1:
+            scalars[GRADIENT_FLOW] = None  # Between two networks no gradient flows.
+        return scalars | {LOSS_TRAIN_MEAN: self._mean_loss.take()}
+
+    def on_test_begin(self, logs=None):
+        """Keep the training's loss before Keras clears it for validation."""
+        if getattr(self, "_begun", False):
+            self._mean_loss.end_epoch()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the epoch's metrics, at its last step."""
+        self._mean_loss.end_epoch()
+        metrics = _numbers(logs)
+        metrics.pop("loss", None)
+        if metrics:
+            self._note(max(self._hooks.steps - 1, 0), metrics)
+
+    def _write(self, step, tables, scalars):
+        step += self._earlier_steps
+        self._try(self._recorder.write_tables, step, tables, scalars)
+
+    def _note(self, step, scalars):
+        self._try(self._recorder.note, self._earlier_steps + step, scalars)
 
     def on_train_end(self, logs=None):
         """Mark the run as finished, with the last logs as its results."""
         if self._begun:
-            self._recorder.finish({k: v for k, v in (logs or {}).items() if np.ndim(v) == 0})
+            self._try(self._recorder.finish, _numbers(logs))
+
+    def _try(self, write, *arguments):
+        """Write to the log. If that fails, the log ends, but not the training."""
+        if self._lost:
+            return
+        try:
+            write(*arguments)
+        except (OSError, tf.errors.OpError) as error:
+            self._lost = True
+            self._hooks.stop()
+            self._recorder.break_off()
+            why = f"{self._recorder.folder.name}: its log cannot be written: {first_line(error)}"
+            if self._strict:
+                raise RunFailed(why) from error
+            print(f"\n{why}; fit goes on without it")
+
+
+_LOOP = "use mnist_vg.Recorder in its train_step, and compile it with jit_compile=False"
+
+
+def _numbers(logs):
+    return {name: value for name, value in (logs or {}).items() if isinstance(value, (int, float))}
 
 
 def _settings(model):
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-    return {
-        "model": type(model).__name__,
-        "optimizer": type(optimizer).__name__,
-        "learning_rate": float(f"{rate:.6g}"),  # a schedule's present value
-    }
+    optimizers = [unscaled(optimizer) for optimizer in optimizers_of(model)]
+    settings = {"model": type(model).__name__}
+    if len(optimizers) == 1:
+        settings["optimizer"] = type(optimizers[0]).__name__
+        with contextlib.suppress(AttributeError):  # a MultiOptimizer
+            rate = float(keras.ops.convert_to_numpy(optimizers[0].learning_rate))
+            settings["learning_rate"] = float(f"{rate:.6g}")  # a schedule's present value
+    return settings

@@ -1,6 +1,6 @@
 """Hooks in a Keras training step, which catch the gradients that the optimizer applies.
 
-The hooks replace methods of the model and of its optimizer, some of them private. Each
+The hooks replace methods of the model and of its optimizers, some of them private. Each
 stands at the one place where what is recorded passes by:
 
 - `Model.compute_loss`: the loss;
@@ -9,43 +9,75 @@ stands at the one place where what is recorded passes by:
 - `Optimizer._clip_gradients`: the gradients, all together, averaged if they are accumulated
   and unscaled if the loss is scaled, before clipping and before the weights change. (`apply`
   would see micro-batches and scaled gradients, `update_step` only clipped ones.)
+- `Optimizer.apply`, of a class that has its own and does not call Keras';
 - `Optimizer.update_step`: how far the weights move.
 
-The measures leave the compiled step through a small variable, one row per record, which is
-read after the call. A variable works everywhere; a callback into Python does not work
-inside a function that XLA compiles.
+What is measured leaves the compiled step through a `Ring`.
 """
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.errors import UsageError
-from mnist_vg.recording.layers import activation_range, activations
-from mnist_vg.recording.probe import Probe
-from mnist_vg.recording.taps import replaced
+from mnist_vg.recording.graphs import draws_numbers, multiplied_apart
+from mnist_vg.recording.layers import layer_paths
+from mnist_vg.recording.optimizers import (
+    appliers,
+    counting_optimizer,
+    has_own_train_step,
+    optimizers_of,
+    overrides_apply,
+    steps_done,
+    unscaled,
+)
+from mnist_vg.recording.probe import Probe, joined
+from mnist_vg.recording.ring import Ring, counter, plain_variable
+from mnist_vg.recording.taps import reachable, replaced, tapped_layers
 
 
 class Caught(NamedTuple):
     """One record as it leaves the training step.
 
     Attributes:
-        step: the optimizer update, counted from 0.
+        step: the update of the weights, counted from 0.
         loss: of the batch; None if the model's `train_step` does not call `compute_loss`.
-        moved: norm of each layer's update, `[layers]`.
-        measured: what `Probe.tables` takes.
+        tables: what `RunWriter.record` takes.
     """
 
     step: int
     loss: float | None
-    moved: np.ndarray
-    measured: np.ndarray
+    tables: Sequence
+
+
+class _Part:
+    """What is caught of one optimizer.
+
+    Attributes:
+        optimizer: it updates weights.
+        probe: takes the measures.
+        ring: rows of step, loss, squared norm of each layer's update, and measures.
+        layers: how many layers it measures.
+        columns: of the squared norms, by the optimizer's index of a variable.
+        where_due: runs one of two branches: at a due step the first, else the second.
+        loss_seen: whether the rows hold a loss.
+    """
+
+    def __init__(self, optimizer, probe, slots):
+        self.optimizer, self.probe, self.ring = optimizer, probe, Ring(slots)
+        self.layers, self.columns, self.where_due, self.loss_seen = 0, {}, None, False
+
+    def take(self) -> Iterator[Caught]:
+        """The new records."""
+        for row in self.ring.take():
+            [step, loss], moved, measured = np.split(row, [2, 2 + self.layers])
+            moved = np.sqrt(moved) if self.probe.full else None
+            tables = self.probe.tables(measured, moved)
+            yield Caught(int(step), float(loss) if self.loss_seen else None, tables)
 
 
 class KerasHooks:
@@ -56,103 +88,145 @@ class KerasHooks:
     its own speed. (Keras calls an *execution* what one call of the training function does:
     `steps_per_execution` steps.)
 
+    A model that draws random numbers with operations that keep a state, such as
+    `tf.random.normal`, runs the hooked function at every step: in two functions, such
+    operations draw two sequences of numbers.
+
+    A step is one update of the weights. With several optimizers it is one call of
+    `train_step`, and its record holds the last update by each of them.
+
     Args:
         model: compiled.
-        probe: takes the measures; a full one also those of activations and updates.
+        probe: gives the settings of the measures; a full one also takes those of
+            activations and updates.
         every: steps between two records; None records only the step after `arm`.
     """
 
     def __init__(self, model: keras.Model, probe: Probe, every: int | None):
-        self._model, self._probe, self._every = model, probe, every
-        self._outer = model.optimizer
-        # With loss scaling, the inner optimizer sees unscaled gradients, and only finite ones.
-        self._optimizer = getattr(self._outer, "inner_optimizer", self._outer)
-        self._scaled = self._optimizer is not self._outer
+        self._model, self._every = model, every
+        self._pattern, self._full = probe.pattern, probe.full
+        self._optimizers = optimizers_of(model)
+        self._counting = counting_optimizer(self._optimizers)
+        self._scaling = [outer for outer in self._optimizers if unscaled(outer) is not outer]
         # Updates per execution, as far as is known.
         self._updates = model.steps_per_execution
-        one = self._updates == 1 and type(model).train_step is keras.Model.train_step
-        # Whether an execution is certain to be one update. Then the measures need no branch
-        # in the program. (Inside a branch, XLA on a CPU uses one core.)
-        self._certain = one and not self._scaled
-        # A custom train_step may update more than once.
-        self._slots = (2 if one else 64) + self._updates // (every or self._updates)
-        self._ring = None
-        self._records, self._skipped = _counter(), _counter()
-        self._armed = _plain_variable(False)
+        self._own_train_step = has_own_train_step(model)
+        self._one = self._updates == 1 and not self._own_train_step
+        # A train_step of the model's own may update more than once.
+        slots = (2 if self._one else 64) + self._updates // (every or self._updates)
+        self._parts = [
+            _Part(applier, probe.renewed(), slots)
+            for optimizer in self._optimizers
+            for applier in appliers(optimizer)
+        ]
+        self._steps = steps_done(self._optimizers)
+        self._train_steps = plain_variable(np.int64(self._steps))
+        self._wanted = plain_variable(np.int64(-1))
+        self._skipped = counter()
         self.applied = False
-        """Whether the optimizer has applied gradients while the hooks were in place."""
+        """Whether an optimizer has applied gradients while the hooks were in place."""
+        self._tried = self._draws = self._due = self._stopped = False
         self._forget()
         self.begin()
 
     def begin(self) -> None:
         """Begin an epoch: take up what other code has done, or what a failed fit has left."""
         self._steps = self.steps
-        self._drained = int(self._records.numpy())
-        self.waiting = False
+        for part in self._parts:
+            part.ring.skip()
+        self._waiting = False
 
     @property
     def steps(self) -> int:
-        """How many updates the optimizer has done."""
-        return int(self._optimizer.iterations.numpy())
+        """How many steps are done."""
+        return steps_done(self._optimizers) if self._counting else self._steps
 
     def take_skipped(self) -> int:
         """How many steps loss scaling skipped since the last call, as gradients overflowed."""
-        skipped = int(self._skipped.numpy()) if self._scaled else 0
+        skipped = int(self._skipped.numpy()) if self._scaling else 0
         if skipped:
             self._skipped.assign(0)
         return skipped
 
     def arm(self) -> None:
         """Record the next step."""
-        self._armed.assign(True)
-        self.waiting = True
+        self._wanted.assign(self.steps)
+        self._waiting = True
 
-    def may_be_due(self) -> bool:
-        """Whether the next execution may hold a step to record, or a skipped one to count.
+    def stop(self) -> None:
+        """Record no more."""
+        self._stopped = True
 
-        If so, it has to run inside `hooks`.
+    @property
+    def waiting(self) -> bool:
+        """Whether the step after `arm` is still to come."""
+        return self._waiting
+
+    def must_run(self) -> bool:
+        """Whether the next execution has to run inside `hooks`.
+
+        That is if it may hold a step to record or a skipped one to count, if the model
+        draws random numbers, and the first time, when that is not known.
         """
-        if self._every is None:
-            return self.waiting or self._scaled
-        return -self._steps % self._every < self._updates or self._scaled
+        every = self._every
+        due = self._waiting if every is None else -self._steps % every < self._updates
+        self._due = due and not self._stopped
+        counts = bool(self._scaling) and not self._stopped
+        return self._due or counts or self._draws or not self._tried
 
     def executed(self, hooked: bool) -> list[Caught]:
         """Note that an execution is done, and return the records that it made."""
-        if self._certain and not self._optimizer.gradient_accumulation_steps:
+        self._tried = self._tried or hooked
+        self._count_steps(hooked)
+        if not (hooked and self._due):
+            return []
+        # Of several updates by one optimizer in one step, the last.
+        taken = [{record.step: record for record in part.take()} for part in self._parts]
+        caught = [record for records in taken for record in records.values()]
+        self._waiting = self._waiting and not caught
+        return list(self._by_step(caught))
+
+    def _count_steps(self, hooked):
+        if self._counting is None:
+            self._steps = int(self._train_steps.numpy()) if hooked else self._steps + self._updates
+        elif self._one and not self._scaling and not self._counting.gradient_accumulation_steps:
             self._steps += 1  # Reading it would take 2% of a small network's step.
         else:
             before, self._steps = self._steps, self.steps
             self._updates = max(self._updates, self._steps - before)
-        return self._drain() if hooked else []
 
-    def _drain(self):
-        records = int(self._records.numpy())
-        new = range(self._drained, records)
-        if len(new) > self._slots:
-            raise UsageError(
-                f"model: its train_step made {len(new)} records in one execution, where "
-                f"{self._slots} find room; record less often with every"
-            )
-        rows = [self._ring[record % self._slots].numpy() for record in new]
-        self._drained = records
-        self.waiting = self.waiting and not rows
-        return [
-            Caught(
-                step=int(row[0]),
-                loss=float(row[1]) if self._loss_seen else None,
-                moved=np.sqrt(row[2 : 2 + self._layers]),
-                measured=row[2 + self._layers :],
-            )
-            for row in rows
-        ]
+    def _by_step(self, caught):
+        """One record a step, of all optimizers."""
+        order = list(layer_paths(self._model)) if len(self._parts) > 1 else []
+        for step in sorted({record.step for record in caught}):
+            parts = [record for record in caught if record.step == step]
+            loss = next((record.loss for record in parts if record.loss is not None), None)
+            yield Caught(step, loss, joined([record.tables for record in parts], order))
+
+    @contextlib.contextmanager
+    def making(self) -> Iterator[None]:
+        """Within the context, Keras makes the training function that `hooks` is for."""
+        if self._counting and not self._own_train_step:
+            yield
+            return
+        train_step = self._model.train_step
+
+        def watched(data):
+            results = train_step(data)
+            self._draws = self._draws or draws_numbers()
+            if _is_first_replica():
+                self._train_steps.assign_add(1)
+            return results
+
+        with replaced(self._model, "train_step", watched):
+            yield
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
-        """Within the context, catch what the optimizer applies."""
+        """Within the context, catch what the optimizers apply."""
         self._forget()
-        self._activations = (
-            activations(self._model, self._probe.pattern) if self._probe.full else {}
-        )
+        if self._counting is None:
+            self._train_steps.assign(self._steps)
         with contextlib.ExitStack() as stack:
 
             def hook(owner, name, wrapper):
@@ -160,20 +234,24 @@ class KerasHooks:
                 stack.enter_context(replaced(owner, name, wrapper(original)))
 
             hook(self._model, "compute_loss", self._see_loss)
-            hook(self._optimizer, "_backend_apply_gradients", self._see_variables)
-            hook(self._optimizer, "_clip_gradients", self._see_gradients)
-            if self._scaled:
-                hook(self._outer, "_stateful_handle_non_finite_grads", self._see_skip)
-            if self._probe.full:
-                hook(self._optimizer, "update_step", self._see_update)
-                for path, layer in self._activations.items():
-                    hook(layer, "call", self._see_output(path))
+            for part in self._parts:
+                hook(part.optimizer, "_backend_apply_gradients", self._see_variables)
+                hook(part.optimizer, "_clip_gradients", self._see_gradients(part))
+                if overrides_apply(part.optimizer):
+                    hook(part.optimizer, "apply", self._see_apply(part))
+                if self._full:
+                    hook(part.optimizer, "update_step", self._see_update(part))
+            for outer in self._scaling:
+                hook(outer, "_stateful_handle_non_finite_grads", self._see_skip)
+            tapped = self._model if self._full else None
+            self._taps = stack.enter_context(tapped_layers(tapped, self._pattern))
             yield
 
     def _forget(self):
         # A tf.distribute strategy traces each replica in a thread of its own.
         self._seen = threading.local()
-        self._columns: dict[int, int] = {}
+        for part in self._parts:
+            part.columns = {}
 
     def _see_loss(self, original):
         def compute_loss(*arguments, **options):
@@ -184,21 +262,9 @@ class KerasHooks:
 
         return compute_loss
 
-    def _see_output(self, path):
-        def wrapper(original):
-            def call(*arguments, **options):
-                output = original(*arguments, **options)
-                outputs = vars(self._seen).setdefault("outputs", {})
-                outputs.setdefault(path, []).append(keras.tree.flatten(output)[0])
-                return output
-
-            return call
-
-        return wrapper
-
     def _see_variables(self, original):
         def apply_gradients(gradients, variables):
-            self.applied = True
+            self.applied = self._seen.caught = True
             self._seen.variables = variables
             return original(gradients, variables)
 
@@ -212,118 +278,111 @@ class KerasHooks:
 
         return skip
 
-    def _see_gradients(self, original):
-        def clip(gradients):
-            clipped = original(gradients)
-            seen = vars(self._seen)
-            self._catch(gradients, clipped, **seen)
-            seen.clear()
-            return clipped
+    def _see_gradients(self, part):
+        def wrapper(original):
+            def clip(gradients):
+                clipped = original(gradients)
+                self._catch(part, gradients, clipped, self._seen.variables)
+                return clipped
 
-        return clip
+            return clip
 
-    def _catch(self, gradients, clipped, variables, loss=None, outputs=None):
-        self._loss_seen = loss is not None and _reachable(loss)
-        loss = loss if self._loss_seen else tf.constant(0.0)
-        clipped = clipped if self._probe.full and clipped is not gradients else []
+        return wrapper
+
+    def _see_apply(self, part):
+        """Catch what an `apply` of the user's own gets, if it does not call Keras'."""
+
+        def wrapper(original):
+            def apply(gradients, variables=None):
+                optimizer, gradients = part.optimizer, list(gradients)
+                variables = list(variables or optimizer._trainable_variables)
+                step, before = self._step(), [tf.identity(variable) for variable in variables]
+                self._seen.caught = False
+                result = original(gradients, variables)
+                if not self._seen.caught:
+                    scale = optimizer.loss_scale_factor or 1
+                    gradients = [g if g is None else g / scale for g in gradients]
+                    self._catch(part, gradients, [], variables, step, before)
+                return result
+
+            return apply
+
+        return wrapper
+
+    def _step(self):
+        counted = self._train_steps if self._counting is None else self._counting.iterations
+        return tf.identity(tf.convert_to_tensor(counted))
+
+    def _catch(self, part, gradients, clipped, variables, step=None, before=None):
+        self.applied = True
+        step = self._step() if step is None else step
+        loss = vars(self._seen).pop("loss", None)
+        part.loss_seen = loss is not None and reachable(loss)
+        loss = loss if part.loss_seen else tf.constant(0.0)
+        activations = self._taps.take()
+        clipped = clipped if self._full and clipped is not gradients else []
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             # Before the branch of a due step: TensorFlow allows no reduction inside it.
             dense = [tf.convert_to_tensor(gradient) for gradient in [*gradients, *clipped]]
             *dense, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*dense, loss])
             gradients, clipped = dense[: len(gradients)], dense[len(gradients) :]
-            if tf.get_static_value(replica.replica_id_in_sync_group) != 0:
+            if not _is_first_replica():
                 return
-        groups = list(self._probe.group(variables).values())
-        self._layers = len(groups)
-        self._columns = {
-            self._optimizer._get_variable_index(variables[position]): column
-            for column, group in enumerate(groups)
-            for position in group
-        }
-        step = tf.convert_to_tensor(self._optimizer.iterations)
-        self._due = self._armed.read_value() if self._every is None else step % self._every == 0
+        self._draws = self._draws or draws_numbers()
+        gradients, clipped = multiplied_apart(gradients), multiplied_apart(clipped)
+        groups = list(part.probe.group(variables).values())
+        part.layers, part.where_due = len(groups), self._where_due(step)
+        part.columns = (
+            {}
+            if before
+            else {
+                part.optimizer._get_variable_index(variables[position]): column
+                for column, group in enumerate(groups)
+                for position in group
+            }
+        )
 
         def measure():
-            measured = self._probe.measure(
-                gradients, variables, clipped, self._activation_inputs(outputs or {})
-            )
+            measured = part.probe.measure(gradients, variables, clipped, activations, before)
             head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]
-            row = tf.concat([head, tf.zeros([self._layers], tf.float64), measured], axis=0)
-            self._make_ring(row.shape[0])
-            # The counter must wait for the row: when data of unknown length end, TensorFlow
-            # still runs every operation that needs no data.
-            with tf.control_dependencies([row]):
-                slot = self._records % self._slots
-                self._ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [slot]))
-                self._records.assign_add(1)
-                self._armed.assign(False)
+            if before:
+                moved = tf.square(part.probe.distances(variables, before))
+            else:
+                moved = tf.zeros([part.layers], tf.float64)  # `update_step` adds it.
+            part.ring.append(tf.concat([head, moved, measured], axis=0))
 
-        self._where_due(measure, lambda: None)
+        part.where_due(measure, lambda: None)
 
-    def _where_due(self, branch, otherwise):
-        return branch() if self._certain else tf.cond(self._due, branch, otherwise)
+    def _where_due(self, step):
+        # Where a function is certain to be due, it needs no branch. (Inside a branch, XLA on a
+        # CPU uses one core.)
+        if self._one and self._due and not self._scaling and not self._draws:
+            return lambda branch, otherwise: branch()
+        due = step == self._wanted if self._every is None else step % self._every == 0
+        return lambda branch, otherwise: tf.cond(due, branch, otherwise)
 
-    def _make_ring(self, width):
-        if self._ring is None:
-            self._ring = _plain_variable(np.zeros([self._slots, width]))
+    def _see_update(self, part):
+        def wrapper(original):
+            def update(gradient, variable, learning_rate):
+                # Every replica makes the same update, so the first one is enough.
+                column = part.columns.pop(part.optimizer._get_variable_index(variable), None)
+                if column is None:
+                    return original(gradient, variable, learning_rate)
 
-    def _activation_inputs(self, outputs):
-        measurable = {
-            path: [call for call in outputs.get(path, []) if _has_units(call) and _reachable(call)]
-            for path in self._activations
-        }
-        return {
-            path: (calls, activation_range(self._activations[path]))
-            for path, calls in measurable.items()
-            if calls
-        }
+                def measured():
+                    before = tf.identity(variable)
+                    original(gradient, variable, learning_rate)
+                    square = tf.reduce_sum(tf.square(tf.cast(variable - before, tf.float64)))
+                    part.ring.add(2 + column, square)
 
-    def _see_update(self, original):
-        def update(gradient, variable, learning_rate):
-            # Every replica makes the same update, so the first one is enough.
-            column = self._columns.pop(self._optimizer._get_variable_index(variable), None)
-            if column is None:
-                return original(gradient, variable, learning_rate)
+                return part.where_due(measured, lambda: original(gradient, variable, learning_rate))
 
-            def measured():
-                before = tf.identity(variable)
-                original(gradient, variable, learning_rate)
-                square = tf.reduce_sum(tf.square(tf.cast(variable - before, tf.float64)))
-                slot = (self._records - 1) % self._slots
-                self._ring.scatter_nd_add([[slot, 2 + column]], [square])
+            return update
 
-            return self._where_due(measured, lambda: original(gradient, variable, learning_rate))
-
-        return update
+        return wrapper
 
 
-def _counter():
-    # 64 bits, like Keras' own: TensorFlow keeps int32 in host memory, which XLA on a GPU cannot
-    # reach.
-    return _plain_variable(np.int64(0))
-
-
-def _plain_variable(value):
-    """A variable outside any strategy, which may also be made while a function is traced.
-
-    It is made in another thread, where no function is traced and no strategy is in force.
-    """
-    with ThreadPoolExecutor(1) as elsewhere:
-        return elsewhere.submit(tf.Variable, value, trainable=False).result()
-
-
-def _has_units(tensor):
-    return (tensor.shape.rank or 0) > 1 and tensor.shape[-1] is not None
-
-
-def _reachable(tensor):
-    """Whether the code that runs now can use a tensor: the traced function, or the eager loop."""
-    if not tf.is_symbolic_tensor(tensor):
-        return True
-    graph = tf.compat.v1.get_default_graph()
-    while graph is not None:
-        if tensor.graph is graph:
-            return True
-        graph = getattr(graph, "outer_graph", None)
-    return False
+def _is_first_replica():
+    replica = tf.distribute.get_replica_context()
+    return replica is None or tf.get_static_value(replica.replica_id_in_sync_group) in (0, None)

@@ -2,6 +2,8 @@
 
 import functools
 import re
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import keras
 import numpy as np
@@ -35,7 +37,9 @@ class Probe:
         self._groups: dict[tuple, dict[str, list[int]]] = {}
         self._spec = None
 
-    def measure(self, gradients, variables, clipped=None, activations=None) -> tf.Tensor:
+    def measure(
+        self, gradients, variables, clipped=None, activations=None, weights=None
+    ) -> tf.Tensor:
         """Measure one step.
 
         Args:
@@ -43,6 +47,7 @@ class Probe:
             variables: the variables, not updated yet.
             clipped: the gradients after clipping, for the full record.
             activations: path of a layer to `(outputs, range)`, see `activation_measures`.
+            weights: what the variables held before the update, if they are updated already.
 
         Returns:
             What `tables` takes, float64 `[numbers]`.
@@ -63,7 +68,7 @@ class Probe:
         def by_layer(tensors):
             return [_join([tensors[i] for i in group]) for group in groups.values()]
 
-        weights, gradients = by_layer(variables), by_layer(gradients)
+        weights, gradients = by_layer(weights or variables), by_layer(gradients)
         clipped = by_layer(clipped) if clipped and self.full else []
         measured = [_measured_layers(gradients, weights, clipped, self._histograms, self.full)]
         names = [tuple(groups)]
@@ -74,6 +79,20 @@ class Probe:
         self._check_same(names, measured)
         flat = [tf.reshape(part, [-1]) for part in tf.nest.flatten(measured)]
         return tf.concat([tf.cast(part, tf.float64) for part in flat], axis=0)
+
+    def distances(self, variables, before) -> tf.Tensor:
+        """How far each layer's weights have moved, as norms, float64 `[layers]`.
+
+        Args:
+            variables: updated.
+            before: what they held before.
+        """
+        squares = [
+            tf.reduce_sum(tf.square(tf.cast(variable - earlier, tf.float64)))
+            for variable, earlier in zip(variables, before, strict=True)
+        ]
+        groups = self.group(variables).values()
+        return tf.sqrt(tf.stack([tf.add_n([squares[i] for i in group]) for group in groups]))
 
     def renewed(self) -> "Probe":
         """A probe with the same settings, for the model as it is now."""
@@ -115,6 +134,34 @@ class Probe:
             with np.errstate(divide="ignore", invalid="ignore"):
                 tables[0][UPDATE_RATIO] = moved / tables[0]["weight_norm"]
         return list(zip(names, tables, strict=True))
+
+
+def joined(parts: Sequence, order: Sequence[str]) -> list:
+    """What `Probe.tables` returned of several parts of a model, as tables of the whole model.
+
+    Args:
+        parts: the tables of each part. Of a layer that is in several, the last counts.
+        order: names of the layers, the one nearest the input first.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    kinds = zip_longest(*parts, fillvalue=((), {}))
+    return [_joined(tables, order) for tables in kinds]
+
+
+def _joined(tables, order):
+    rows = {
+        layer: tf.nest.map_structure(lambda values, at=at: values[at], measures)
+        for layers, measures in tables
+        for at, layer in enumerate(layers)
+    }
+    place = {layer: at for at, layer in enumerate(order)}
+    layers = sorted(rows, key=lambda layer: place.get(layer, len(place)))
+    names = dict.fromkeys(name for layer in layers for name in rows[layer])
+    unknown = {name: next(rows[x][name] for x in layers if name in rows[x]) for name in names}
+    unknown = tf.nest.map_structure(lambda values: np.full_like(values, np.nan), unknown)
+    whole = [unknown | rows[layer] for layer in layers]
+    return layers, tf.nest.map_structure(lambda *values: np.stack(values), *whole)
 
 
 def _check_pattern(pattern):

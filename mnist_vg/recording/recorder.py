@@ -5,18 +5,20 @@ import dataclasses
 import math
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from mnist_vg.errors import UsageError
 from mnist_vg.recording.probe import Probe
 from mnist_vg.recording.run_writer import RunWriter
+from mnist_vg.recording.taps import tapped_layers
 from mnist_vg.runs.events import lengths_before, read_events
-from mnist_vg.runs.folder import claim_folder, remove_run
+from mnist_vg.runs.folder import claim_folder, free_folder, remove_run
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run, versions
 from mnist_vg.runs.tags import LOSS_TRAIN
@@ -33,10 +35,11 @@ class Recorder:
     recorder.record(step, gradients, variables, loss=loss)  # eager or in a tf.function
     ```
 
-    Run folder, tags and measures are the same as for every other run of this package. A
-    folder that holds a run is refused, unless the loop resumes that run at
-    `initial_step`; its records from that step on are then removed. Use the recorder as a
-    context manager or call `finish`, so that the run is marked as finished.
+    Run folder, tags and measures are the same as for every other run of this package. If
+    the folder holds a run, the loop resumes it at `initial_step`, and its records from that
+    step on are removed; without an `initial_step`, the new run goes to a folder beside it:
+    `my_loop-2`. Use the recorder as a context manager or call `finish`, so that the run is
+    marked as finished.
 
     Args:
         folder: the run folder; made if it is missing. It may be remote (`gs://…`): records
@@ -45,7 +48,8 @@ class Recorder:
         every: steps between two records.
         layers: a regular expression; only layers whose path contains it are recorded.
         histograms: whether to record histograms.
-        measures: "default", or "full" to add norms, spreads and shares.
+        measures: "default", or "full" to add norms, spreads and shares; within `watch` also
+            activations and updates.
         initial_step: the first step to come, if the loop resumes a run.
         overwrite: replace a run that the folder holds.
         settings: further facts about the run, for its text card and `run.json`.
@@ -79,68 +83,59 @@ class Recorder:
             raise UsageError(f"settings: {settings!r} must be a mapping of names to values")
         self._settings = _plain({"every": every, "measures": measures, **(settings or {})})
         self._steps_per_epoch = steps_per_epoch
+        self._taps = None
         self.open(initial_step, overwrite)
 
     def open(self, initial_step: int = 0, overwrite: bool = False) -> None:
         """Claim the folder, and begin a run there or resume it at `initial_step`.
 
+        If the folder holds a run that this one may not resume or replace, the new run goes
+        to a folder beside it, and a line says so.
+
         Raises:
-            UsageError: the folder holds a run that this one may not replace.
+            UsageError: `initial_step` is not allowed, or the folder cannot be claimed.
         """
         if not isinstance(initial_step, (int, np.integer)) or initial_step < 0:
             raise UsageError(f"initial_step: {initial_step!r} must be a whole number, 0 or more")
+        resumed = None if overwrite else self._resumable(initial_step)
         earlier = _open.get(self.folder.resolve())
-        if earlier is None:
-            self._take(initial_step, overwrite)
-            return
-        # A loop that raised has left it open: in a notebook nothing else closes it.
-        self._found(initial_step, overwrite)
-        earlier.close()
-        self._take(initial_step, overwrite)
-
-    def _found(self, initial_step, overwrite):
-        """The run that the folder holds, and whether to resume it."""
-        if overwrite:
-            with contextlib.suppress(UsageError):  # A damaged run may be replaced, too.
-                return Run.load(self.folder), False
-            return None, False
-        run = Run.load(self.folder)
-        if run is None or next(read_events(self.folder), None) is None:
-            return run, False  # It ended before its first record.
-        if initial_step == 0 or run.dataset is not None:
-            why = (
-                "it is one of the trainer's"
-                if initial_step
-                else "the step to come is 0, as for every optimizer that compile() makes"
-            )
-            raise UsageError(
-                f"folder: {self.folder} holds a run already, and {why}; name another folder, or "
-                "replace that run by a new one with overwrite=True"
-            )
-        return run, True
-
-    def _take(self, initial_step, overwrite):
+        if earlier is not None:
+            # A loop that raised has left it open: in a notebook nothing else closes it.
+            earlier.close()
         with contextlib.ExitStack() as stack:
             stack.enter_context(claim_folder(self.folder))
-            run, goes_on = self._found(initial_step, overwrite)
-            if goes_on:
-                lengths = lengths_before(self.folder, int(initial_step))
-                run = dataclasses.replace(run, status="running", results=None, verdict=None)
-            else:
+            if resumed is None:
                 remove_run(self.folder)
-                lengths = []
-                run = Run(
-                    self.folder,
-                    "running",
-                    {"name": self.folder.name, **self._settings},
-                    None,
-                    versions(),
-                    steps_per_epoch=self._steps_per_epoch,
-                )
+            run = resumed or self._new_run()
+            lengths = lengths_before(self.folder, int(initial_step)) if resumed else []
             self._writer = stack.enter_context(contextlib.closing(RunWriter(run, lengths)))
             self._claimed = stack.pop_all()
         self._last_step = initial_step - 1
         _open[self.folder.resolve()] = self
+
+    def _resumable(self, initial_step):
+        """The run to resume. None for a new run, which another folder gets if this one is taken."""
+        run = Run.load(self.folder)
+        if run is None or next(read_events(self.folder), None) is None:
+            return None  # What is there ended before its first record.
+        if initial_step and run.dataset is None:
+            return dataclasses.replace(run, status="running", results=None, verdict=None)
+        taken, self.folder = self.folder, free_folder(self.folder)
+        print(
+            f"{taken} holds a run already; this one goes to {self.folder} (with overwrite=True it "
+            "replaces that run)"
+        )
+        return None
+
+    def _new_run(self):
+        return Run(
+            self.folder,
+            "running",
+            {"name": self.folder.name, **self._settings},
+            None,
+            versions(),
+            steps_per_epoch=self._steps_per_epoch,
+        )
 
     @property
     def run(self) -> Run:
@@ -157,6 +152,35 @@ class Recorder:
             self.close()
 
     @tf.autograph.experimental.do_not_convert
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Within the context, `record` also takes activations and updates, for a full record.
+
+        ```python
+        with recorder.watch():
+            with tf.GradientTape() as tape:
+                loss = compute_loss(model(inputs, training=True), labels)
+            gradients = tape.gradient(loss, variables)
+            recorder.record(step, gradients, variables, loss=loss)
+            optimizer.apply(gradients, variables)
+        ```
+
+        It holds one forward pass, one call of `record` and the update, eagerly or in a
+        `tf.function`. The record is written at its end. In a `tf.function`, each step that
+        is recorded keeps a copy of the weights until then.
+        """
+        if not self.probe.full:
+            yield
+            return
+        with tapped_layers(self.probe.model, self.probe.pattern) as self._taps:
+            self._finish_record = lambda: None
+            try:
+                yield
+                self._finish_record()
+            finally:
+                self._taps = None
+
+    @tf.autograph.experimental.do_not_convert
     def record(self, step, gradients, variables, loss=None) -> None:
         """Record one step if it is due; otherwise do nothing.
 
@@ -171,26 +195,58 @@ class Recorder:
             loss: of the step's batch.
 
         Raises:
-            UsageError: the step is not after the one before.
+            UsageError: the step is not after the one before, or the function is compiled
+                with `jit_compile=True`.
         """
         if not tf.as_dtype(getattr(step, "dtype", None) or np.asarray(step).dtype).is_integer:
             raise UsageError(f"step: {step!r} must be a whole number")
-        if tf.executing_eagerly():
-            if int(step) % self._every == 0:
-                scalars = {} if loss is None else {LOSS_TRAIN: float(_one_number(loss))}
-                self.write(int(step), self.measure(gradients, variables), scalars)
-            return
-
-        def write_eagerly(step, measured, *loss):
-            self.write(int(step), measured, dict(zip([LOSS_TRAIN], map(float, loss), strict=False)))
-
-        def write():
-            arguments = [step, self.measure(gradients, variables)]
-            arguments += [] if loss is None else [_one_number(loss)]
-            tf.numpy_function(write_eagerly, arguments, [])
-
+        if not tf.executing_eagerly() and GraphOrParentsInXlaContext(
+            tf.compat.v1.get_default_graph()
+        ):
+            raise UsageError(
+                "record: it cannot write from a function that is compiled with jit_compile=True; "
+                "compile that function (in fit: the model) with jit_compile=False, or call "
+                "measure in it and write outside"
+            )
         step = tf.cast(step, tf.int64)
-        tf.cond(step % self._every == 0, write, lambda: None)
+        due = step % self._every == 0
+        losses = [] if loss is None else [_one_number(loss)]
+        if self._taps is None:
+            self._where(due, lambda: self._send(step, self.measure(gradients, variables), losses))
+            return
+        activations = self._taps.take()
+        measured, before = tf.cond(
+            due,
+            lambda: (
+                self.probe.measure(gradients, variables, activations=activations),
+                [tf.identity(variable) for variable in variables],
+            ),
+            lambda: (tf.zeros([0], tf.float64), [tf.zeros([0], v.dtype) for v in variables]),
+        )
+
+        def finish():
+            moved = self.probe.distances(variables, before)
+            self._send(step, measured, losses, [moved])
+
+        self._finish_record = lambda: self._where(due, finish)
+
+    def _where(self, due, branch):
+        tf.cond(due, branch, lambda: None)
+
+    def _send(self, step, measured, losses, moved=()):
+        """Write a record, eagerly or from a graph."""
+
+        def write(step, measured, *others):
+            losses, moved = others[:count], others[count:]
+            scalars = dict(zip([LOSS_TRAIN], map(float, losses), strict=False))
+            self.write(int(step), np.asarray(measured), scalars, *map(np.asarray, moved))
+
+        count = len(losses)
+        arguments = [step, measured, *losses, *moved]
+        if tf.executing_eagerly():
+            write(*arguments)
+        else:
+            tf.numpy_function(write, arguments, [])
 
     def measure(self, gradients, variables) -> tf.Tensor:
         """Turn a step's gradients into the numbers of a record, eagerly or in a graph.
@@ -220,13 +276,17 @@ class Recorder:
         Raises:
             UsageError: the step is not after the one before.
         """
+        self.write_tables(step, self.probe.tables(measured, moved), scalars)
+
+    def write_tables(self, step: int, tables: Sequence, scalars: Mapping[str, float]) -> None:
+        """Write a record of what `Probe.tables` returned; see `write`."""
         if step <= self._last_step:
             raise UsageError(
                 f"step: {step} comes after {self._last_step}, and steps must rise; begin another "
                 "folder, or name the first step to come with initial_step"
             )
         self._check_open()
-        evidence = self._writer.record(step, scalars, self.probe.tables(measured, moved))
+        evidence = self._writer.record(step, scalars, tables)
         self._last_step = step
         for symptom in evidence:
             # A progress bar may stand in the line.
@@ -256,6 +316,13 @@ class Recorder:
         if _open.get(self.folder.resolve()) is self:
             self._writer.conclude(self._writer.read_back(), results or {})
         self.close()
+
+    def break_off(self) -> None:
+        """End a run that cannot be written any more, and mark it as broken, as far as possible."""
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self._writer.mark("broken")
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self.close()
 
     def close(self) -> None:
         """Release the folder, with all that was recorded in it."""

@@ -81,7 +81,8 @@ class RunWriter:
             The symptoms that this record makes certain.
         """
         self.note(step, scalars, tables, arrays)
-        return self._monitor.record(step, {**scalars, **self._chance}, tables)
+        known = {tag: value for tag, value in scalars.items() if value is not None}
+        return self._monitor.record(step, {**known, **self._chance}, tables)
 
     def note(
         self,

@@ -1,6 +1,7 @@
 """Who may write to a run folder, and what may be removed from it."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ def remove_run(folder: Path) -> None:
     unfinished = folder.glob(f"{UNFINISHED}*")
     for path in (*map(folder.joinpath, ours), *unfinished, *event_files(folder)):
         path.unlink(missing_ok=True)
+
+
+def free_folder(folder: Path) -> Path:
+    """The first folder without a run among `folder-2`, `folder-3` and so on."""
+    beside = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(candidate for candidate in beside if not (candidate / RUN_FILE).exists())
 
 
 def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:

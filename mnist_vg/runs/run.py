@@ -33,7 +33,8 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        status: "running" (also after a kill), "interrupted" or "finished".
+        status: "running" (also after a kill), "interrupted", "broken" (its log could not be
+            written to the end) or "finished".
         settings: the scenario's, or what `GradientLogger` and `Recorder` know of the model.
         dataset: name and version; None where our trainer did not train the run.
         versions: package to version.

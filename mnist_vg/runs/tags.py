@@ -1,6 +1,7 @@
 """Tags: the names under which TensorBoard shows what is recorded."""
 
 LOSS_TRAIN = "loss/train"
+LOSS_TRAIN_MEAN = "loss/train_mean"
 ACCURACY_TRAIN = "accuracy/train"
 LOSS_TEST = "loss/test"
 ACCURACY_TEST = "accuracy/test"
