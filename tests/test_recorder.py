@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, datasets
 from mnist_vg.diagnosis.diagnosis import diagnose, diagnose_runs
-from mnist_vg.recording import layers
+from mnist_vg.recording import layer_names
 from mnist_vg.report import diagnosis_json
 
 RNG = np.random.default_rng(0)
@@ -330,7 +330,7 @@ def test_paths_do_not_depend_on_earlier_models():
         named = keras.layers.Dense(2, name="my_dense_7")
         return keras.Sequential([keras.Input((3,)), inner, named, keras.layers.Dense(1)])
 
-    first, second = (list(layers.layer_paths(model())) for _ in range(2))
+    first, second = (list(layer_names.layer_paths(model())) for _ in range(2))
     assert first == second
     assert first == [
         "sequential/dense",

@@ -1,10 +1,11 @@
-"""The layers of a Keras model, by names that stay the same from run to run."""
+"""Which weights and which activations are those of which layer of a Keras model."""
 
 import re
 
 import keras
 
 from mnist_vg.errors import UsageError
+from mnist_vg.recording.layer_names import layer_paths, model_name
 
 BOUNDED = {
     "sigmoid": (0.0, 1.0),
@@ -15,62 +16,12 @@ BOUNDED = {
 }
 """Activations that flatten toward both ends of their range, and that range."""
 
-# They call their inner layers in a loop, once per time step, and no tensor can leave that loop.
-_WHOLE = (keras.layers.RNN, keras.layers.TimeDistributed)
-
 _RECTIFIERS = (
     keras.layers.ReLU,
     keras.layers.LeakyReLU,
     keras.layers.PReLU,
     keras.layers.ELU,
 )
-
-
-def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """Every layer of a model by its path, such as `encoder/dense_1`.
-
-    A path joins the names of nested layers with slashes; the model's own name is left out.
-    Inner layers come before the layer that holds them. A shared layer comes once.
-
-    Keras numbers the names that it makes (`dense_7`) through the whole process, so the same
-    model has other names in the next run. Such names are numbered again among siblings:
-    `dense`, `dense_1`. Recurrent and time-distributed layers count as one layer, with all
-    that is inside.
-    """
-    return {path: layer for path, layer in _walk(model, "", set())}
-
-
-def _walk(parent, prefix, seen):
-    names: set[str] = set()
-    for child in _children(parent):
-        if id(child) in seen:
-            continue
-        seen.add(id(child))
-        path = prefix + _unique(_without_number(child), names)
-        if not isinstance(child, _WHOLE):
-            yield from _walk(child, f"{path}/", seen)
-        yield path, child
-
-
-def _children(layer):
-    if isinstance(layer, keras.Model):
-        return layer.layers
-    return layer._flatten_layers(include_self=False, recursive=False)
-
-
-def _without_number(layer):
-    base = re.sub(r"_\d+$", "", layer.name)
-    made_by_keras = re.sub(r"^(forward|backward)_|_", "", base) == type(layer).__name__.lower()
-    return base if made_by_keras else layer.name
-
-
-def _unique(name, names):
-    number, unique = 0, name
-    while unique in names:
-        number += 1
-        unique = f"{name}_{number}"
-    names.add(unique)
-    return unique
 
 
 def group_weights(model: keras.Model | None, variables, pattern: str = "") -> dict[str, list[int]]:
@@ -116,7 +67,7 @@ def _owners(model):
         for variable in layer.trainable_variables:
             owners.setdefault(_identity(variable), path)
     for variable in model.trainable_variables:
-        owners.setdefault(_identity(variable), _without_number(model))
+        owners.setdefault(_identity(variable), model_name(model))
     return owners
 
 

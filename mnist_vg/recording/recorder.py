@@ -14,11 +14,13 @@ import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from mnist_vg.errors import UsageError
+from mnist_vg.recording.layer_names import name_as_recorded
 from mnist_vg.recording.probe import Probe
 from mnist_vg.recording.run_writer import RunWriter
 from mnist_vg.recording.taps import tapped_layers
 from mnist_vg.runs.events import lengths_before, read_events
 from mnist_vg.runs.folder import claim_folder, free_folder, remove_run
+from mnist_vg.runs.history import History
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run, versions
 from mnist_vg.runs.tags import LOSS_TRAIN
@@ -77,6 +79,8 @@ class Recorder:
             raise UsageError(f"measures: {measures!r} is not one of {', '.join(MEASURES)}")
         self.folder = run_folder(folder)
         self._every = check_every(every)
+        if model is not None and initial_step and not overwrite:
+            name_as_recorded(model, _recorded_layers(self.folder))
         self.probe = Probe(model, layers, bool(histograms), measures == "full")
         """Turns gradients into records; the same for all fits of a model."""
         if not isinstance(settings, (Mapping, type(None))):
@@ -354,6 +358,11 @@ def check_every(every, otherwise: str = "") -> int:
     if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
         raise UsageError(f"every: {every!r} must be a whole number of steps, 1 or more{otherwise}")
     return int(every)
+
+
+def _recorded_layers(folder):
+    history = History.read(folder)
+    return [*history.get("layers", ()), *history.get("activation_layers", ())]
 
 
 def _one_number(loss):
