@@ -130,19 +130,22 @@ def test_a_loaded_model_continues_its_run_under_the_names_of_the_record(tmp_path
         with Recorder(tmp_path / "run", model, initial_step=step, **options) as recorder:
             recorder.record(step, gradients, variables)
 
-    K.Dense(2)  # So that Keras' numbers are not ours.
+    _ = K.Dense(2), sequential()  # So that Keras' numbers are not ours.
     model = sequential(K.Dense(2), Outer(), K.Dense(3, name="dense_100"), sequential(K.Dense(2)))
+    model.scale = model.add_weight(shape=(4,), name="scale")
     record(model, 0)
     expected = ["dense", "outer/inner/dense", "outer/dense", "dense_100", "sequential/dense"]
+    expected.append("sequential")  # The model's own weight.
     assert list(Run.load(tmp_path / "run").history["layers"]) == expected
     loaded = keras.models.clone_model(model)
+    loaded.scale = loaded.add_weight(shape=(4,), name="scale")
     assert next(iter(layer_paths(loaded))) == model.layers[0].name != "dense"
     record(loaded, 1)
     assert list(Run.load(tmp_path / "run").history["layers"]) == expected
     # A pattern speaks of the recorded names, too.
     record(keras.models.clone_model(model), 2, layers="^dense$")
     gradients = Run.load(tmp_path / "run").history["gradient_mean_abs"]
-    assert np.isfinite(gradients[2]).tolist() == [True, False, False, False, False]
+    assert np.isfinite(gradients[2]).tolist() == [name == "dense" for name in expected]
 
 
 def test_names_that_were_given_stay_when_a_run_is_continued():

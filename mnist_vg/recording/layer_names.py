@@ -64,18 +64,30 @@ def name_as_recorded(model: keras.Model, recorded: Iterable[str]) -> None:
     """Name the layers of a loaded model as the record that it continues names them.
 
     All layers of a model that was loaded from a file were given their names, also those that
-    Keras had named (`dense_7`). If the record has names that the model has only when such
-    names are counted among siblings, they are counted from now on.
+    Keras had named (`dense_7`). If the record has names that the model lacks, but has when such
+    names are counted among siblings, they are counted from now on: all of them or, if that is
+    not it, those that the record does not have.
 
     Args:
         model: continues the record.
         recorded: paths of layers in the record.
     """
-    counted = _paths(model, _looks_made_by_keras)
-    missing = set(recorded) - layer_paths(model).keys() - {model_name(model)}
-    if missing and missing <= counted.keys() | {_counted_name(model)}:
-        for layer in [model, *counted.values()]:
-            vars(layer)[_NAMED_BY_KERAS] = True
+    recorded = set(recorded)
+    # The model itself may have weights, too.
+    paths = [*layer_paths(model).items(), (model_name(model), model)]
+    if recorded <= {path for path, _ in paths}:
+        return
+    holders = {"/".join(p.split("/")[:n]) for p in recorded for n in range(1, p.count("/") + 2)}
+    for kept in set(), holders:
+        counted = {id(layer) for path, layer in paths if path not in kept}
+
+        def counts(layer, counted=counted):
+            return _looks_made_by_keras(layer) and (id(layer) in counted or _named_by_keras(layer))
+
+        if recorded <= _paths(model, counts).keys() | {_counted_name(model)}:
+            for _, layer in paths:
+                vars(layer)[_NAMED_BY_KERAS] = counts(layer)
+            return
 
 
 def _named_by_keras(layer):
