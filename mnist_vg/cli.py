@@ -321,7 +321,7 @@ def diagnose(context, logdir, run, as_json):
     else:
         console = report.make_console()
         console.print(report.diagnosis_table(diagnoses))
-        for line in report.not_recorded_lines(diagnoses):
+        for line in [*report.mark_lines(diagnoses), *report.not_recorded_lines(diagnoses)]:
             console.print(line, soft_wrap=True)
     context.exit(0 if all(diagnosis.healthy for diagnosis in diagnoses.values()) else 1)
 

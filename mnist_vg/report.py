@@ -17,6 +17,7 @@ from rich.text import Text
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.runs.marks import marks_line
 from mnist_vg.runs.results import result_row, spread_of
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
@@ -184,6 +185,15 @@ def not_recorded_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
     ]
 
 
+def mark_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
+    """The layers without a gradient and the frozen ones, a line for each run that has some."""
+    return [
+        f"{name}: {marks_line(diagnosis.layer_marks)}"
+        for name, diagnosis in diagnoses.items()
+        if diagnosis.layer_marks
+    ]
+
+
 def _plain(facts):
     """The facts with None for numbers that are not finite, which JSON does not have."""
     return {
@@ -201,6 +211,7 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
                 "healthy": diagnosis.healthy,
                 "verdict": diagnosis.verdict,
                 "finished": diagnosis.finished,
+                "layer_marks": diagnosis.layer_marks,
                 "symptoms": [_plain(vars(evidence)) for evidence in diagnosis.evidence],
                 "not_recorded": diagnosis.lacks,
             }

@@ -1,13 +1,20 @@
 """The names of layers, and layers that get no gradient."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_vg import Recorder, Run
+from mnist_vg import GradientLogger, Recorder, Run
+from mnist_vg.diagnosis.diagnosis import diagnose
 from mnist_vg.recording.layer_names import layer_paths, name_as_recorded
+from mnist_vg.report import diagnosis_json, mark_lines
 
 K = keras.layers
+INPUTS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+TARGETS = np.random.default_rng(1).normal(size=(40, 1)).astype(np.float32)
 
 
 def sequential(*layers, **options):
@@ -153,3 +160,90 @@ def test_names_that_were_given_stay_when_a_run_is_continued():
     for recorded in (["dense_1", "dense_2"], ["dense_2"], ["another"], ["dense", "another"]):
         name_as_recorded(model, recorded)
         assert list(layer_paths(model)) == ["dense_1", "dense_2"]
+
+
+def cut():
+    """A network with a frozen layer in its middle, and a layer whose gradient is cut off."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    code = K.Dense(4, name="encoder")(inputs)
+    code = keras.ops.one_hot(keras.ops.argmax(code, axis=-1), 4)
+    code = K.BatchNormalization(name="norm", trainable=False)(K.Dense(4, name="first")(code))
+    code = K.Dense(4, "tanh", name="middle", trainable=False)(code)
+    model = keras.Model(inputs, K.Dense(1, name="last")(code))
+    model.compile("sgd", "mse", jit_compile=False)
+    return model
+
+
+LAYERS = ["encoder", "first", "norm", "middle", "last"]
+MARKS = {"encoder": "no gradient", "norm": "frozen", "middle": "frozen"}
+
+
+def fitted(model, folder, **options):
+    logger = GradientLogger(folder, every=2, **options)
+    model.fit(INPUTS, TARGETS, batch_size=8, shuffle=False, verbose=0, callbacks=[logger])
+    return Run.load(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_layers_without_a_gradient_have_their_weights_recorded_and_a_mark(tmp_path, capsys):
+    model = cut()
+    weights = {name: np.ravel(model.get_layer(name).weights[0]) for name in MARKS}
+    weights["norm"] = np.ravel(model.get_layer("norm").weights[:2])  # Without moving statistics.
+    run = fitted(model, tmp_path / "my_run", measures="full")
+    history = run.history
+    assert list(history["layers"]) == LAYERS
+    columns = [LAYERS.index(name) for name in MARKS]
+    others = [LAYERS.index(name) for name in ("first", "last")]
+    for measure in history:
+        if (measure.startswith("gradient") and history[measure].ndim > 1) or measure == UPDATE:
+            assert np.isnan(history[measure][:, columns]).all(), measure
+            assert np.isfinite(history[measure][:, others]).all(), measure
+    norms = [np.linalg.norm(weights[name]) for name in MARKS]
+    np.testing.assert_allclose(history["weight_norm"][:, columns], [norms] * 3, rtol=1e-5)
+    counts = history["weights"][..., 2].sum(axis=-1)
+    assert counts[:, columns].tolist() == [[weights[name].size for name in MARKS]] * 3
+    first, last = history["gradient_mean_abs"][:, others].T
+    np.testing.assert_allclose(history[FLOW], np.log10(first / last), rtol=1e-5)
+
+    assert run.layer_marks == MARKS
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "encoder" in line]
+    assert line.startswith("my_run: encoder gets no gradient (")
+    assert line.endswith("; frozen: norm, middle")
+    told = diagnose(history, finished=False)
+    assert told.layer_marks == MARKS
+    assert mark_lines({"my_run": told}) == [line]
+    [entry] = json.loads(diagnosis_json({"my_run": told}))
+    assert entry["layer_marks"] == MARKS
+    evidence = told.evidence[0]
+    assert (evidence.symptom, evidence.layer, evidence.step) == ("no gradient", "encoder", 0)
+    assert {e.layer for e in told.evidence}.isdisjoint({"norm", "middle"})
+
+    shown = EventAccumulator(str(tmp_path / "my_run"), size_guidance={"tensors": 0}).Reload()
+    tags = shown.Tags()["tensors"]
+    assert {f"weights/{name}" for name in MARKS} < set(tags)
+    assert not [tag for tag in tags if tag.startswith(("gradient", UPDATE)) and "encoder" in tag]
+    [card] = shown.Tensors("layers without a gradient")
+    text = card.tensor_proto.string_val[0].decode()
+    assert "| encoder | no gradient |" in text
+    assert "| middle | frozen |" in text
+
+
+UPDATE, FLOW = "update_ratio", "gradient_flow/log10_first_to_last"
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_layers_without_a_gradient_are_chosen_by_the_pattern_too(tmp_path):
+    options = {"layers": "first|middle", "histograms": False}
+    run = fitted(cut(), tmp_path / "my_run", **options)
+    assert list(run.history["layers"]) == ["first", "middle"]
+    assert run.layer_marks == {"middle": "frozen"}
+
+
+def test_layers_of_another_optimizer_have_no_mark(tmp_path):
+    model = sequential(K.Dense(2, name="generator"), K.Dense(2, name="critic"))
+    variables = model.layers[0].trainable_variables
+    with Recorder(tmp_path / "run", model) as recorder:
+        recorder.record(0, [np.ones(v.shape, np.float32) for v in variables], variables)
+    run = Run.load(tmp_path / "run")
+    assert (list(run.history["layers"]), run.layer_marks) == (["generator"], {})

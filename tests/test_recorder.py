@@ -128,9 +128,9 @@ def test_variables_without_a_model_are_named_after_their_paths(tmp_path):
     with Recorder(tmp_path) as recorder:
         recorder.record(0, gradients, [kernel, bias, table, unused])
     history = Run.load(tmp_path).history
-    assert list(history["layers"]) == ["first", "table"]
+    assert list(history["layers"]) == ["first", "table", "unused"]
     # Two of the table's eight values have a gradient: 2 + 2 each, so the mean is 1.
-    assert history["gradient_mean_abs"][0].tolist() == [1, 1]
+    np.testing.assert_array_equal(history["gradient_mean_abs"][0], [1, 1, np.nan])
 
 
 def test_a_bias_does_not_stand_in_for_its_kernel(tmp_path):
@@ -139,7 +139,10 @@ def test_a_bias_does_not_stand_in_for_its_kernel(tmp_path):
     gradients = [None, *[tf.ones(variable.shape) for variable in variables[1:]]]
     with Recorder(tmp_path, model) as recorder:
         recorder.record(0, gradients, variables)
-    assert list(Run.load(tmp_path).history["layers"]) == ["layer2", "layer3"]
+    run = Run.load(tmp_path)
+    assert run.layer_marks == {"layer1": "no gradient"}
+    gradients = dict(zip(run.history["layers"], run.history["gradient_mean_abs"][0], strict=True))
+    np.testing.assert_equal(gradients, {"layer1": np.nan, "layer2": 1, "layer3": 1})
 
 
 def test_a_loop_continues_from_its_initial_step(tmp_path):

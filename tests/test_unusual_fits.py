@@ -38,7 +38,9 @@ class Thaw(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("every", [1, 2, "epoch"])
 @pytest.mark.parametrize("thaw_first", [True, False])
-def test_a_layer_that_is_thawed_during_a_fit_trains_and_is_recorded(tmp_path, every, thaw_first):
+def test_a_layer_that_is_thawed_during_a_fit_trains_and_is_recorded(
+    tmp_path, capsys, every, thaw_first
+):
     def weights(*callbacks):
         model = network(trainable=False)
         options = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
@@ -49,10 +51,19 @@ def test_a_layer_that_is_thawed_during_a_fit_trains_and_is_recorded(tmp_path, ev
     logged = weights(*([Thaw(), logger] if thaw_first else [logger, Thaw()]))
     for plain, with_logger in zip(weights(Thaw()), logged, strict=True):
         np.testing.assert_array_equal(with_logger, plain)
-    history = Run.load(tmp_path / "run").history
+    run = Run.load(tmp_path / "run")
+    history = run.history
     # The new optimizer counts its five steps an epoch from 0.
     steps = {1: [*range(15)], 2: [0, 2, 4, 5, 7, 9, 11, 13], "epoch": [0, 5, 10]}[every]
     assert history["step"].tolist() == steps
+    assert list(history["layers"]) == ["base", "head"]
+    # Records in which all layers get a gradient do not tell.
+    states = [np.nan if step >= 5 else 2 for step in steps]
+    np.testing.assert_array_equal(history["layer_state"][:, 0], states)
+    assert [line for line in capsys.readouterr().out.splitlines() if "frozen" in line] == [
+        "run: frozen: base"
+    ]
+    assert run.layer_marks == {}
     columns = dict(zip(history["layers"], history["gradient_mean_abs"].T, strict=True))
     assert np.isfinite(columns["head"]).all()
     assert np.isfinite(columns["base"]).tolist() == [step >= 5 for step in steps]

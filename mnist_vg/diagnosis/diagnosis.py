@@ -9,6 +9,7 @@ import numpy as np
 from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of, share_learned
 from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS, Evidence
 from mnist_vg.errors import UsageError, nearest
+from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.runs.run import find_runs
@@ -116,6 +117,12 @@ class Diagnosis:
         """How much the newest record has learned, see `share_learned`; NaN if it is not known."""
         shares = share_learned(self.measurements)[-1:]
         return float(shares[0, 0]) if shares.size else np.nan
+
+    @property
+    def layer_marks(self) -> dict[str, str]:
+        """Layers with weights that got no gradient at the newest record, see `Run`."""
+        newest = self.measurements.state[-1:]
+        return layer_marks(self.measurements.layers, newest[0]) if len(newest) else {}
 
     @property
     def lacks(self) -> dict[str, str]:

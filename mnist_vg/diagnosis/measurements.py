@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnist_vg.runs import tags
+from mnist_vg.runs.marks import WITH_GRADIENT
 from mnist_vg.runs.results import kappa
 
 
@@ -31,6 +32,7 @@ class Measurements:
         condition: relative condition number, `[records, layers]`.
         nonfinite: how many gradients and weights are NaN or Inf, `[records, layers]`.
         update_ratio: norm of the update over that of the weights, `[records, layers]`.
+        state: whether a layer gets a gradient, see `runs.marks`, `[records, layers]`.
         activation_layers: names of the layers with an activation.
         dead: share of units that are zero on the whole batch, `[records, activation_layers]`.
         saturated: share of units at an end of their activation for most of the batch,
@@ -47,6 +49,7 @@ class Measurements:
     condition: np.ndarray
     nonfinite: np.ndarray
     update_ratio: np.ndarray
+    state: np.ndarray
     activation_layers: Sequence[str]
     dead: np.ndarray
     saturated: np.ndarray
@@ -68,7 +71,7 @@ class Measurements:
         tables = {
             key: _widened(getattr(self, key), names, columns)
             for keys, names, columns in (
-                (("condition", "nonfinite", "update_ratio"), self.layers, layers),
+                (("condition", "nonfinite", "update_ratio", "state"), self.layers, layers),
                 (("dead", "saturated"), self.activation_layers, hidden),
             )
             for key in keys
@@ -141,6 +144,7 @@ def measurements_of(history: Mapping) -> Measurements:
         "condition": condition,
         "nonfinite": sum(counts.values()),
         "update_ratio": table(tags.UPDATE_RATIO),
+        "state": np.nan_to_num(table(tags.LAYER_STATE), nan=WITH_GRADIENT),
         "dead": table(tags.UNITS_DEAD, hidden),
         "saturated": table(tags.UNITS_SATURATED, hidden),
     }

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnist_vg.diagnosis.measurements import Measurements, known, share_learned
+from mnist_vg.runs.marks import WITHOUT_GRADIENT
 
+NO_GRADIENT = "no gradient"
 UPDATES_TOO_LARGE = "updates too large"
 UPDATES_TOO_SMALL = "updates too small"
 SATURATED_UNITS = "saturated units"
@@ -176,6 +178,7 @@ NEEDS = {
     "saturated": "activations (measures='full')",
     "condition": "a loss with norms or histograms of weights and gradients",
     "nonfinite": "gradients",
+    "state": "gradients",
     "accuracy": "an accuracy",
     "test_loss": "a loss",
     "loss": "a loss",
@@ -190,6 +193,17 @@ NEEDS_IN_FULL = {
 """The same for a run that has full measures already: only a `Recorder`'s may lack these."""
 
 SYMPTOMS = (
+    Symptom(
+        name=NO_GRADIENT,
+        measure=lambda measurements: (measurements.state == WITHOUT_GRADIENT).astype(float),
+        threshold=1,
+        words="none of its weights gets a gradient, though they are to be trained",
+        source="backpropagation gives None where the loss is no differentiable function of a "
+        "weight (tf.GradientTape)",
+        advice="use the layer in the loss, replace what has no gradient behind it (argmax, "
+        "rounding, a cast to whole numbers, stop_gradient), or set its trainable=False",
+        needs=("state",),
+    ),
     Symptom(
         name=UPDATES_TOO_LARGE,
         measure=_update,

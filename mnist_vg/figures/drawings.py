@@ -151,13 +151,15 @@ def gradient_profile(runs: Sequence[Run]) -> "Figure":
 
 
 def _gradient_records(run):
-    """Steps, gradients and which of these are not finite, for the records with gradients."""
+    """Steps, gradients and which of these are not finite, for records and layers with any."""
     gradients = run.history[GRADIENT_MEAN_ABS]
     # A record without gradients is NaN as well, but it counts no value that is not finite.
     counted = run.history.get("gradient_nonfinite", np.zeros_like(gradients)) > 0
     nonfinite = np.isinf(gradients) | (np.isnan(gradients) & counted)
-    recorded = (np.isfinite(gradients) | nonfinite).any(axis=1)
-    return run.history["step"][recorded], gradients[recorded], nonfinite[recorded]
+    known = np.isfinite(gradients) | nonfinite
+    recorded, layers = known.any(axis=1), known.any(axis=0)
+    parts = (gradients[recorded][:, layers], nonfinite[recorded][:, layers])
+    return run.history["step"][recorded], *parts
 
 
 def _profile(axis, gradients, nonfinite, scale, step):

@@ -25,6 +25,7 @@ from tensorboard.util import tensor_util
 
 from mnist_vg.model import Model
 from mnist_vg.runs import events
+from mnist_vg.runs.marks import WITH_GRADIENT
 from mnist_vg.runs.paths import is_remote, sync
 from mnist_vg.runs.tags import (
     ACCURACY_TEST,
@@ -32,6 +33,7 @@ from mnist_vg.runs.tags import (
     GRADIENT_FLOW,
     GRADIENT_MEAN_ABS,
     HISTOGRAMS,
+    LAYER_STATE,
     LOSS_TEST,
     LOSS_TRAIN,
     NONFINITE,
@@ -98,7 +100,7 @@ class EventLog:
         tables: Iterable[tuple[Sequence[str], Mapping]] = (),
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Write one record.
+        """Write one record. Of a layer without a gradient, what is NaN is left out.
 
         Args:
             step: the optimizer update, counted from 0.
@@ -108,21 +110,27 @@ class EventLog:
             arrays: tag to array, for `Run` to read; TensorBoard ignores them.
         """
         summary = Summary()
-        gradients = [m[GRADIENT_MEAN_ABS] for _, m in tables if GRADIENT_MEAN_ABS in m]
-        flow = {GRADIENT_FLOW: gradient_flow(gradients[0])} if gradients else {}
-        for tag, value in (flow | dict(scalars)).items():
+        numbers = {GRADIENT_FLOW: _flow(tables), **scalars}
+        for tag, value in numbers.items():
             if value is not None:
                 summary.MergeFrom(scalar_pb(tag, value))
         for layers, measures in tables:
+            states = measures.get(LAYER_STATE, np.full(len(layers), WITH_GRADIENT))
             for number, layer in enumerate(layers):
                 for measure, values in measures.items():
-                    _add_layer(summary, measure, layer, values, number)
+                    if states[number] == WITH_GRADIENT or _is_known(values, number):
+                        _add_layer(summary, measure, layer, values, number)
         for tag, array in (arrays or {}).items():
             summary.value.append(_array_value(tag, array))
         self._write(step, summary)
         self._flush()
         if time.monotonic() - self._uploaded_at >= REMOTE_SECONDS:
             self.upload()
+
+    def card(self, step: int, name: str, facts: Mapping[str, str]) -> None:
+        """Write facts for the Text tab: a table of this name."""
+        self._write(step, text_pb(name, _markdown_table(facts)))
+        self._flush()
 
     def conclude(
         self, step: int, card: Mapping, symptom_count: int, pictures: Mapping[str, bytes]
@@ -215,6 +223,15 @@ def gradient_flow(mean_abs: np.ndarray) -> np.ndarray:
         return np.log10(mean_abs[0] / mean_abs[-1])
 
 
+def _flow(tables):
+    """The gradient flow in the table of gradients; None without one."""
+    for layers, measures in tables:
+        if GRADIENT_MEAN_ABS in measures:
+            states = measures.get(LAYER_STATE, np.full(len(layers), WITH_GRADIENT))
+            return gradient_flow(np.asarray(measures[GRADIENT_MEAN_ABS])[states == WITH_GRADIENT])
+    return None
+
+
 def forward_graph(model: Model) -> tf.compat.v1.GraphDef:
     """A model's forward pass for the Graphs tab to draw: each layer a box of its name."""
     example = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="input")
@@ -236,13 +253,21 @@ def _box(node_name):
     return scope.removesuffix("_1") + slash + rest
 
 
+def _is_known(values, number):
+    """Whether a layer without a gradient has a measure: what it lacks is NaN."""
+    numbers = values["counts"] if isinstance(values, Mapping) else values
+    return not np.isnan(numbers[number]).any()
+
+
 def _add_layer(summary, measure, layer, values, number):
     tag = layer_tag(measure, layer)
-    if measure in HISTOGRAMS:
+    if measure == LAYER_STATE:
+        summary.value.append(_array_value(tag, values[number]))
+    elif measure in HISTOGRAMS:
         parts = {key: stacked[number] for key, stacked in values.items()}
         if parts["counts"].any():
             summary.value.append(_histogram_value(tag, **parts))
-    elif measure not in NONFINITE or values.any():
+    elif measure not in NONFINITE or np.nan_to_num(values).any():
         summary.MergeFrom(scalar_pb(tag, values[number]))
 
 

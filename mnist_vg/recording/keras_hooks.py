@@ -333,21 +333,27 @@ class KerasHooks:
         gradients, clipped = multiplied_apart(gradients), multiplied_apart(clipped)
         groups = list(part.probe.group(variables).values())
         part.layers, part.where_due = len(groups), self._where_due(step)
-        part.columns = (
-            {}
-            if before
-            else {
-                part.optimizer._get_variable_index(variables[position]): column
-                for column, group in enumerate(groups)
-                for position in group
-            }
-        )
+        index = part.optimizer._get_variable_index if before is None else id
+        part.columns = {
+            index(variables[position]): column
+            for column, group in enumerate(groups)
+            for position in group
+        }
 
         def measure():
-            measured = part.probe.measure(gradients, variables, clipped, activations, before)
+            # Keras leaves out the variables that have no gradient before it applies the others.
+            without = _others(part.optimizer._trainable_variables, variables)
+            measured = part.probe.measure(
+                [*gradients, *[None] * len(without)],
+                [*variables, *without],
+                clipped,
+                activations,
+                before and [*before, *without],
+            )
             head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]
             if before:
                 moved = tf.square(part.probe.distances(variables, before))
+                part.layers = moved.shape[0]
             else:
                 moved = tf.zeros([part.layers], tf.float64)  # `update_step` adds it.
             part.ring.append(tf.concat([head, moved, measured], axis=0))
@@ -386,3 +392,8 @@ class KerasHooks:
 def _is_first_replica():
     replica = tf.distribute.get_replica_context()
     return replica is None or tf.get_static_value(replica.replica_id_in_sync_group) in (0, None)
+
+
+def _others(variables, known):
+    known = {id(variable) for variable in known}
+    return [variable for variable in variables if id(variable) not in known]

@@ -1,6 +1,7 @@
 """Which weights and which activations are those of which layer of a Keras model."""
 
 import re
+from typing import NamedTuple
 
 import keras
 
@@ -24,11 +25,50 @@ _RECTIFIERS = (
 )
 
 
-def group_weights(model: keras.Model | None, variables, pattern: str = "") -> dict[str, list[int]]:
-    """Which variables are the weights of which layer.
+class LayerWeights(NamedTuple):
+    """The weights of a layer.
+
+    Attributes:
+        variables: `keras.Variable` or `tf.Variable`, in the model's order.
+        frozen: whether none of them is to be trained.
+    """
+
+    variables: list
+    frozen: bool
+
+
+def layer_weights(model: keras.Model | None, variables) -> dict[str, LayerWeights]:
+    """The weights of every layer, by its path, in the model's order.
 
     Biases are left out, unless a layer has nothing else. (Beta and gamma of a batch
-    normalization are weights here.)
+    normalization are weights here.) If some of a layer's weights are frozen, only the others
+    count. What never trains, such as the moving mean of a batch normalization, is no weight.
+
+    Args:
+        model: gives the paths; without a model the variables' own paths serve.
+        variables: some of the model's, `keras.Variable` or `tf.Variable`.
+    """
+    owners = {} if model is None else _owners(model)
+    trained = {_identity(variable) for variable in variables}
+    owned: dict[str, dict[int, object]] = {path: {} for path in owners.values()}  # in order
+    if model is not None:
+        trained |= {_identity(variable) for variable in model.trainable_variables}
+        for variable in model.variables:
+            if path := owners.get(_identity(variable)):
+                owned[path][_identity(variable)] = variable
+    for variable in variables:
+        path = owners.get(_identity(variable)) or _own_path(variable)
+        owned.setdefault(path, {})[_identity(variable)] = variable
+    layers = {}
+    for path, of_layer in owned.items():
+        training = {key: variable for key, variable in of_layer.items() if key in trained}
+        weights = _without_biases(training or of_layer)
+        layers[path] = LayerWeights(weights, frozen=not training)
+    return layers
+
+
+def group_weights(model: keras.Model | None, variables, pattern: str = "") -> dict[str, list[int]]:
+    """Which variables are the weights of which layer, see `layer_weights`.
 
     Args:
         model: gives the paths; without a model the variables' own paths serve.
@@ -41,17 +81,12 @@ def group_weights(model: keras.Model | None, variables, pattern: str = "") -> di
     Raises:
         UsageError: no path contains the pattern.
     """
-    owners, known = ({}, []) if model is None else (_owners(model), model.trainable_variables)
-    owned: dict[str, dict[int, object]] = {path: {} for path in owners.values()}  # in order
-    for variable in [*known, *variables]:
-        identity = _identity(variable)
-        owned.setdefault(owners.get(identity) or _own_path(variable), {})[identity] = variable
     positions = {_identity(variable): i for i, variable in enumerate(variables)}
     groups = {}
-    for path, of_layer in owned.items():
-        weights = [identity for identity in _without_biases(of_layer) if identity in positions]
-        if weights:
-            groups[path] = [positions[identity] for identity in weights]
+    for path, layer in layer_weights(model, variables).items():
+        keys = [_identity(weight) for weight in layer.variables]
+        if places := [positions[key] for key in keys if key in positions]:
+            groups[path] = places
     chosen = {path: group for path, group in groups.items() if re.search(pattern, path)}
     if groups and not chosen:
         raise UsageError(
@@ -62,12 +97,19 @@ def group_weights(model: keras.Model | None, variables, pattern: str = "") -> di
 
 
 def _owners(model):
-    owners = {}
+    """Path of the layer that holds a variable, by the variable; the innermost one counts."""
+    owners: dict[int, str] = {}
+
+    def own(path, layer):
+        # Keras' public lists leave out what is frozen, or hold what never trains, too.
+        for part in layer._flatten_layers():
+            for variable in part._trainable_variables:
+                owners.setdefault(_identity(variable), path)
+
     for path, layer in layer_paths(model).items():
-        for variable in layer.trainable_variables:
-            owners.setdefault(_identity(variable), path)
-    for variable in model.trainable_variables:
-        owners.setdefault(_identity(variable), model_name(model))
+        own(path, layer)
+    name = model_name(model)
+    own(f"{name}_itself" if name in owners.values() else name, model)
     return owners
 
 
@@ -81,8 +123,8 @@ def _own_path(variable):
 
 
 def _without_biases(variables):
-    weights = [key for key, v in variables.items() if not _own_name(v).endswith("bias")]
-    return weights or list(variables)
+    weights = [v for v in variables.values() if not _own_name(v).endswith("bias")]
+    return weights or list(variables.values())
 
 
 def _own_name(variable):

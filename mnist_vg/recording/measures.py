@@ -258,6 +258,19 @@ def layer_measures(
     return measures
 
 
+def weight_measures(weights, histograms=True, full=False) -> dict[str, tf.Tensor]:
+    """What a record holds of layers that get no gradient: what is of the weights alone.
+
+    Arguments and result are those of `layer_measures`.
+    """
+    functions = FULL_WEIGHT if full else WEIGHT
+    if histograms:
+        functions = functions | {WEIGHTS: histogram}
+    return measure_each(
+        lambda rows: {name: function(rows) for name, function in functions.items()}, weights
+    )
+
+
 def activation_measures(outputs, ranges, histograms=True) -> dict[str, tf.Tensor]:
     """What a full record holds of every layer with an activation.
 

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.layers import group_weights
-from mnist_vg.recording.measures import activation_measures, layer_measures
-from mnist_vg.runs.tags import UPDATE_RATIO
+from mnist_vg.recording.layers import group_weights, layer_weights
+from mnist_vg.recording.measures import activation_measures, layer_measures, weight_measures
+from mnist_vg.runs.marks import FROZEN, WITH_GRADIENT, WITHOUT_GRADIENT
+from mnist_vg.runs.tags import LAYER_STATE, UPDATE_RATIO
 
 
 class Probe:
@@ -64,6 +65,7 @@ class Probe:
         groups = {path: group for path, group in groups.items() if group}
         if not groups:
             raise UsageError("gradients: none of the variables that are recorded has one")
+        states, others = self._without_gradient(variables, groups)
 
         def by_layer(tensors):
             return [_join([tensors[i] for i in group]) for group in groups.values()]
@@ -71,28 +73,37 @@ class Probe:
         weights, gradients = by_layer(weights or variables), by_layer(gradients)
         clipped = by_layer(clipped) if clipped and self.full else []
         measured = [_measured_layers(gradients, weights, clipped, self._histograms, self.full)]
+        others = [_join(of_layer) for of_layer in others]
+        measured.append(_measured_weights(others, self._histograms, self.full))
         names = [tuple(groups)]
         if activations:
             outputs, ranges = zip(*activations.values(), strict=True)
             measured.append(_measured_activations(outputs, ranges, self._histograms))
             names.append(tuple(activations))
-        self._check_same(names, measured)
+        self._check_same(names, states, measured)
         flat = [tf.reshape(part, [-1]) for part in tf.nest.flatten(measured)]
         return tf.concat([tf.cast(part, tf.float64) for part in flat], axis=0)
 
     def distances(self, variables, before) -> tf.Tensor:
-        """How far each layer's weights have moved, as norms, float64 `[layers]`.
+        """How far the weights of each layer with a gradient have moved, as norms.
+
+        `measure` comes first.
 
         Args:
             variables: updated.
             before: what they held before.
+
+        Returns:
+            float64 `[layers]`.
         """
         squares = [
             tf.reduce_sum(tf.square(tf.cast(variable - earlier, tf.float64)))
             for variable, earlier in zip(variables, before, strict=True)
         ]
-        groups = self.group(variables).values()
-        return tf.sqrt(tf.stack([tf.add_n([squares[i] for i in group]) for group in groups]))
+        groups = self.group(variables)
+        measured, *_ = self._spec[0]
+        sums = [tf.add_n([squares[i] for i in groups[path]]) for path in measured]
+        return tf.sqrt(tf.stack(sums))
 
     def renewed(self) -> "Probe":
         """A probe with the same settings, for the model as it is now."""
@@ -105,8 +116,22 @@ class Probe:
             self._groups[key] = group_weights(self.model, variables, self.pattern)
         return self._groups[key]
 
-    def _check_same(self, names, measured):
-        spec = names, tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape), measured)
+    def _without_gradient(self, variables, groups):
+        """The state of every layer, by path, and the weights of those that get no gradient."""
+        trained = self.group(variables)
+        states, others = {}, []
+        for path, layer in layer_weights(self.model, variables).items():
+            if path in groups:
+                states[path] = WITH_GRADIENT
+            # A layer in neither is one of another optimizer's.
+            elif path in trained or (layer.frozen and re.search(self.pattern, path)):
+                states[path] = FROZEN if layer.frozen else WITHOUT_GRADIENT
+                others.append(layer.variables)
+        return states, others
+
+    def _check_same(self, names, states, measured):
+        shapes = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape), measured)
+        spec = names, states, shapes
         if self._spec not in (None, spec):
             raise UsageError(
                 f"gradients: those of {', '.join(names[0])} came after those of "
@@ -124,16 +149,39 @@ class Probe:
         """
         if self._spec is None:
             raise UsageError("measured: measure has not been called, so there is nothing to write")
-        names, structure = self._spec
+        names, states, structure = self._spec
         specs = tf.nest.flatten(structure)
         ends = np.cumsum([spec.shape.num_elements() for spec in specs])
         parts = np.split(np.asarray(measured), ends)[: len(specs)]
         shaped = [part.reshape(spec.shape) for part, spec in zip(parts, specs, strict=True)]
         tables = tf.nest.pack_sequence_as(structure, shaped)
+        of_layers, of_others, *of_activations = tables
         if moved is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
-                tables[0][UPDATE_RATIO] = moved / tables[0]["weight_norm"]
-        return list(zip(names, tables, strict=True))
+                of_layers[UPDATE_RATIO] = moved / of_layers["weight_norm"]
+        if of_others:
+            names = [tuple(states), *names[1:]]
+            of_layers = _of_all_layers(of_layers, of_others, np.array(list(states.values())))
+        return list(zip(names, [of_layers, *of_activations], strict=True))
+
+
+def _of_all_layers(measures, of_others, states):
+    """Measures `[layers]` of all layers; NaN where one without a gradient has no measure."""
+
+    def rows(values, other):
+        placed = np.full([len(states), *values.shape[1:]], np.nan)
+        placed[states == WITH_GRADIENT] = values
+        if other is not None:
+            placed[states != WITH_GRADIENT] = other
+        return placed
+
+    placed = {
+        name: {part: rows(values[part], of_others.get(name, {}).get(part)) for part in values}
+        if isinstance(values, dict)
+        else rows(values, of_others.get(name))
+        for name, values in measures.items()
+    }
+    return placed | {LAYER_STATE: states}
 
 
 def joined(parts: Sequence, order: Sequence[str]) -> list:
@@ -160,6 +208,8 @@ def _joined(tables, order):
     names = dict.fromkeys(name for layer in layers for name in rows[layer])
     unknown = {name: next(rows[x][name] for x in layers if name in rows[x]) for name in names}
     unknown = tf.nest.map_structure(lambda values: np.full_like(values, np.nan), unknown)
+    if LAYER_STATE in unknown:
+        unknown[LAYER_STATE] = WITH_GRADIENT
     whole = [unknown | rows[layer] for layer in layers]
     return layers, tf.nest.map_structure(lambda *values: np.stack(values), *whole)
 
@@ -215,6 +265,22 @@ def _compiled_layer_measures(sizes, clips, histograms, full):
 
     compiled = tf.function(measure, jit_compile=True, autograph=False)
     return compiled.get_concrete_function(specs, specs, specs if clips else [])
+
+
+def _measured_weights(weights, histograms, full):
+    if not weights:
+        return {}
+    sizes = tuple((weight.shape.num_elements(), weight.dtype) for weight in weights)
+    return _compiled_weight_measures(sizes, histograms, full)(weights)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_weight_measures(sizes, histograms, full):
+    def measure(weights):
+        return weight_measures(weights, histograms, full)
+
+    compiled = tf.function(measure, jit_compile=True, autograph=False)
+    return compiled.get_concrete_function([tf.TensorSpec([size], dtype) for size, dtype in sizes])
 
 
 def _measured_activations(outputs, ranges, histograms):

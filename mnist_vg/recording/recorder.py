@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
+from mnist_vg.diagnosis.symptoms import NO_GRADIENT
 from mnist_vg.errors import UsageError
 from mnist_vg.recording.layer_names import name_as_recorded
 from mnist_vg.recording.probe import Probe
@@ -21,6 +22,7 @@ from mnist_vg.recording.taps import tapped_layers
 from mnist_vg.runs.events import lengths_before, read_events
 from mnist_vg.runs.folder import claim_folder, free_folder, remove_run
 from mnist_vg.runs.history import History
+from mnist_vg.runs.marks import marks_line
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import Run, versions
 from mnist_vg.runs.tags import LOSS_TRAIN
@@ -78,6 +80,7 @@ class Recorder:
         if measures not in MEASURES:
             raise UsageError(f"measures: {measures!r} is not one of {', '.join(MEASURES)}")
         self.folder = run_folder(folder)
+        self._told_marks: dict[str, str] = {}
         self._every = check_every(every)
         if model is not None and initial_step and not overwrite:
             name_as_recorded(model, _recorded_layers(self.folder))
@@ -271,6 +274,9 @@ class Recorder:
     def write(self, step: int, measured, scalars: Mapping[str, float], moved=None) -> None:
         """Write a record, and print one line for each symptom that it makes certain.
 
+        One more line names the layers that get no gradient and those that are frozen, at the
+        first record and where that changes.
+
         Args:
             step: the optimizer update, counted from 0.
             measured: what `measure` returned at that step.
@@ -292,9 +298,17 @@ class Recorder:
         self._check_open()
         evidence = self._writer.record(step, scalars, tables)
         self._last_step = step
-        for symptom in evidence:
+        lines = [
+            f" at step {step}: {symptom.line}"
+            for symptom in evidence
+            if symptom.symptom != NO_GRADIENT  # The line on all such layers says it.
+        ]
+        if self.run.layer_marks != self._told_marks:
+            self._told_marks = self.run.layer_marks
+            lines[:0] = [f": {marks_line(self._told_marks)}"] if self._told_marks else []
+        for line in lines:
             # A progress bar may stand in the line.
-            print(f"\n{self.run.name} at step {step}: {symptom.line}")
+            print(f"\n{self.run.name}{line}")
 
     def note(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write further numbers, tag to value, outside the records.

@@ -15,8 +15,10 @@ from mnist_vg.figures.drawings import profile_picture
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.runs.events import cut_event_files, event_files, whole_records
 from mnist_vg.runs.history import History
+from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.results import finite_or_none
 from mnist_vg.runs.run import Run
+from mnist_vg.runs.tags import LAYER_STATE
 
 Table = tuple[Sequence[str], Mapping]
 """Names of layers, the one nearest the input first, and what was measured of them, by name."""
@@ -81,8 +83,18 @@ class RunWriter:
             The symptoms that this record makes certain.
         """
         self.note(step, scalars, tables, arrays)
+        self._mark_layers(step, tables)
         known = {tag: value for tag, value in scalars.items() if value is not None}
         return self._monitor.record(step, {**known, **self._chance}, tables)
+
+    def _mark_layers(self, step, tables):
+        marks = {}
+        for layers, measures in tables:
+            if LAYER_STATE in measures:
+                marks |= layer_marks(layers, measures[LAYER_STATE])
+        if marks != self.run.layer_marks:
+            self._log.card(step, "layers without a gradient", marks)
+            self._save(layer_marks=marks)
 
     def note(
         self,

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.runs.events import decode, read_points
-from mnist_vg.runs.tags import GRADIENT_MEAN_ABS, LAYER_MEASURES, UNITS_DEAD, layer_tag
+from mnist_vg.runs.tags import (
+    GRADIENT_MEAN_ABS,
+    LAYER_MEASURES,
+    LAYER_STATE,
+    UNITS_DEAD,
+    layer_tag,
+)
 
 
 class History(Mapping):
@@ -22,6 +28,8 @@ class History(Mapping):
       edge, right edge, count |
     | `layers` | names of the layers, in the order of the columns |
     | `activation_layers` | the same for measures of activations, where there are any |
+    | `layer_state`, of records in which a layer got no gradient | 0: it got one; 1: it got
+      none; 2: it was frozen |
     | `kernels/layer1`, in full records of small kernels | float64 `[records, inputs, units]` |
 
     NaN stands where a record has no such number.
@@ -38,9 +46,13 @@ class History(Mapping):
             if measure in LAYER_MEASURES:
                 self._layers_of.setdefault(measure, []).append(layer)
         scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._layers_of]
-        # These two measures have every layer in every record.
-        columns = {"layers": GRADIENT_MEAN_ABS, "activation_layers": UNITS_DEAD}
-        self._columns = {name: m for name, m in columns.items() if m in self._layers_of}
+        # Each record has these measures of all layers; the first one only if some got no gradient.
+        columns = {"layers": (LAYER_STATE, GRADIENT_MEAN_ABS), "activation_layers": (UNITS_DEAD,)}
+        found = {
+            name: dict.fromkeys(layer for m in measures for layer in self._layers_of.get(m, ()))
+            for name, measures in columns.items()
+        }
+        self._columns = {name: list(layers) for name, layers in found.items() if layers}
         self._names = ["step", *scalars, *self._columns, *self._layers_of]
         self._decoded: dict[str, np.ndarray] = {}
 
@@ -67,7 +79,7 @@ class History(Mapping):
         if name == "step":
             return np.array(sorted(set().union(*self._points.values())), np.int64)
         if name in self._columns:
-            return np.array(self._layers_of[self._columns[name]])
+            return np.array(self._columns[name])
         if name not in self._layers_of:
             return self._column(name)
         known = {layer: self._column(layer_tag(name, layer)) for layer in self._layers_of[name]}

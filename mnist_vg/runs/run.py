@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +43,8 @@ class Run:
             is finished.
         verdict: the diagnosis in words. None until the run is finished.
         steps_per_epoch: updates per epoch; None where it is not known.
+        layer_marks: layers with weights that got no gradient at the newest record: path to
+            "no gradient" or "frozen".
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Run:
     results: dict[str, float | None] | None = None
     verdict: str | None = None
     steps_per_epoch: float | None = None
+    layer_marks: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

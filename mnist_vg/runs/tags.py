@@ -11,6 +11,7 @@ GRADIENT_FLOW = "gradient_flow/log10_first_to_last"
 SYMPTOM_COUNT = "symptoms/found"
 SKIPPED_STEPS = "skipped_steps"
 GRADIENT_MEAN_ABS = "gradient_mean_abs"
+LAYER_STATE = "layer_state"
 UPDATE_RATIO = "update_ratio"
 # TensorBoard opens the first two groups of tags by name. These names come late, so that
 # `gradient_flow` stays among the first two.
@@ -48,6 +49,7 @@ LAYER_MEASURES = (
     UNITS_SATURATED,
     ACTIVATION_SLOPE,
     ACTIVATION_GRADIENT,
+    LAYER_STATE,
     *HISTOGRAMS,
 )
 """Every measure of a layer: its tag is the measure, a slash and the layer's name."""
