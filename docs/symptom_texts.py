@@ -8,6 +8,7 @@ from mnist_vg.diagnosis.symptoms import SWING, SWING_RECORDS
 class Text(NamedTuple):
     """The words of one page, its example, and what its picture is to show.
 
+    The example is a scenario, or empty for that of `symptom_no_gradient`.
     `measure` says what the symptom measures, `shows` what the picture shows; `tags`,
     `tab` and `size` are those of `picture.take_picture`.
     """
@@ -24,6 +25,26 @@ class Text(NamedTuple):
 
 
 TEXTS = {
+    "no gradient": Text(
+        example="",
+        what="A layer is to be trained, but none of its weights gets a gradient. The optimizer "
+        "skips them, and the layer stays as the initializer drew it.",
+        why="Backpropagation finds a gradient only for weights from which differentiable "
+        "operations lead to the loss. It ends at operations such as argmax, rounding, comparisons, "
+        "a cast to whole numbers, a conversion to NumPy, or stop_gradient. A layer that is never "
+        "called, or whose output the loss does not use, gets none either. This is not a gradient "
+        "of zero: there is no gradient at all, so no record shows one. Keras warns that "
+        '"Gradients do not exist for variables".',
+        measure="whether a layer that is to be trained gets a gradient",
+        shows="the weights of the encoder are the same at every record of the run with argmax",
+        look="`weights/encoder` in Histograms, the newest record in front: with argmax, all "
+        "slices are alike; with softmax, they spread. There is no `gradients/encoder` and no "
+        "`gradient_mean_abs/encoder` of the run with argmax. The card *layers without a gradient* "
+        "in the Text tab names the layer.",
+        tags="weights.encoder$",
+        tab="histograms",
+        size="1240,640",
+    ),
     "updates too large": Text(
         example="too-large",
         what="One update moves the weights of a layer by a large share of their own norm. After a "

@@ -7,20 +7,23 @@ trains the examples and the remedies that fit into LOGDIR, as `mnist-vg cure` do
 the pages from these runs. Needs what docs/picture.py needs.
 """
 
+import inspect
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pages import markdown_table, run, write
 from picture import take_picture
+from symptom_no_gradient import argmax, network, softmax, train
 from symptom_texts import TEXTS
 
 from mnist_vg import Scenario, UsageError
 from mnist_vg.cure import cure
 from mnist_vg.diagnosis.diagnosis import diagnose
-from mnist_vg.diagnosis.symptoms import SYMPTOMS, UPDATES_TOO_SMALL, Symptom
+from mnist_vg.diagnosis.symptoms import NO_GRADIENT, SYMPTOMS, UPDATES_TOO_SMALL, Symptom
 from mnist_vg.report import Display, cure_lines, cure_table, make_console
 from mnist_vg.runs.results import LEARNED_KAPPA
+from mnist_vg.runs.tags import LOSS_TRAIN
 from mnist_vg.scenarios.suites import find_scenario
 
 SCOPES = {
@@ -39,7 +42,8 @@ trains an example of each with the remedies that fit, and writes these pages.
 A network that could learn has no symptom: where its test accuracy, corrected for chance, is
 {LEARNED_KAPPA} or more, whatever is measured has not kept it from that. The examples are the suite
 `symptoms` (`mnist-vg list`), each under three seeds; a picture is of the first seed that shows the
-symptom. How the rules are used, and how well they do: [diagnosis](../diagnosis.md).
+symptom. (No scenario has a layer without a gradient, so that example is a model of Keras.) How
+the rules are used, and how well they do: [diagnosis](../diagnosis.md).
 """
 
 
@@ -62,12 +66,17 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     for symptom in symptoms:
         text = TEXTS[symptom.name]
+        page = folder / _page(symptom.name)
+        if symptom.name == NO_GRADIENT:
+            sick, cured = (train(choose, logdir / "no_gradient") for choose in (argmax, softmax))
+            _picture([sick, cured], page.with_suffix(".png"), text, seconds)
+            write(page, _text(symptom, sick, *_keras_example(sick, cured)))
+            continue
         with Display(make_console(), brief=True) as display:
             found = cure(find_scenario(text.example), logdir, seeds=seeds, watch=display.watch)
-        sick, cured, evidence = _example(symptom, found)
-        page = folder / _page(symptom.name)
+        sick, cured = _example(symptom, found)
         _picture([sick, cured], page.with_suffix(".png"), text, seconds)
-        write(page, _text(symptom, found, sick, evidence, logdir))
+        write(page, _text(symptom, sick, *_scenario_example(found, logdir)))
     rows = [
         [_link(symptom.name), TEXTS[symptom.name].measure, _limit(symptom)] for symptom in symptoms
     ]
@@ -76,13 +85,13 @@ def main(
 
 
 def _example(symptom, found):
-    """Of the first seed that shows the symptom, the sick run, the cured one, and the evidence."""
+    """Of the first seed that shows the symptom, the sick run and the cured one."""
     # What comes nearest to a cure, where there is none.
     after = found.recommended or max(found.trials, key=lambda trial: trial.accuracy)
     for sick, cured in zip(found.before.runs, after.runs, strict=True):
         evidence = diagnose(sick.history, finished=True).evidence
         if symptom.name in (each.symptom for each in evidence):
-            return sick, cured, evidence
+            return sick, cured
     raise UsageError(f"{found.before.scenario.name}: no seed shows {symptom.name}")
 
 
@@ -94,9 +103,33 @@ def _picture(runs, path, text, seconds):
         take_picture(folder, path, text.tags, text.tab, text.size, seconds)
 
 
-def _text(symptom, found, sick, evidence, logdir):
-    text = TEXTS[symptom.name]
+def _scenario_example(found, logdir):
+    """What the example is, and what cures it."""
     scenario = found.before.scenario
+    example = f"The example is `{scenario.name}`, {scenario.about}: {_settings(scenario)}."
+    command = f"```sh\nmnist-vg cure {scenario.name} --logdir {logdir}\n```"
+    return example, f"{command}\n\n{_cure(found)}"
+
+
+def _keras_example(sick, cured):
+    """The same for the model of Keras."""
+    code = "\n\n".join(inspect.getsource(part) for part in (network, argmax, softmax))
+    losses = [f"{run.history[LOSS_TRAIN][-10:].mean():.3f}" for run in (sick, cured)]
+    example = f"""The example is this model, trained to repeat its first input, with `argmax`:
+
+```python
+{code}```"""
+    cure = f"""Use the layer, or put an operation with a gradient in place of the one without. With
+`softmax`, the encoder trains: the loss of the last ten records is {losses[1]}, and {losses[0]} with
+`argmax`. If a layer is not meant to train, set its `trainable=False`. It is then marked as
+frozen, which is no symptom.
+"""
+    return example, cure
+
+
+def _text(symptom, sick, example, cure):
+    text = TEXTS[symptom.name]
+    evidence = diagnose(sick.history, finished=True).evidence
     page = Path(_page(symptom.name))
     return f"""# {symptom.name.capitalize()}
 
@@ -110,7 +143,7 @@ def _text(symptom, found, sick, evidence, logdir):
 
 {text.look}
 
-The example is `{scenario.name}`, {scenario.about}: {_settings(scenario)}.
+{example}
 
 ## The rule
 
@@ -118,17 +151,13 @@ The example is `{scenario.name}`, {scenario.about}: {_settings(scenario)}.
 ## What `mnist-vg diagnose` finds
 
 ```
-$ mnist-vg diagnose {logdir} {sick.name}
+$ mnist-vg diagnose {sick.folder.parent} {sick.name}
 {chr(10).join(each.line for each in evidence)}
 ```
 
 ## What cures it
 
-```sh
-mnist-vg cure {scenario.name} --logdir {logdir}
-```
-
-{_cure(found)}
+{cure}
 [All symptoms](README.md)
 """
 
@@ -159,6 +188,8 @@ def _rule(symptom):
 
 def _limit(symptom):
     """Threshold, where, and for how long, in words."""
+    if symptom.name == NO_GRADIENT:
+        return "it gets none, in any layer, at a record"
     bound = "at most" if symptom.below else "at least"
     records = "a record" if symptom.records == 1 else f"{symptom.records} records in a row"
     since = ", from the first one on" if symptom.from_start else ""
@@ -191,8 +222,9 @@ def _link(name):
 
 
 def smoke(folder: Path) -> None:
-    """The symptom whose cures share one compiled program, under one seed."""
-    symptoms = [symptom for symptom in SYMPTOMS if symptom.name == UPDATES_TOO_SMALL]
+    """No gradient, and the symptom whose cures share one compiled program, under one seed."""
+    quick = (NO_GRADIENT, UPDATES_TOO_SMALL)
+    symptoms = [symptom for symptom in SYMPTOMS if symptom.name in quick]
     main(folder / "runs", folder / "pages", symptoms, seeds=1, seconds=1)
 
 

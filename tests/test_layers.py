@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_vg import GradientLogger, Recorder, Run
@@ -238,6 +239,50 @@ def test_layers_without_a_gradient_are_chosen_by_the_pattern_too(tmp_path):
     run = fitted(cut(), tmp_path / "my_run", **options)
     assert list(run.history["layers"]) == ["first", "middle"]
     assert run.layer_marks == {"middle": "frozen"}
+
+
+class Freeze(keras.callbacks.Callback):
+    """Freezes the first layer in the second epoch, with the optimizer that trained it."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.layers[0].trainable = False
+            self.model.make_train_function(force=True)
+
+
+def test_a_layer_that_is_frozen_during_a_fit_is_marked_from_then_on(tmp_path):
+    model = sequential(K.Dense(4, "tanh", name="base"), K.Dense(1, name="head"))
+    model.compile("sgd", "mse", jit_compile=False)
+    logger = GradientLogger(tmp_path / "run", every="epoch")
+    options = {"batch_size": 8, "epochs": 2, "verbose": 0}
+    model.fit(INPUTS, TARGETS, callbacks=[Freeze(), logger], **options)
+    run = Run.load(tmp_path / "run")
+    assert list(run.history["layers"]) == ["base", "head"]
+    assert np.isfinite(run.history["gradient_mean_abs"]).tolist() == [[True, True], [False, True]]
+    assert run.layer_marks == {"base": "frozen"}
+
+
+def test_a_loop_of_your_own_is_told_of_layers_without_a_gradient(tmp_path, capsys):
+    model = sequential(K.Dense(2, name="base"), K.Dense(1, name="head"))
+    model.layers[0].trainable = False
+    extra = K.Dense(1, name="extra")
+    model = keras.Model(model.inputs, [*model.outputs, extra(model.inputs[0])])
+    variables = model.trainable_variables
+    with Recorder(tmp_path / "run", model) as recorder:
+
+        @tf.function
+        def take(step):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(model(INPUTS)[0]))
+            recorder.record(step, tape.gradient(loss, variables), variables, loss=loss)
+
+        for step in range(2):
+            take(tf.constant(step))
+    marks = {"base": "frozen", "extra": "no gradient"}
+    assert Run.load(tmp_path / "run").layer_marks == marks
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "extra" in line]
+    assert line.startswith("run: extra gets no gradient (")
+    assert line.endswith("; frozen: base")
 
 
 def test_layers_of_another_optimizer_have_no_mark(tmp_path):

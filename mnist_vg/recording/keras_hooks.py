@@ -333,12 +333,10 @@ class KerasHooks:
         gradients, clipped = multiplied_apart(gradients), multiplied_apart(clipped)
         groups = list(part.probe.group(variables).values())
         part.layers, part.where_due = len(groups), self._where_due(step)
-        index = part.optimizer._get_variable_index if before is None else id
-        part.columns = {
-            index(variables[position]): column
-            for column, group in enumerate(groups)
-            for position in group
-        }
+        part.columns = {}
+        for column, group in enumerate(groups if before is None else []):
+            for position in group:
+                part.columns[part.optimizer._get_variable_index(variables[position])] = column
 
         def measure():
             # Keras leaves out the variables that have no gradient before it applies the others.
@@ -396,4 +394,4 @@ def _is_first_replica():
 
 def _others(variables, known):
     known = {id(variable) for variable in known}
-    return [variable for variable in variables if id(variable) not in known]
+    return [v for v in variables if v.trainable and id(v) not in known]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.layers import group_weights, layer_weights
+from mnist_vg.recording.layers import LayerWeights, group_weights, layer_weights
 from mnist_vg.recording.measures import activation_measures, layer_measures, weight_measures
 from mnist_vg.runs.marks import FROZEN, WITH_GRADIENT, WITHOUT_GRADIENT
 from mnist_vg.runs.tags import LAYER_STATE, UPDATE_RATIO
@@ -36,6 +36,7 @@ class Probe:
         self.model, self.pattern, self.full = model, pattern, full
         self._histograms = histograms
         self._groups: dict[tuple, dict[str, list[int]]] = {}
+        self._layers: dict[tuple, dict[str, LayerWeights]] = {}
         self._spec = None
 
     def measure(
@@ -119,8 +120,11 @@ class Probe:
     def _without_gradient(self, variables, groups):
         """The state of every layer, by path, and the weights of those that get no gradient."""
         trained = self.group(variables)
+        key = tuple(map(id, variables))
+        if key not in self._layers:
+            self._layers[key] = layer_weights(self.model, variables)
         states, others = {}, []
-        for path, layer in layer_weights(self.model, variables).items():
+        for path, layer in self._layers[key].items():
             if path in groups:
                 states[path] = WITH_GRADIENT
             # A layer in neither is one of another optimizer's.
