@@ -49,8 +49,8 @@ def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
     model would have other names in the next run. Here they are counted among siblings: `dense`,
     `dense_1`.
 
-    Of a layer that was made before this module was imported, it is not known who named it.
-    It counts as named by Keras if Keras has counted so far.
+    If a layer was made before this module was imported, it is not known who named it. Its
+    number then counts as Keras' own if Keras has counted that far by now.
     """
     return _paths(model, _named_by_keras)
 
