@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -24,6 +25,7 @@ from mnist_vg.sweeps.axes import RATIO_LIMIT, Axis
 SPREADS = [f"random_normal(stddev={spread})" for spread in (0.4, 0.05, 0.1)]
 AXES = {"num_layers": [6, 2], "kernel_initializer": SPREADS, "activation": ["tanh", "relu"]}
 SEEDS = 3
+SCHEMA = table.schema()
 
 
 @pytest.fixture(autouse=True)
@@ -347,7 +349,7 @@ def test_labels_of_many_cells_do_not_overlap(axes):
 
 
 def write(folder, records, axes, parts=4):
-    """Write a sweep's folder; each network's records are spread over several part files."""
+    """Write a sweep's folder, with so many parts of whole networks."""
     (folder / table.RECORDS_FOLDER).mkdir(parents=True)
     facts = {"base": Scenario().settings(), "axes": axes, "seeds": SEEDS}
     (folder / table.SWEEP_FILE).write_text(json.dumps(facts))
@@ -358,9 +360,10 @@ def write(folder, records, axes, parts=4):
         | lists,
         index=records.index,
     )
-    for part in range(parts):
-        arrow = pyarrow.Table.from_pandas(rows[part::parts], table.schema(), preserve_index=False)
-        parquet.write_table(arrow, folder / table.RECORDS_FOLDER / f"{part}.parquet")
+    part_of_row = rows["name"].str.removeprefix("n").astype(int) % parts
+    for number, part in rows.groupby(part_of_row):
+        columns = [pyarrow.array(part[field.name].to_list(), field.type) for field in SCHEMA]
+        table.write_part(folder, number, pyarrow.table(columns, SCHEMA))
 
 
 @pytest.fixture(scope="module")
@@ -404,10 +407,92 @@ def test_a_folder_that_is_no_readable_sweep_is_refused_in_one_line(tmp_path):
     with pytest.raises(UsageError, match="no records yet"):
         table.read_table(tmp_path)
     (tmp_path / "records").mkdir()
-    (tmp_path / "records" / "1.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(UsageError, match="cannot be read") as caught:
+    table.part_path(tmp_path, 1).write_bytes(b"PAR1 and no more")
+    with pytest.raises(UsageError, match="damaged or not a part of this table") as caught:
         table.read_table(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def changed(name, values):
+    """Replace a column of a part."""
+
+    def change(part):
+        return part.set_column(part.column_names.index(name), name, [values(part)])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda part: part.drop_columns("verdict"), "column verdict is missing"),
+        (
+            changed("test_accuracy", lambda p: pyarrow.nulls(len(p), "double")),
+            "test_accuracy has n",
+        ),
+        (changed("step", lambda p: p["step"].cast("double")), "column step is double, not int64"),
+        (changed("seed", lambda p: p["name"]), "column seed is dictionary.*, not int64"),
+        (changed("num_layers", lambda p: pyarrow.array([9] * len(p))), "num_layers has 9, which"),
+        (changed("verdict", lambda p: words(p, "cured")), "verdict has 'cured', which is no diag"),
+        (changed("name", lambda p: words(p, "n1")), "one row for each"),
+        (lambda part: pyarrow.concat_tables([part, part]), "one row for each"),
+        (lambda part: part.slice(1), "one row for each"),
+        (lambda part: part.slice(0, 0), "one row for each"),
+    ],
+)
+def test_a_part_that_is_not_ours_is_refused_in_one_line(records, tmp_path, change, words):
+    write(tmp_path, records, AXES)
+    path = table.part_path(tmp_path, 2)
+    table.write_part(tmp_path, 2, change(parquet.read_table(path)))
+    with pytest.raises(
+        UsageError, match=rf"group00002\.parquet.*{words}.*remove the file"
+    ) as caught:
+        table.read_sweep(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def words(part, word):
+    return pyarrow.array([word] * len(part), SCHEMA.field("name").type)
+
+
+def test_a_part_copied_under_another_number_is_refused_and_another_file_is_not_read(
+    folder, tmp_path
+):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    part = table.part_path(copy, 3)
+    shutil.copy(part, part.with_name("group00003 (copy).parquet"))
+    assert len(table.read_sweep(copy)[0]) == len(table.read_sweep(folder)[0])
+    shutil.copy(part, table.part_path(copy, 4))
+    with pytest.raises(
+        UsageError, match=r"group00004.*network n\d+ is in group00003\.parquet, too"
+    ):
+        table.read_sweep(copy)
+
+
+def test_a_flipped_bit_in_a_part_is_found(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    part = table.part_path(copy, 0)
+    place = SCHEMA.get_field_index("test_accuracy")
+    column = parquet.read_metadata(part).row_group(0).column(place)
+    content = bytearray(part.read_bytes())
+    content[column.dictionary_page_offset + column.total_compressed_size // 2] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(UsageError, match=r"group00000\.parquet is damaged"):
+        table.read_sweep(copy)
+
+
+@pytest.mark.parametrize(
+    "axes", [{"num_layers": 3}, {"num_layers": ["two"]}, {"what": [1]}, {"activation": [None]}]
+)
+def test_a_sweep_that_varies_what_cannot_be_varied_is_damaged(axes, tmp_path):
+    (tmp_path / table.SWEEP_FILE).write_text(json.dumps({"base": {}, "axes": axes}))
+    with pytest.raises(UsageError, match=r"sweep\.json is damaged"):
+        table.load_sweep(tmp_path)
+
+
+def test_a_column_that_the_table_does_not_have_is_refused(folder):
+    with pytest.raises(UsageError, match="test_accuracy"):
+        table.read_table(folder, ["test_acuracy"])
 
 
 def test_plot_draws_a_sweep_and_ranks_its_fields_without_tensorflow(folder, tmp_path):

@@ -30,6 +30,12 @@ def first_cause(verdict: str) -> str:
     return first if first in [symptom.name for symptom in SYMPTOMS] else verdict
 
 
+def is_verdict(text: str) -> bool:
+    """Whether this may be the verdict of a finished run with accuracies."""
+    known = {symptom.name for symptom in SYMPTOMS}
+    return text in (HEALTHY, NOT_LEARNED) or known.issuperset(text.split(SEPARATOR))
+
+
 def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
     """The evidence that no other evidence explains.
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mnist_vg.datasets import Dataset
@@ -33,14 +33,14 @@ class Plan:
 
     @classmethod
     def of(
-        cls, sweep: Sweep, datasets: Mapping[str, Dataset], done: frozenset[int] = frozenset()
+        cls, sweep: Sweep, datasets: Mapping[str, Dataset], done: Collection[int] = ()
     ) -> "Plan":
         """The plan of a sweep.
 
         Args:
             sweep: the sweep.
             datasets: its data sets, by name.
-            done: the numbers of the groups that have been trained already.
+            done: the numbers of the parts that the table has.
         """
         together: dict[tuple, list[Scenario]] = {}
         for scenario in sweep.scenarios:
@@ -51,7 +51,7 @@ class Plan:
             for group in _split(members, datasets[members[0].dataset])
         ]
         work = [len(group) * _work(group[0], datasets[group[0].dataset]) for group in groups]
-        return cls(groups, work, done)
+        return cls(groups, work, frozenset(done).intersection(range(len(groups))))
 
     @property
     def left(self) -> list[int]:

@@ -59,6 +59,15 @@ def parse_axis(text: str) -> tuple[str, tuple]:
     return name, _checked(field, [_value(field, word) for word in words])
 
 
+def check_axes(axes: Mapping[str, Iterable]) -> dict[str, tuple]:
+    """The fields and their values, checked and normalized as `Scenario` does it.
+
+    Raises:
+        UsageError: a field cannot be varied, or a value is not allowed.
+    """
+    return {name: _checked(_field(name), values) for name, values in axes.items()}
+
+
 def _field(name):
     """The setting with this name, if it can be varied."""
     fields = {field.name: field for field in setting_fields() if field.name not in _NOT_VARIED}
@@ -78,7 +87,7 @@ _NOT_VARIED = {
 
 
 def _checked(field, values):
-    """The values, checked and normalized as `Scenario` does it."""
+    """The values of a field, checked and normalized."""
     checked = []
     for value in values:
         try:
@@ -161,7 +170,7 @@ class Sweep:
     def __post_init__(self):
         if not isinstance(self.seeds, int) or self.seeds < 1:
             raise UsageError(f"seeds: {self.seeds!r} must be a whole number, 1 or more")
-        axes = {name: _checked(_field(name), values) for name, values in self.axes.items()}
+        axes = check_axes(self.axes)
         count = math.prod(map(len, axes.values())) * self.seeds
         if count > MAX_NETWORKS:
             raise UsageError(

@@ -7,16 +7,18 @@ The table has one row per network and record. A part is written under a temporar
 renamed, so a part with this name is complete. pandas and pyarrow are imported on first use.
 """
 
+import functools
 import io
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_vg.diagnosis.diagnosis import Diagnosis
-from mnist_vg.errors import UsageError, first_line
+from mnist_vg.diagnosis.diagnosis import Diagnosis, is_verdict
+from mnist_vg.errors import UsageError, first_line, nearest
 from mnist_vg.runs.folder import SWEEP_FILE
 from mnist_vg.runs.paths import as_path, is_remote, write_whole
 from mnist_vg.runs.tags import (
@@ -29,6 +31,7 @@ from mnist_vg.runs.tags import (
 )
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.sweeps.records import Records
+from mnist_vg.sweeps.sweep import check_axes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,20 +64,28 @@ CHUNK = 2**20
 """How many rows `read_ends` loads at a time."""
 
 
+@functools.cache
 def schema() -> "pyarrow.Schema":
-    """The columns of the table: the settings, `step`, `SCALARS`, `TABLE_MEASURES` and `verdict`."""
+    """The columns of the table: the settings, `step`, `SCALARS`, `TABLE_MEASURES` and `verdict`.
+
+    Only a setting that may be None may be null.
+    """
     import pyarrow
 
     word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     whole = dict.fromkeys((int, int | None), pyarrow.int64())
     kinds = {**whole, bool: pyarrow.bool_(), str: word, str | None: word}
     layers = pyarrow.list_(pyarrow.float32())
-    return pyarrow.schema(
+    columns = (
         {field.name: kinds.get(field.type, pyarrow.float64()) for field in setting_fields()}
         | {"step": pyarrow.int64()}
         | dict.fromkeys(SCALARS, pyarrow.float64())
         | dict.fromkeys(TABLE_MEASURES, layers)
         | {"verdict": word}
+    )
+    optional = {field.name for field in setting_fields() if "None" in str(field.type)}
+    return pyarrow.schema(
+        [pyarrow.field(name, kind, name in optional) for name, kind in columns.items()]
     )
 
 
@@ -129,14 +140,17 @@ def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") ->
     path = part_path(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = io.BytesIO()
-    parquet.write_table(part, written)
+    parquet.write_table(part, written, write_page_checksum=True)
     write_whole(path, written.getvalue())
 
 
-def parts_of(folder: str | os.PathLike) -> frozenset[int]:
-    """The numbers of the groups that the table has."""
-    parts = (as_path(folder) / RECORDS_FOLDER).glob("group*.parquet")
-    return frozenset(int(part.stem.removeprefix("group")) for part in parts)
+def parts_of(folder: str | os.PathLike) -> dict[int, "Path | RemotePath"]:
+    """The numbers of the groups that the table has, in order, and the paths of their parts."""
+    named = {
+        path: re.fullmatch(r"group(\d{5,})\.parquet", path.name)
+        for path in (as_path(folder) / RECORDS_FOLDER).glob("group*.parquet")
+    }
+    return dict(sorted((int(name[1]), path) for path, name in named.items() if name))
 
 
 def part_path(folder: str | os.PathLike, number: int) -> "Path | RemotePath":
@@ -159,6 +173,7 @@ def load_sweep(folder: str | os.PathLike) -> dict[str, Any]:
         sweep = json.loads(path.read_text())
         if not isinstance(sweep["axes"], dict) or not isinstance(sweep["base"], dict):
             raise ValueError("axes and base must be objects")
+        check_axes(sweep["axes"])
         return sweep
     except FileNotFoundError:
         raise UsageError(
@@ -174,12 +189,18 @@ def read_table(folder: str | os.PathLike, columns: list[str] | None = None) -> "
     """Read a sweep's table, or some of its columns: one row per network and record.
 
     Raises:
-        UsageError: the table has no rows yet, or cannot be read.
+        UsageError: the table has no rows yet or no such column, or a part cannot be read or is
+            not as `schema` has it.
     """
-    return _read(folder, lambda dataset: dataset.to_table(columns).to_pandas())
+    import pyarrow
+
+    columns = schema().names if columns is None else columns
+    return pyarrow.concat_tables(_parts(folder, columns)).select(columns).to_pandas()
 
 
-def read_ends(folder: str | os.PathLike, columns: list[str]) -> "pandas.DataFrame":
+def read_ends(
+    folder: str | os.PathLike, columns: list[str], axes: Mapping[str, Sequence] | None = None
+) -> "pandas.DataFrame":
     """Read the first and the last record of each network.
 
     Loads about `CHUNK` rows at a time, so that a long table needs little memory.
@@ -187,6 +208,7 @@ def read_ends(folder: str | os.PathLike, columns: list[str]) -> "pandas.DataFram
     Args:
         folder: the sweep's folder.
         columns: the columns to read, besides `name` and `step`.
+        axes: fields and their values, as in `sweep.json`; no network may have others.
 
     Raises:
         UsageError: as `read_table`.
@@ -194,23 +216,17 @@ def read_ends(folder: str | os.PathLike, columns: list[str]) -> "pandas.DataFram
     import pandas
     import pyarrow
 
-    columns = list(dict.fromkeys(["name", "step", *columns]))
+    def ends_of(parts):
+        return _ends(pyarrow.concat_tables(parts).to_pandas())
 
-    def read(dataset):
-        ends, batches, rows = [], [], 0
-        for batch in dataset.to_batches(columns=columns):
-            batches.append(batch)
-            rows += len(batch)
-            if rows >= CHUNK:
-                ends.append(_ends(pyarrow.Table.from_batches(batches).to_pandas()))
-                batches, rows = [], 0
-        rest = pyarrow.Table.from_batches(
-            batches, dataset.schema.empty_table().select(columns).schema
-        )
-        ends.append(_ends(rest.to_pandas()))
-        return _ends(pandas.concat(ends, ignore_index=True))
-
-    return _read(folder, read)
+    ends, waiting = [], []
+    for part in _parts(folder, columns, axes):
+        waiting.append(part)
+        if sum(map(len, waiting)) >= CHUNK:
+            ends.append(ends_of(waiting))
+            waiting = []
+    ends += [ends_of(waiting)] if waiting else []
+    return pandas.concat(ends, ignore_index=True)
 
 
 def read_sweep(folder: str | os.PathLike) -> tuple["pandas.DataFrame", dict[str, list]]:
@@ -224,26 +240,82 @@ def read_sweep(folder: str | os.PathLike) -> tuple["pandas.DataFrame", dict[str,
     """
     axes = load_sweep(folder)["axes"]
     measured = (TEST_ACCURACY, GRADIENT_RATIO, "chance", "verdict")
-    return read_ends(folder, [*axes, "seed", *measured]), axes
+    return read_ends(folder, [*axes, "seed", *measured], axes), axes
 
 
-def _read(folder, read):
-    from pyarrow import ArrowException, dataset, parquet
+def _parts(
+    folder: str | os.PathLike, columns: Sequence[str], axes: Mapping[str, Sequence] | None = None
+) -> Iterator["pyarrow.Table"]:
+    """Some columns of the table, with `name` and `step`, part by part. All that is read is checked.
 
-    # Lists the files, because a part that is being written has another suffix.
-    parts = sorted((as_path(folder) / RECORDS_FOLDER).glob("*.parquet"))
-    if not parts:
+    Raises:
+        UsageError: as `read_table`.
+    """
+    from pyarrow import ArrowException
+
+    allowed = schema()
+    for name in columns:
+        if name not in allowed.names:
+            raise UsageError(
+                f"columns: {name!r} is not in a sweep's table; {nearest(name, allowed.names)}"
+            )
+    paths = parts_of(folder).values()
+    if not paths:
         raise UsageError(f"sweep: {folder} has no records yet; wait for its first group")
-    try:
-        if is_remote(parts[0]):
-            tables = [parquet.read_table(io.BytesIO(part.read_bytes())) for part in parts]
-            return read(dataset.dataset(tables))
-        return read(dataset.dataset(list(map(str, parts)), format="parquet"))
-    except (ArrowException, OSError) as error:
-        raise UsageError(
-            f"sweep: the table in {folder} cannot be read ({first_line(error)}); remove damaged "
-            "files, and run the same command to train their groups again"
-        ) from error
+    part_of: dict[str, str] = {}
+    for path in paths:
+        try:
+            part = _read_part(path, list(dict.fromkeys(["name", "step", *columns])))
+            _check_values(part, axes or {})
+            for network in part["name"].unique().to_pylist():
+                if network in part_of:
+                    raise ValueError(f"network {network} is in {part_of[network]}, too")
+                part_of[network] = path.name
+        except (ArrowException, OSError, ValueError) as error:
+            raise UsageError(
+                f"sweep: {path} is damaged or not a part of this table ({first_line(error)}); "
+                "remove the file, and run the same command to train its group again"
+            ) from error
+        yield part
+
+
+def _read_part(path, columns):
+    """Read columns of a part that has each of them once, with the type that `schema` tells."""
+    from pyarrow import parquet
+
+    source = io.BytesIO(path.read_bytes()) if is_remote(path) else path
+    with parquet.ParquetFile(source, page_checksum_verification=True) as file:
+        part = file.read(columns)
+    for name in columns:
+        wanted = schema().field(name).type
+        found = [field.type for field in part.schema if field.name == name]
+        if found != [wanted]:
+            kinds = " and ".join(map(str, found)) or "missing"
+            raise ValueError(f"column {name} is {kinds}, not {wanted}")
+    part.validate(full=True)
+    return part
+
+
+def _check_values(part, axes):
+    """Check what types do not say: nulls, one row per network and step, words and settings."""
+    from pyarrow import compute, types
+
+    for name in part.column_names:
+        field, column = schema().field(name), part[name]
+        inside = compute.list_flatten(column).null_count if types.is_list(field.type) else 0
+        if not field.nullable and (column.null_count or inside):
+            raise ValueError(f"column {name} has nulls")
+    networks, steps = (part[name].unique() for name in ("name", "step"))
+    rows = part.group_by(["name", "step"]).aggregate([])
+    if not len(part) == len(rows) == len(networks) * len(steps) > 0:
+        raise ValueError("it must have one row for each of its networks and each of their steps")
+    for field, values in axes.items():
+        for value in part[field].unique().to_pylist():
+            if value not in values:
+                raise ValueError(f"column {field} has {value!r}, which {SWEEP_FILE} does not vary")
+    for verdict in part["verdict"].unique().to_pylist() if "verdict" in part.column_names else ():
+        if not is_verdict(verdict):
+            raise ValueError(f"column verdict has {verdict!r}, which is no diagnosis")
 
 
 def first_records(records: "pandas.DataFrame") -> "pandas.DataFrame":
