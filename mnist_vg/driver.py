@@ -6,9 +6,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.folder import LOCK_FILE, check_folder, claim_folder
+from mnist_vg.runs.folder import check_folder, claim_folder
 from mnist_vg.runs.paths import as_path
-from mnist_vg.runs.run import Run
+from mnist_vg.runs.run import RUN_FILE, Run
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.scenarios.suites import find_scenario
 from mnist_vg.tensorflow_import import import_tensorflow
@@ -103,7 +103,7 @@ def train_all(
     found = {s: check_folder(folder, s, overwrite) for s, folder in folders.items()}
     waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
     for scenario in waiting:
-        if leads and (folders[scenario] / LOCK_FILE).exists():
+        if leads and (folders[scenario] / RUN_FILE).exists():
             with claim_folder(folders[scenario]):
                 pass  # If another process trains it, refuse now and not after compiling.
     with closing(_trainers(waiting, data_dir, strategy)) as made:

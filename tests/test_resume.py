@@ -1,6 +1,8 @@
 """Runs that are killed, interrupted, refused or replaced."""
 
 import dataclasses
+import errno
+import fcntl
 import io
 import json
 import os
@@ -8,6 +10,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import time
 
@@ -137,6 +140,29 @@ def test_a_second_process_is_refused_while_the_first_is_alive(tmp_path):
     assert_refused(overwriting, "another process is writing", "--logdir")
     with claim_folder(tmp_path / endless.name):
         assert Run.load(tmp_path / endless.name).status == "running"
+
+
+def remove_lock_file(folder, monkeypatch):
+    (folder / LOCK_FILE).unlink()
+
+
+def lock_only_files(folder, monkeypatch):
+    flock = fcntl.flock
+
+    def of_files(descriptor, flags):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, flags)
+
+    monkeypatch.setattr(fcntl, "flock", of_files)
+
+
+@pytest.mark.parametrize("lose_a_lock", [remove_lock_file, lock_only_files])
+def test_a_folder_is_claimed_by_either_of_its_two_locks(lose_a_lock, tmp_path, monkeypatch):
+    with claim_folder(tmp_path):
+        lose_a_lock(tmp_path, monkeypatch)
+        with pytest.raises(UsageError, match="another process"), claim_folder(tmp_path):
+            pass
 
 
 @pytest.fixture(scope="module")

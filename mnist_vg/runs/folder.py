@@ -1,6 +1,7 @@
 """Who may write to a run folder, and what may be removed from it."""
 
 import contextlib
+import fcntl
 import itertools
 import os
 from collections.abc import Iterator
@@ -93,25 +94,44 @@ def _check_same_settings(run, scenario):
 def claim_folder(folder: Path) -> Iterator[None]:
     """Within the context, no other process can claim this folder. Makes it where it is missing.
 
-    The operating system releases the lock when the process ends, however it ends. A
+    The operating system releases the locks when the process ends, however it ends. A
     remote folder has no lock: there the user must see that only one process writes.
 
     Raises:
         UsageError: another process has claimed the folder, or it cannot be made.
     """
-    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
+    with contextlib.ExitStack() as locks:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not is_remote(folder):
+                # Both, because a lock file may be removed by hand, and NFS locks only files.
+                locks.enter_context(_folder_locked(folder))
+                locks.enter_context(filelock.FileLock(folder / LOCK_FILE, timeout=0))
+        except (BlockingIOError, filelock.Timeout):
+            raise UsageError(
+                f"logdir: another process is writing {folder}; wait for it, or train elsewhere "
+                "with --logdir or --name"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"logdir: {folder} cannot be written ({error})") from error
+        yield
+
+
+@contextlib.contextmanager
+def _folder_locked(folder):
+    """Within the context, the folder itself is locked, if its file system can do that.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_remote(folder):
-            lock.acquire()
-    except filelock.Timeout:
-        raise UsageError(
-            f"logdir: another process is writing {folder}; wait for it, or train elsewhere with "
-            "--logdir or --name"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"logdir: {folder} cannot be written ({error})") from error
-    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
         yield
     finally:
-        lock.release()
+        os.close(descriptor)
