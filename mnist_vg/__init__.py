@@ -2,26 +2,17 @@
 
 import lazy_loader
 
-from mnist_vg.driver import train
-from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.runs.run import Run
-from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.scenarios.suites import SCENARIOS, SUITES
-
-# Importing these imports TensorFlow, which takes seconds that reading a log need not pay.
-__getattr__, *_ = lazy_loader.attach(
-    __name__, submod_attrs={"model": ["Model"], "recording": ["GradientLogger", "Recorder"]}
+# Imported on first use: TensorFlow takes seconds, which reading a log need not pay, and what the
+# command line imports comes after it has prepared for Ctrl-C.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "driver": ["train"],
+        "errors": ["RunFailed", "UsageError"],
+        "model": ["Model"],
+        "recording": ["GradientLogger", "Recorder"],
+        "runs.run": ["Run"],
+        "scenarios.scenario": ["Scenario"],
+        "scenarios.suites": ["SCENARIOS", "SUITES"],
+    },
 )
-
-__all__ = [
-    "SCENARIOS",
-    "SUITES",
-    "GradientLogger",
-    "Model",
-    "Recorder",
-    "Run",
-    "RunFailed",
-    "Scenario",
-    "UsageError",
-    "train",
-]

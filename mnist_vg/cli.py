@@ -91,11 +91,11 @@ _data_dir_option = click.option(
 
 @contextlib.contextmanager
 def _interruptible():
-    """Let Ctrl-C end the command with a message."""
+    """Let Ctrl-C end a command that can be continued, with a message."""
     try:
         yield
     except KeyboardInterrupt:
-        raise click.Abort from None
+        raise click.Abort(INTERRUPTED) from None
 
 
 @cli.command()
@@ -427,7 +427,7 @@ def main():
 def _refusal(error):
     """The exit code and the message of an error."""
     if isinstance(error, click.Abort):
-        return 130, INTERRUPTED
+        return 130, str(error) or "interrupted"
     if isinstance(error, click.ClickException):
         return 2, error.format_message()
     return (1 if isinstance(error, RunFailed) else 2), error

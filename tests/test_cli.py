@@ -83,6 +83,24 @@ def test_help_and_lists_import_no_tensorflow(arguments):
     assert done.stdout.strip()
 
 
+def test_ctrl_c_during_the_imports_gets_one_line():
+    code = """
+import os, signal, sys
+
+import mnist_vg.__main__
+
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+mnist_vg.__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert_refused(done, "interrupted", code=130)
+
+
 def test_every_setting_is_an_option():
     printed = run_command("train", "--help").stdout
     for name in Scenario().settings():

@@ -294,7 +294,8 @@ def test_each_network_has_a_row_in_the_hparams_tab(tmp_path):
 def test_a_killed_sweep_continues_with_the_groups_that_are_left(tmp_path):
     command = ["-m", "mnist_vg", "sweep", "killed", "--dataset", "digits", "--workers", "1"]
     command += ["--vary", "num_layers=2,3,4", "--iterations", "40", "--log-every", "20"]
-    process = subprocess.Popen([sys.executable, *command, "--logdir", tmp_path])
+    command = [sys.executable, *command, "--logdir", tmp_path]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
     folder = tmp_path / "killed"
     deadline = time.monotonic() + 120
     while not table.part_path(folder, 0).exists():
@@ -303,7 +304,7 @@ def test_a_killed_sweep_continues_with_the_groups_that_are_left(tmp_path):
         time.sleep(0.05)
     workers = [pid for pid in os.listdir("/proc") if _parent(pid) == process.pid]
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.communicate()[1] == b""  # Python's resource tracker is silent, too.
     axes = {"num_layers": (2, 3, 4)}
     base = Scenario(dataset="digits", iterations=40, log_every=20)
     sweeper = Sweeper(Sweep("killed", base, axes), tmp_path, workers=0)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, NamedTuple
 
 from mnist_vg.datasets import Dataset
@@ -65,6 +66,7 @@ def in_processes(jobs: Jobs, datasets: Datasets, workers: int) -> Outcomes:
         UsageError: as `train_group`.
         RunFailed: as `train_group`, or a process was killed.
     """
+    _start_resource_tracker()
     spawn = multiprocessing.get_context("spawn")
     numbers = list(jobs)
     for start in range(0, len(numbers), workers * GROUPS_PER_PROCESS):
@@ -87,6 +89,22 @@ def in_processes(jobs: Jobs, datasets: Datasets, workers: int) -> Outcomes:
         finally:
             # After Ctrl-C, do not wait for the groups in training.
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_resource_tracker():
+    """Start Python's process that removes the semaphores of killed processes, without its warning.
+
+    It would be the last line on the screen after Ctrl-C, or after a worker was killed.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    quiet = "ignore:resource_tracker:UserWarning"
+    os.environ["PYTHONWARNINGS"] = f"{before},{quiet}" if before else quiet
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 _datasets: dict[str, Dataset] = {}
