@@ -19,7 +19,7 @@ from symptom_texts import TEXTS
 
 from mnist_vg import Scenario, UsageError
 from mnist_vg.cure import cure
-from mnist_vg.diagnosis.diagnosis import diagnose
+from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.symptoms import NO_GRADIENT, SYMPTOMS, UPDATES_TOO_SMALL, Symptom
 from mnist_vg.report import Display, cure_lines, cure_table, make_console
 from mnist_vg.runs.results import LEARNED_KAPPA
@@ -89,7 +89,7 @@ def _example(symptom, found):
     # What comes nearest to a cure, where there is none.
     after = found.recommended or max(found.trials, key=lambda trial: trial.accuracy)
     for sick, cured in zip(found.before.runs, after.runs, strict=True):
-        evidence = diagnose(sick.history, finished=True).evidence
+        evidence = Diagnosis.of(sick.history, finished=True).evidence
         if symptom.name in (each.symptom for each in evidence):
             return sick, cured
     raise UsageError(f"{found.before.scenario.name}: no seed shows {symptom.name}")
@@ -129,7 +129,7 @@ frozen, which is no symptom.
 
 def _text(symptom, sick, example, cure):
     text = TEXTS[symptom.name]
-    evidence = diagnose(sick.history, finished=True).evidence
+    evidence = Diagnosis.of(sick.history, finished=True).evidence
     page = Path(_page(symptom.name))
     return f"""# {symptom.name.capitalize()}
 

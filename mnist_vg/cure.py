@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_vg.diagnosis.diagnosis import diagnose, root_causes
+from mnist_vg.diagnosis.diagnosis import Diagnosis, root_causes
 from mnist_vg.diagnosis.symptoms import (
     DEAD_UNITS,
     EXPLODING_GRADIENTS,
@@ -169,14 +169,15 @@ class Trial:
     @property
     def healthy(self) -> bool:
         """Whether every run is healthy."""
-        return all(diagnose(run.history, True).healthy for run in self.runs)
+        return all(Diagnosis.of(run.history, True).healthy for run in self.runs)
 
     @property
     def symptoms(self) -> tuple[str, ...]:
         """The most frequent combination of root causes among the runs."""
         found = Counter(
             tuple(
-                evidence.symptom for evidence in root_causes(diagnose(run.history, True).evidence)
+                evidence.symptom
+                for evidence in root_causes(Diagnosis.of(run.history, True).evidence)
             )
             for run in self.runs
         )

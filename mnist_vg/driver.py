@@ -1,6 +1,7 @@
 """Trains scenarios, each into its own run folder."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ def train(
     overwrite: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     strategy: str | None = None,
-    watch: Watcher = lambda *block: None,
+    watch: Watcher | None = None,
 ) -> Run:
     """Train a scenario into its run folder, `logdir/<name of the scenario>`.
 
@@ -51,7 +52,8 @@ def train(
             this machine. "multiworker" shares it among the devices of all workers in
             `TF_CONFIG`: each worker makes the same call, and must have access to the same
             logdir; only the chief writes and calls `watch`.
-        watch: called after each block of steps; see `Watcher`.
+        watch: called after each block of steps; see `Watcher`. None shows Keras' progress bar
+            and the symptoms in a terminal or a notebook, and nothing elsewhere.
 
     Returns:
         The finished run. Its `history` has the recorded arrays.
@@ -69,9 +71,29 @@ def train(
         overwrite=overwrite,
         checkpoint_seconds=checkpoint_seconds,
         strategy=strategy,
-        watch=watch,
+        watch=watch or (_progress_bar() if _is_seen() else lambda *block: None),
     )
     return run
+
+
+def _is_seen():
+    """Whether someone sees the output as it comes."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
+def _progress_bar():
+    bars = []
+
+    def watch(scenario, block, symptoms):
+        from keras.utils import Progbar
+
+        if not bars:
+            bars.append(Progbar(scenario.iterations, stateful_metrics=["loss", "accuracy"]))
+        bars[0].update(block.step + 1, [("loss", block.loss), ("accuracy", block.accuracy)])
+        for evidence in symptoms:
+            print(f"\n{evidence.line}")
+
+    return watch
 
 
 def train_all(

@@ -3,6 +3,12 @@
 `training/stacked_model.py` builds the same layers for networks that train side by side.
 """
 
+# ruff: noqa: E402
+
+from mnist_vg.tensorflow_import import import_tensorflow
+
+import_tensorflow()  # Before the others, without its messages.
+
 import keras
 import numpy as np
 

@@ -10,7 +10,7 @@ from conftest import assert_refused, call_command, run_command
 from rich.console import Console
 
 from mnist_vg import SUITES, Run, Scenario, UsageError, train
-from mnist_vg.diagnosis.diagnosis import diagnose
+from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.report import Display
 from mnist_vg.runs import events
 
@@ -214,7 +214,7 @@ def diagnoses(done):
 
 def test_diagnose_lists_sick_runs_first_and_exits_with_1(logdir):
     history = {name: Run.load(logdir / name).history for name in ("sigmoid", "relu", "leaky_relu")}
-    [evidence] = diagnose(history["sigmoid"], finished=True).evidence
+    [evidence] = Diagnosis.of(history["sigmoid"], finished=True).evidence
     done = run_command("diagnose", logdir)
     assert (done.returncode, done.stderr) == (1, "")
     others = sorted(("relu", "leaky_relu"), key=lambda name: history[name]["accuracy/test"][-1])
@@ -241,7 +241,7 @@ def test_diagnose_prints_json_without_tensorflow(logdir):
     assert next(iter(printed)) == "sigmoid"
     assert set(printed) == {"sigmoid", "relu", "leaky_relu"}
     for name, found in printed.items():
-        expected = diagnose(Run.load(logdir / name).history, finished=True)
+        expected = Diagnosis.of(Run.load(logdir / name).history, finished=True)
         assert found["healthy"] is (name != "sigmoid")
         assert (found["verdict"], found["finished"]) == (expected.verdict, True)
         assert [(s["symptom"], s["layer"], s["step"], s["value"]) for s in found["symptoms"]] == [
@@ -270,7 +270,7 @@ def test_diagnose_reads_runs_that_were_killed(logdir, tmp_path):
     shutil.copytree(tmp_path / "begun", tmp_path / "empty")
     for path in events.event_files(tmp_path / "empty"):
         path.unlink()
-    [evidence] = diagnose(Run.load(logdir / "sigmoid").history, finished=True).evidence
+    [evidence] = Diagnosis.of(Run.load(logdir / "sigmoid").history, finished=True).evidence
 
     done = run_command("diagnose", tmp_path)
     assert (done.returncode, done.stderr) == (1, "")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import twins
 
-from mnist_vg.diagnosis.diagnosis import diagnose, find_evidence
+from mnist_vg.diagnosis.diagnosis import Diagnosis, find_evidence
 from mnist_vg.diagnosis.measurements import histogram_norm, measurements_of
 from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
@@ -110,7 +110,7 @@ def sick(symptom, value, first, records, length=12):
 
 
 def test_a_healthy_run_has_no_symptom_and_lacks_nothing():
-    told = diagnose(healthy(), finished=False)
+    told = Diagnosis.of(healthy(), finished=False)
     assert (told.evidence, told.lacks, told.verdict) == ([], {}, "no symptom so far")
     assert found(logged()) == []
 
@@ -256,7 +256,7 @@ def test_without_an_accuracy_half_of_the_first_loss_is_healthy(losses, expected)
 def test_a_network_that_has_learned_has_no_symptoms(kappa, expected):
     history = of_kappa([0, 0.3, 0.7, kappa])
     history["units_dead"][:, 1] = 0.9
-    told = diagnose(history, finished=True)
+    told = Diagnosis.of(history, finished=True)
     assert [e.symptom for e in told.evidence] == expected
     assert told.healthy is not bool(expected)
     assert told.learned_share == pytest.approx(kappa)
@@ -344,7 +344,7 @@ def test_a_single_record_can_show_a_symptom(symptom):
     "history", [{"step": np.array([], int)}, healthy(0), logged(records=0)], ids=range(3)
 )
 def test_without_records_nothing_is_diagnosed(history):
-    told = diagnose(history, finished=True)
+    told = Diagnosis.of(history, finished=True)
     assert (told.evidence, told.verdict) == ([], "nothing recorded")
     assert np.isnan(told.learned_share)
     assert set(told.lacks) == set(NAMES)
@@ -392,7 +392,7 @@ def test_a_network_of_one_layer_is_diagnosed_without_activations():
     ],
 )
 def test_symptoms_whose_measures_are_missing_are_named(dropped, unknown):
-    told = diagnose(healthy(**dict.fromkeys(dropped)), finished=False)
+    told = Diagnosis.of(healthy(**dict.fromkeys(dropped)), finished=False)
     assert told.evidence == []
     assert list(told.lacks) == unknown
     assert all(told.lacks.values())
@@ -400,14 +400,14 @@ def test_symptoms_whose_measures_are_missing_are_named(dropped, unknown):
 
 @pytest.mark.parametrize("records", [1, 8])
 def test_measures_with_few_records_are_not_missing(records):
-    assert diagnose(healthy(records), finished=False).lacks == {}
+    assert Diagnosis.of(healthy(records), finished=False).lacks == {}
 
 
 @pytest.mark.parametrize("loss", [0.0, np.inf, np.nan])
 def test_a_loss_of_zero_or_not_finite_is_no_symptom_of_a_gradient(loss):
     history = healthy()
     history["loss/train"][5:] = loss
-    told = diagnose(history, finished=False)
+    told = Diagnosis.of(history, finished=False)
     assert (told.evidence, told.lacks) == ([], {})
 
 

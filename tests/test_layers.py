@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_vg import GradientLogger, Recorder, Run
-from mnist_vg.diagnosis.diagnosis import diagnose
+from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.recording.layer_names import layer_paths, name_as_recorded
 from mnist_vg.report import diagnosis_json, mark_lines
 
@@ -211,7 +211,7 @@ def test_layers_without_a_gradient_have_their_weights_recorded_and_a_mark(tmp_pa
     [line] = [line for line in capsys.readouterr().out.splitlines() if "encoder" in line]
     assert line.startswith("my_run: encoder gets no gradient (")
     assert line.endswith("; frozen: norm, middle")
-    told = diagnose(history, finished=False)
+    told = Diagnosis.of(history, finished=False)
     assert told.layer_marks == MARKS
     assert mark_lines({"my_run": told}) == [line]
     [entry] = json.loads(diagnosis_json({"my_run": told}))

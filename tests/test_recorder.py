@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_vg import GradientLogger, Model, Recorder, Run, UsageError, datasets
-from mnist_vg.diagnosis.diagnosis import diagnose, diagnose_runs
+from mnist_vg.diagnosis.diagnosis import Diagnosis, diagnose_runs
 from mnist_vg.recording import layer_names
 from mnist_vg.report import diagnosis_json
 
@@ -66,7 +66,7 @@ def test_a_custom_loop_records_the_same_as_fit(tmp_path, kind, measures):
         watching = ("activation", "units", "update_ratio")
         only_in_fit |= {name for name in fit.history if name.startswith(watching)}
     assert set(loop.history) == set(fit.history) - only_in_fit
-    lacks = set(diagnose(loop.history, finished=True).lacks.values())
+    lacks = set(Diagnosis.of(loop.history, finished=True).lacks.values())
     missing = {"activations (Recorder.watch)", "update sizes (Recorder.watch)"}
     assert lacks & missing == (missing if measures == "full" else set())
     for name, values in loop.history.items():
@@ -198,7 +198,7 @@ def test_two_fits_print_each_symptom_once(tmp_path, capsys):
 
     first, second = told(2), told(3)
     run = Run.load(tmp_path / "fit")
-    evidence = diagnose(run.history, finished=True).evidence
+    evidence = Diagnosis.of(run.history, finished=True).evidence
     assert [e.symptom for e in evidence] == ["vanishing gradients", "stuck at chance"]
     lines = [f"fit at step {e.known}: {e.line}" for e in evidence]
     # An epoch has 30 updates, so the tenth record belongs to the second fit.

@@ -22,7 +22,7 @@ from test_runs import points, read
 
 from mnist_vg import SCENARIOS, Run, Scenario, UsageError, datasets, train
 from mnist_vg.cli import INTERRUPTED
-from mnist_vg.diagnosis.diagnosis import diagnose
+from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.driver import train_all
 from mnist_vg.runs import events
 from mnist_vg.runs.folder import CHECKPOINT_FILE, LOCK_FILE, claim_folder, remove_run
@@ -299,7 +299,17 @@ def test_missing_event_files_get_one_line(short, tmp_path):
         train(SHORT, tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "finished"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"status": "finished"}',
+        '{"status": "running", "settings": {}, "dataset": null, "versions": {}}',
+        "[" * 100_000,
+    ],
+)
 def test_a_damaged_run_json_gets_one_line(short, content):
     (short.folder / RUN_FILE).write_text(content)
     done = run_command(*arguments(SHORT, short.folder.parent))
@@ -374,7 +384,7 @@ def test_a_continued_run_does_not_repeat_a_symptom(tmp_path):
     assert Run.load(tmp_path / sick.name).status == "interrupted"
     first = len(told)
     run = train(sick, tmp_path, watch=watch)
-    evidence = diagnose(run.history, finished=True).evidence
+    evidence = Diagnosis.of(run.history, finished=True).evidence
     assert told == [(one.known, one.symptom) for one in evidence]
     assert first == 2
     assert told[first:] == [(90, "stuck at chance")]

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from mnist_vg import SCENARIOS, SUITES, Model, Run, Scenario, train
-from mnist_vg.diagnosis.diagnosis import diagnose
+from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.report import comparison_table, make_console
 from mnist_vg.runs import events
 
@@ -139,7 +139,7 @@ def test_the_output_ends_with_the_table(logdir):
 
 def test_a_symptom_is_printed_once_after_the_record_that_made_it_certain(logdir):
     lines = (logdir.parent / "printed.txt").read_text().splitlines()
-    [evidence] = diagnose(Run.load(logdir / "sigmoid").history, finished=True).evidence
+    [evidence] = Diagnosis.of(Run.load(logdir / "sigmoid").history, finished=True).evidence
     [number] = [number for number, line in enumerate(lines) if " at step " in line]
     assert lines[number] == f"sigmoid at step {evidence.known}: {evidence.line}"
     assert evidence.line.startswith("vanishing gradients in layer")
@@ -158,7 +158,7 @@ def test_the_verdict_is_in_run_json_table_card_and_hyperparameters(logdir):
     assert {row[1].strip(): row[-2].strip() for row in rows} == verdicts
     for name in TUTORIAL:
         reader = read(logdir / name)
-        evidence = diagnose(Run.load(logdir / name).history, finished=True).evidence
+        evidence = Diagnosis.of(Run.load(logdir / name).history, finished=True).evidence
         assert points(reader, IN_THE_END) == {STEPS[-1]: len(evidence)}
         [card] = points(reader, "result").values()
         told = "<br>".join(one.line for one in evidence) or "healthy"

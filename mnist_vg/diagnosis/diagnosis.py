@@ -1,8 +1,8 @@
 """From a run's records to its diagnosis: which symptoms it has, and which came first."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import LEARNED_KAPPA
-from mnist_vg.runs.run import find_runs
+from mnist_vg.runs.run import Run, find_runs
 
 LEARNED_LOSS = 0.5
 """Without accuracies, a loss of at most this share of the first one counts as learned."""
@@ -92,6 +92,21 @@ class Diagnosis:
     finished: bool
     full: bool = False
 
+    @classmethod
+    def of(cls, history: Mapping, finished: bool) -> "Diagnosis":
+        """The diagnosis of a run.
+
+        Args:
+            history: what it has recorded, see `runs.History`.
+            finished: whether it has ended.
+        """
+        measurements = measurements_of(history)
+        full = "gradient_std" in history
+        return cls(measurements, find_evidence(measurements), finished, full)
+
+    def __repr__(self):
+        return "\n    ".join([self.verdict, *(evidence.line for evidence in self.evidence)])
+
     @property
     def healthy(self) -> bool:
         """Whether there is no symptom and, once the run is finished, the network has learned.
@@ -140,19 +155,32 @@ class Diagnosis:
         return {s.name: needs[s.needs[-1]] for s in SYMPTOMS if not known & set(s.needs)}
 
 
-def diagnose(history: Mapping, finished: bool) -> Diagnosis:
-    """The diagnosis of a run.
+class Diagnoses(dict[str, Diagnosis]):
+    """Diagnoses of runs, by the path of each run in their folder, the worst first."""
+
+    def __repr__(self):
+        return "\n".join(f"{name}: {diagnosis!r}" for name, diagnosis in self.items())
+
+
+def diagnose(run: Run | str | os.PathLike) -> Diagnosis | Diagnoses:
+    """Say what is wrong with a run, or with each of several runs.
 
     Args:
-        history: what it has recorded, see `runs.History`.
-        finished: whether it has ended.
+        run: a run, its folder, or a folder with run folders below it.
+
+    Returns:
+        The diagnosis of a run; for a folder with run folders below it, that of each.
+
+    Raises:
+        UsageError: the folder holds no run, or cannot be read.
     """
-    measurements = measurements_of(history)
-    full = "gradient_std" in history
-    return Diagnosis(measurements, find_evidence(measurements), finished, full)
+    found = run if isinstance(run, Run) else Run.load(run)
+    if found is None:
+        return diagnose_runs(run)
+    return Diagnosis.of(found.history, found.status == "finished")
 
 
-def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Diagnosis]:
+def diagnose_runs(logdir: str | os.PathLike, names: Sequence[str] = ()) -> Diagnoses:
     """Diagnoses of the runs in a folder, the worst first.
 
     Args:
@@ -171,14 +199,10 @@ def diagnose_runs(logdir: str | Path, names: Sequence[str] = ()) -> dict[str, Di
     for name in names:
         if name not in found:
             raise UsageError(f"run: {name!r} is not in {logdir}; {nearest(name, found)}")
-    diagnoses = {
-        name: diagnose(run.history, run.status == "finished")
-        for name, run in found.items()
-        if name in names or not names
-    }
+    diagnoses = {name: diagnose(run) for name, run in found.items() if name in names or not names}
 
     def severity(item):
         _, diagnosis = item
         return diagnosis.healthy, np.nan_to_num(diagnosis.learned_share, nan=-1.0)
 
-    return dict(sorted(diagnoses.items(), key=severity))
+    return Diagnoses(sorted(diagnoses.items(), key=severity))

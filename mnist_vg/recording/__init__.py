@@ -13,6 +13,12 @@ model.fit(digits.inputs / 255, digits.labels, callbacks=[GradientLogger("logdir/
 itself. All of them write through one `RunWriter`, which writes through one `EventLog`.
 """
 
+# ruff: noqa: E402
+
+from mnist_vg.tensorflow_import import import_tensorflow
+
+import_tensorflow()  # Before the others, without its messages.
+
 from mnist_vg.recording.event_log import EventLog
 from mnist_vg.recording.gradient_logger import GradientLogger
 from mnist_vg.recording.recorder import Recorder

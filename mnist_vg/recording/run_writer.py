@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.diagnosis.diagnosis import Diagnosis, diagnose
+from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptoms import Evidence
 from mnist_vg.errors import UsageError
@@ -142,7 +142,7 @@ class RunWriter:
             The finished run.
         """
         results = finite_or_none(results)
-        diagnosis = diagnosis or diagnose(run.history, finished=True)
+        diagnosis = diagnosis or Diagnosis.of(run.history, finished=True)
         card = card or {k: "not finite" if v is None else v for k, v in results.items()}
         symptoms = [evidence.line for evidence in diagnosis.evidence]
         self._log.conclude(

@@ -58,6 +58,11 @@ class Run:
     steps_per_epoch: float | None = None
     layer_marks: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self):
+        facts = {"name": self.name, "status": self.status, "verdict": self.verdict}
+        told = ", ".join(f"{key}={fact!r}" for key, fact in facts.items())
+        return f"Run({told}, folder={str(self.folder)!r})"
+
     @property
     def name(self) -> str:
         """The name of the scenario, which is the folder's."""
@@ -80,7 +85,8 @@ class Run:
         try:
             run = cls(folder=folder, **json.loads(path.read_text()))
             finished = run.status == "finished"
-            if not isinstance(run.settings, dict) or finished != (run.results is not None):
+            named = isinstance(run.settings, dict) and isinstance(run.settings.get("name"), str)
+            if not named or finished != (run.results is not None):
                 raise ValueError("it does not describe a run")
             return run
         except (FileNotFoundError, NotADirectoryError):

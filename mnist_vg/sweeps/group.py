@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.diagnosis.diagnosis import diagnose
+from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.measurements import histogram_norm
 from mnist_vg.errors import RunFailed, first_line
 from mnist_vg.recording.event_log import gradient_flow
@@ -120,4 +120,4 @@ def _diagnose(records, network, dataset):
     chance = {tag: np.full(times, value) for tag, value in dataset.chance_scalars.items()}
     layers = zip(("layers", "activation_layers"), records.layer_measures, strict=False)
     names = {"step": records.steps} | {key: names for key, (names, _) in layers}
-    return diagnose(names | chance | records.of(network), finished=True)
+    return Diagnosis.of(names | chance | records.of(network), finished=True)
