@@ -37,6 +37,7 @@ class Probe:
         self._histograms = histograms
         self._groups: dict[tuple, dict[str, list[int]]] = {}
         self._layers: dict[tuple, dict[str, LayerWeights]] = {}
+        self._unmeasured: list[list] = []
         self._spec = None
 
     def measure(
@@ -66,7 +67,7 @@ class Probe:
         groups = {path: group for path, group in groups.items() if group}
         if not groups:
             raise UsageError("gradients: none of the variables that are recorded has one")
-        states, others = self._without_gradient(variables, groups)
+        states = self._states(variables, groups)
 
         def by_layer(tensors):
             return [_join([tensors[i] for i in group]) for group in groups.values()]
@@ -74,8 +75,6 @@ class Probe:
         weights, gradients = by_layer(weights or variables), by_layer(gradients)
         clipped = by_layer(clipped) if clipped and self.full else []
         measured = [_measured_layers(gradients, weights, clipped, self._histograms, self.full)]
-        others = [_join(of_layer) for of_layer in others]
-        measured.append(_measured_weights(others, self._histograms, self.full))
         names = [tuple(groups)]
         if activations:
             outputs, ranges = zip(*activations.values(), strict=True)
@@ -117,21 +116,23 @@ class Probe:
             self._groups[key] = group_weights(self.model, variables, self.pattern)
         return self._groups[key]
 
-    def _without_gradient(self, variables, groups):
-        """The state of every layer, by path, and the weights of those that get no gradient."""
+    def _states(self, variables, groups):
+        """The state of every layer, by path."""
         trained = self.group(variables)
         key = tuple(map(id, variables))
         if key not in self._layers:
             self._layers[key] = layer_weights(self.model, variables)
-        states, others = {}, []
+        states, unmeasured = {}, []
         for path, layer in self._layers[key].items():
             if path in groups:
                 states[path] = WITH_GRADIENT
             # A layer in neither is one of another optimizer's.
             elif path in trained or (layer.frozen and re.search(self.pattern, path)):
                 states[path] = FROZEN if layer.frozen else WITHOUT_GRADIENT
-                others.append(layer.variables)
-        return states, others
+                unmeasured.append(layer.variables)
+        if self._spec is None:
+            self._unmeasured = unmeasured
+        return states
 
     def _check_same(self, names, states, measured):
         shapes = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape), measured)
@@ -159,14 +160,21 @@ class Probe:
         parts = np.split(np.asarray(measured), ends)[: len(specs)]
         shaped = [part.reshape(spec.shape) for part, spec in zip(parts, specs, strict=True)]
         tables = tf.nest.pack_sequence_as(structure, shaped)
-        of_layers, of_others, *of_activations = tables
+        of_layers, *of_activations = tables
         if moved is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 of_layers[UPDATE_RATIO] = moved / of_layers["weight_norm"]
-        if of_others:
+        if len(states) > len(names[0]):
             names = [tuple(states), *names[1:]]
-            of_layers = _of_all_layers(of_layers, of_others, np.array(list(states.values())))
+            states = np.array(list(states.values()))
+            of_layers = _of_all_layers(of_layers, self._weights_without_gradient(), states)
         return list(zip(names, [of_layers, *of_activations], strict=True))
+
+    def _weights_without_gradient(self):
+        """Measures of the weights that get no gradient: once, since no update changes them."""
+        weights, self._unmeasured = [_join(of_layer) for of_layer in self._unmeasured], []
+        measures = weight_measures(weights, self._histograms, self.full) if weights else {}
+        return tf.nest.map_structure(np.asarray, measures)
 
 
 def _of_all_layers(measures, of_others, states):
@@ -269,22 +277,6 @@ def _compiled_layer_measures(sizes, clips, histograms, full):
 
     compiled = tf.function(measure, jit_compile=True, autograph=False)
     return compiled.get_concrete_function(specs, specs, specs if clips else [])
-
-
-def _measured_weights(weights, histograms, full):
-    if not weights:
-        return {}
-    sizes = tuple((weight.shape.num_elements(), weight.dtype) for weight in weights)
-    return _compiled_weight_measures(sizes, histograms, full)(weights)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled_weight_measures(sizes, histograms, full):
-    def measure(weights):
-        return weight_measures(weights, histograms, full)
-
-    compiled = tf.function(measure, jit_compile=True, autograph=False)
-    return compiled.get_concrete_function([tf.TensorSpec([size], dtype) for size, dtype in sizes])
 
 
 def _measured_activations(outputs, ranges, histograms):

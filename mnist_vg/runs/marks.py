@@ -8,7 +8,7 @@ WITH_GRADIENT, WITHOUT_GRADIENT, FROZEN = 0.0, 1.0, 2.0
 MARKS = {WITHOUT_GRADIENT: "no gradient", FROZEN: "frozen"}
 """The mark of a layer in each state but the usual one."""
 
-LISTED = 5
+LISTED = 3
 """So many layers are named in a line, and the others are counted."""
 
 
