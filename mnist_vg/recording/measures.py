@@ -4,6 +4,9 @@ Every measure takes float `[rows, values]`, one row per measured tensor, and ret
 one number per row (a histogram: thirty). Histograms leave out values that are not finite,
 and `nonfinite_count` counts them. The other measures let them through, so that an
 explosion shows.
+
+Of a sparse gradient only the rows of the table that the batch has touched are passed. Then
+`zeros` tells a measure how many zeros each row has beside its values.
 """
 
 import numpy as np
@@ -27,11 +30,19 @@ LARGE = 2**18
 """A tensor with more values than this gets a histogram of a sample."""
 
 SAMPLE = 2**16
-"""Values in a sample, about. The share of a bucket is then known to 0.2% (one standard
+"""Values in a sample. The share of a bucket is then known to 0.2% (one standard
 error, `sqrt(p (1 - p) / n)`), less than a drawn histogram shows."""
 
 RUN = 64
 """Neighbouring values that a sample takes together, since memory is fetched in such blocks."""
+
+_NUMBERS = np.arange(SAMPLE // RUN)
+_PLACES = (_NUMBERS + _NUMBERS * (5**0.5 - 1) / 2 % 1) / len(_NUMBERS)
+"""Where a sample's runs of neighbours are, as shares of the row: one in each of equal parts.
+
+The place inside a part is a multiple of the golden ratio. If all runs were at the same
+distance, they could all be in a few columns of a matrix.
+"""
 
 STACKED = 2**14
 """Tensors of one size with at most this many values are copied together and measured at once."""
@@ -43,25 +54,29 @@ That is where a sigmoid is at an input of 5, the bound of DeepDiagnosis (Wardat 
 2022). For tanh, which is the same curve, it is an input of 2.5."""
 
 
-def mean_abs(values) -> tf.Tensor:
+def mean_abs(values, zeros=None) -> tf.Tensor:
     """Mean absolute value, float32 `[rows]`: the tutorial's measure of a gradient."""
-    return _mean(tf.abs(tf.cast(values, tf.float32)))
+    return _mean(tf.abs(tf.cast(values, tf.float32)), zeros)
 
 
-def norm(values) -> tf.Tensor:
+def norm(values, zeros=None) -> tf.Tensor:
     """Euclidean norm, float32 `[rows]`."""
     return tf.sqrt(_sum(tf.square(tf.cast(values, tf.float32))))
 
 
-def mean(values) -> tf.Tensor:
+def mean(values, zeros=None) -> tf.Tensor:
     """Mean with its sign, float32 `[rows]`."""
-    return _mean(tf.cast(values, tf.float32))
+    return _mean(tf.cast(values, tf.float32), zeros)
 
 
-def std(values) -> tf.Tensor:
+def std(values, zeros=None) -> tf.Tensor:
     """Standard deviation of the row as a population, float32 `[rows]`."""
     values = tf.cast(values, tf.float32)
-    return tf.sqrt(_mean(tf.square(values - _mean(values)[:, tf.newaxis])))
+    center = _mean(values, zeros)
+    squares = _sum(tf.square(values - center[:, tf.newaxis]))
+    if zeros is not None:
+        squares += tf.cast(zeros, tf.float32) * tf.square(center)
+    return tf.sqrt(squares / _total(values, zeros))
 
 
 def rms(values) -> tf.Tensor:
@@ -69,31 +84,49 @@ def rms(values) -> tf.Tensor:
     return tf.sqrt(_mean(tf.square(tf.cast(values, tf.float32))))
 
 
-def zero_share(values) -> tf.Tensor:
+def zero_share(values, zeros=None) -> tf.Tensor:
     """Share of values that are exactly zero, float32 `[rows]`."""
-    return _mean(tf.cast(values == 0, tf.float32))
+    count = _sum(tf.cast(values == 0, tf.float32))
+    if zeros is not None:
+        count += tf.cast(zeros, tf.float32)
+    return count / _total(values, zeros)
 
 
-def nonfinite_count(values) -> tf.Tensor:
+def nonfinite_count(values, zeros=None) -> tf.Tensor:
     """How many values are NaN or infinite, float32 `[rows]`."""
 
     def count():
         return _sum(tf.cast(~tf.math.is_finite(values), tf.float32))
 
-    if values.shape[1] <= LARGE:
+    if not _is_long(values):
         return count()
-    # A mean is finite only if all values are, and it is computed anyway.
-    none = tf.reduce_all(tf.math.is_finite(mean_abs(values)))
-    return tf.cond(none, lambda: tf.zeros(values.shape[0]), count)
+    return tf.cond(_all_finite(values), lambda: tf.zeros(values.shape[0]), count)
 
 
-def nonfinite_share(values) -> tf.Tensor:
+def nonfinite_share(values, zeros=None) -> tf.Tensor:
     """Share of values that are NaN or infinite, float32 `[rows]`."""
-    return nonfinite_count(values) / values.shape[1]
+    return nonfinite_count(values) / _total(values, zeros)
 
 
-def _mean(values):
-    return _sum(values) / values.shape[1]
+def _is_long(values):
+    return (values.shape[1] or 0) > LARGE
+
+
+def _all_finite(values):
+    # A norm is finite only if all values are, and for long rows it is computed anyway.
+    return tf.reduce_all(tf.math.is_finite(norm(values)))
+
+
+def _mean(values, zeros=None):
+    return _sum(values) / _total(values, zeros)
+
+
+def _total(values, zeros):
+    """How many values a row has, with its zeros."""
+    if zeros is None and values.shape[1] is not None:
+        return values.shape[1]
+    zeros = 0 if zeros is None else zeros
+    return tf.cast(tf.shape(values)[1], tf.float32) + tf.cast(zeros, tf.float32)
 
 
 def _sum(values):
@@ -102,9 +135,9 @@ def _sum(values):
     For a long row it is a product with ones: on a CPU, XLA splits a product among the
     cores, but not a sum, and so takes a third of the time.
     """
-    size = values.shape[1]
-    if size <= LARGE:
+    if not _is_long(values):
         return tf.reduce_sum(values, axis=1)
+    size = values.shape[1]
     width = 1024
     whole = size // width * width
     lines = tf.reshape(values[:, :whole], [values.shape[0], -1, width])
@@ -112,53 +145,74 @@ def _sum(values):
     return tf.reduce_sum(sums, axis=1) + tf.reduce_sum(values[:, whole:], axis=1)
 
 
-def histogram(values) -> dict[str, tf.Tensor]:
+def histogram(values, zeros=None) -> dict[str, tf.Tensor]:
     """Counts in 30 buckets of equal width between a row's smallest and largest value.
 
     The counts are those of `tf.summary.histogram` to the last bit: float64 throughout, a
     bucket holds its left edge, the last bucket holds both edges, and if all values are
-    equal, the last bucket holds them all. Counting by segment takes one pass over the
-    values; TensorBoard's op builds a one-hot row for each value.
+    equal, the last bucket holds them all. Counting takes one pass over the values;
+    TensorBoard's op builds a one-hot row for each value.
 
-    A row of more than `LARGE` values gets the histogram of about `SAMPLE` evenly spread
-    values, each counted for as many values as it stands for.
+    In a row of more than `LARGE` values, `SAMPLE` evenly spread ones are counted, each for as
+    many values as it stands for.
 
     Returns:
         `min` and `max`, float64 `[rows]`, and `counts`, float64 `[rows, 30]`, of the
         finite values. A row without finite values has zeros in `counts`.
     """
-    values, weight = _sample(values)
-    values = tf.cast(values, tf.float64)
-    finite = tf.math.is_finite(values)
-    least = tf.reduce_min(tf.where(finite, values, np.inf), axis=1, keepdims=True)
-    largest = tf.reduce_max(tf.where(finite, values, -np.inf), axis=1, keepdims=True)
+    least, largest = (tf.cast(end, tf.float64)[:, tf.newaxis] for end in _ends(values))
+    if zeros is not None:
+        least = tf.where(zeros > 0, tf.minimum(least, 0), least)
+        largest = tf.where(zeros > 0, tf.maximum(largest, 0), largest)
     width = (largest - least) / BUCKETS
-    # If all values are equal the quotient is NaN, and casting NaN to int is undefined.
-    countable = finite & (width > 0)
-    bucket = tf.cast(tf.where(countable, tf.floor((values - least) / width), BUCKETS), tf.int32)
-    rows = values.shape[0]
-    segment = BUCKETS * tf.range(rows)[:, tf.newaxis] + tf.minimum(bucket, BUCKETS - 1)
-    counts = tf.math.unsorted_segment_sum(tf.cast(finite, tf.float64), segment, BUCKETS * rows)
-    return {
-        "min": least[:, 0],
-        "max": largest[:, 0],
-        "counts": weight * tf.reshape(counts, [rows, BUCKETS]),
-    }
+
+    def count(values):
+        bucket = tf.floor((tf.cast(values, tf.float64) - least) / width)
+        # If all values are equal, the quotient is NaN, and casting NaN to int is undefined.
+        bucket = tf.where(bucket < BUCKETS, bucket, BUCKETS - 1)
+        # What is beyond the last bucket is not counted.
+        bucket = tf.cast(tf.where(tf.math.is_finite(values), bucket, BUCKETS), tf.int32)
+        unweighted = tf.zeros([0], tf.int32)
+        counts = tf.raw_ops.DenseBincount(input=bucket, size=BUCKETS, weights=unweighted)
+        return tf.cast(counts, tf.float64)
+
+    def count_sample():
+        return count(_sample(values)) * (tf.shape(values)[1] / SAMPLE)
+
+    if values.shape[1] is None:
+        counts = tf.cond(tf.shape(values)[1] > LARGE, count_sample, lambda: count(values))
+    else:
+        counts = count_sample() if _is_long(values) else count(values)
+    if zeros is not None:
+        zero = tf.where(zeros > 0, tf.zeros_like(least), least)
+        counts += tf.cast(zeros, tf.float64) * count(zero)
+    return {"min": least[:, 0], "max": largest[:, 0], "counts": counts}
+
+
+def _ends(values):
+    """The smallest and the largest finite value of each row."""
+
+    def of_finite():
+        finite = tf.math.is_finite(values)
+        infinity = tf.constant(np.inf, values.dtype)
+        return (
+            tf.reduce_min(tf.where(finite, values, infinity), axis=1),
+            tf.reduce_max(tf.where(finite, values, -infinity), axis=1),
+        )
+
+    if not _is_long(values):
+        return of_finite()
+    # Without looking at each value whether it is finite, XLA takes a third of the time.
+    ends = tf.reduce_min(values, axis=1), tf.reduce_max(values, axis=1)
+    return tf.cond(_all_finite(values), lambda: ends, of_finite)
 
 
 def _sample(values):
-    """The values of each row that a histogram counts, and how many values each stands for."""
-    size = values.shape[1]
-    if size is None or size <= LARGE:
-        return values, 1
-    # A prime: a divisor of the matrix's width would pick values of a few columns only.
-    stride = size // SAMPLE
-    while any(stride % divisor == 0 for divisor in range(2, stride)):
-        stride += 1
-    rows = values.shape[0]
-    runs = tf.reshape(values[:, : size // RUN * RUN], [rows, -1, RUN])[:, ::stride]
-    sample = tf.reshape(runs, [rows, -1])
-    return sample, size / sample.shape[1]
+    """`SAMPLE` values of each row, from all parts of it."""
+    rows, size = values.shape[0], tf.shape(values)[1]
+    runs = tf.reshape(values[:, : size // RUN * RUN], [rows, -1, RUN])
+    places = tf.cast(_PLACES * tf.cast(size // RUN, tf.float64), tf.int32)
+    return tf.reshape(tf.gather(runs, places, axis=1), [rows, -1])
 
 
 def measure_each(measure, tensors, stacked=False) -> dict[str, tf.Tensor]:
@@ -210,6 +264,32 @@ FULL_CLIPPED = {"gradient_clipped_mean_abs": mean_abs, "gradient_clipped_norm": 
 """What a default and a full record hold of every layer, by the name of its tags."""
 
 
+def measures_of(sizes, histograms=True, full=False) -> tuple[dict, dict, dict]:
+    """What a record holds of every layer: measures by the name of their tags.
+
+    The norm of a layer of more than `LARGE` values cannot be had from its histogram, which
+    is one of a sample. With such a layer, a default record has the norms, too.
+
+    Args:
+        sizes: of the layers, in values.
+        histograms: whether to add histograms.
+        full: whether to add means, spreads, norms and shares.
+
+    Returns:
+        Those of the gradients, of the weights, and of the gradients after clipping.
+    """
+    if full:
+        gradient, weight, clipped = FULL_GRADIENT, FULL_WEIGHT, FULL_CLIPPED
+    else:
+        norms = max(sizes, default=0) > LARGE
+        gradient = GRADIENT | ({"gradient_norm": norm} if norms else {})
+        weight = WEIGHT | ({"weight_norm": norm} if norms else {})
+        clipped = {}
+    if histograms:
+        gradient, weight = gradient | {GRADIENTS: histogram}, weight | {WEIGHTS: histogram}
+    return gradient, weight, clipped
+
+
 def layer_measures(
     gradients, weights, clipped=None, histograms=True, full=False, stacked=False
 ) -> dict[str, tf.Tensor]:
@@ -225,50 +305,44 @@ def layer_measures(
             network then counts as a layer; those of one layer stand side by side.
 
     Returns:
-        By the name of its tags, float32 `[layers]` each: `GRADIENT` and `WEIGHT`, or with
-        `full` `FULL_GRADIENT`, `FULL_WEIGHT` and, given `clipped`, `FULL_CLIPPED`; with
-        `histograms` also `gradients` and `weights`, each a dict of `min` and `max`
+        By the name of its tags what `measures_of` lists, float32 `[layers]` each, those of
+        clipped gradients only if there are any. A histogram is a dict of `min` and `max`
         `[layers]` and `counts` `[layers, 30]`.
     """
-    parts = [FULL_GRADIENT, FULL_WEIGHT] if full else [GRADIENT, WEIGHT]
-    parts += [FULL_CLIPPED] if full and clipped else []
-    functions = dict.fromkeys(function for part in parts for function in part.values())
-    functions |= {histogram: None} if histograms else {}
+    sizes = [w.shape[-1] if stacked else w.shape.num_elements() for w in weights]
+    measures = measures_of(sizes, histograms, full)
+    return measure_parts(measures, (gradients, weights, clipped or []), stacked)
+
+
+def measure_parts(measures, parts, stacked=False) -> dict[str, tf.Tensor]:
+    """Apply to each part its own measures, in few operations.
+
+    Args:
+        measures: for each part a dict: name to measure.
+        parts: for each part its tensors; a part without any is left out.
+        stacked: as `layer_measures` takes it.
+
+    Returns:
+        By name, the measures of all parts, in the order of their tensors.
+    """
+    used = [pair for pair in zip(measures, parts, strict=True) if all(pair)]
+    functions = dict.fromkeys(function for names, _ in used for function in names.values())
 
     def measure(rows):
         return {function.__name__: function(rows) for function in functions}
 
     # Gradients and weights have the same sizes, so one call measures them together. The
     # compiler drops what is not used.
-    tensors = [*gradients, *weights, *(clipped if len(parts) == 3 else [])]
-    together = measure_each(measure, tensors, stacked)
-    count = together["mean_abs"].shape[0] // len(parts)
-
-    def measured(function, part):
-        layers = slice(part * count, (part + 1) * count)
-        return tf.nest.map_structure(lambda values: values[layers], together[function.__name__])
-
-    measures = {
-        name: measured(function, part)
-        for part, names in enumerate(parts)
+    together = measure_each(measure, [tensor for _, part in used for tensor in part], stacked)
+    rows = [sum(t.shape[:-1].num_elements() if stacked else 1 for t in part) for _, part in used]
+    ends = np.cumsum(rows)
+    return {
+        name: tf.nest.map_structure(
+            lambda values, part=slice(end - count, end): values[part], together[function.__name__]
+        )
+        for (names, _), end, count in zip(used, ends, rows, strict=True)
         for name, function in names.items()
     }
-    if histograms:
-        measures |= {GRADIENTS: measured(histogram, 0), WEIGHTS: measured(histogram, 1)}
-    return measures
-
-
-def weight_measures(weights, histograms=True, full=False) -> dict[str, tf.Tensor]:
-    """What a record holds of layers that get no gradient: what is of the weights alone.
-
-    Arguments and result are those of `layer_measures`.
-    """
-    functions = FULL_WEIGHT if full else WEIGHT
-    if histograms:
-        functions = functions | {WEIGHTS: histogram}
-    return measure_each(
-        lambda rows: {name: function(rows) for name, function in functions.items()}, weights
-    )
 
 
 def activation_measures(outputs, ranges, histograms=True) -> dict[str, tf.Tensor]:

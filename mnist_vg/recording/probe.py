@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from mnist_vg.errors import UsageError
 from mnist_vg.recording.layers import LayerWeights, group_weights, layer_weights
-from mnist_vg.recording.measures import activation_measures, layer_measures, weight_measures
+from mnist_vg.recording.measures import activation_measures, measure_parts, measures_of
 from mnist_vg.runs.marks import FROZEN, WITH_GRADIENT, WITHOUT_GRADIENT
 from mnist_vg.runs.tags import LAYER_STATE, UPDATE_RATIO
 
@@ -70,15 +71,18 @@ class Probe:
         states = self._states(variables, groups)
 
         def by_layer(tensors):
-            return [_join([tensors[i] for i in group]) for group in groups.values()]
+            return [
+                _join([tensors[i] for i in group], [variables[i].shape for i in group])
+                for group in groups.values()
+            ]
 
-        weights, gradients = by_layer(weights or variables), by_layer(gradients)
         clipped = by_layer(clipped) if clipped and self.full else []
-        measured = [_measured_layers(gradients, weights, clipped, self._histograms, self.full)]
+        parts = by_layer(gradients), by_layer(weights or variables), clipped
+        measured = [_measured_layers(parts, self._histograms, self.full)]
         names = [tuple(groups)]
         if activations:
             outputs, ranges = zip(*activations.values(), strict=True)
-            measured.append(_measured_activations(outputs, ranges, self._histograms))
+            measured.append(activation_measures(outputs, ranges, self._histograms))
             names.append(tuple(activations))
         self._check_same(names, states, measured)
         flat = [tf.reshape(part, [-1]) for part in tf.nest.flatten(measured)]
@@ -172,8 +176,11 @@ class Probe:
 
     def _weights_without_gradient(self):
         """Measures of the weights that get no gradient: once, since no update changes them."""
-        weights, self._unmeasured = [_join(of_layer) for of_layer in self._unmeasured], []
-        measures = weight_measures(weights, self._histograms, self.full) if weights else {}
+        weights = [_join(layer, [weight.shape for weight in layer]) for layer in self._unmeasured]
+        self._unmeasured = []
+        sizes = [values.shape.num_elements() for values in weights]
+        _, of_weights, _ = measures_of(sizes, self._histograms, self.full)
+        measures = measure_parts([of_weights], [weights]) if weights else {}
         return tf.nest.map_structure(np.asarray, measures)
 
 
@@ -255,42 +262,88 @@ def _check_gradients(gradients, variables):
             )
 
 
-def _join(tensors):
-    """A layer's tensors as one vector; a sparse gradient becomes dense."""
-    flat = [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors]
-    return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+class _Sparse(NamedTuple):
+    """A layer's gradient where only the rows of a table that the batch touches are not zero.
+
+    Attributes:
+        values: of those rows, `[values]`. How many there are may change from step to step.
+        zeros: how many further values the layer has, float64.
+    """
+
+    values: tf.Tensor
+    zeros: tf.Tensor
 
 
-def _measured_layers(gradients, weights, clipped, histograms, full):
-    sizes = tuple((weight.shape.num_elements(), weight.dtype) for weight in weights)
-    measure = _compiled_layer_measures(sizes, bool(clipped), histograms, full)
-    return measure(gradients, weights, clipped)
+def _join(tensors, shapes):
+    """A layer's tensors as one vector."""
+    sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
+    if not any(isinstance(tensor, tf.IndexedSlices) for tensor in tensors):
+        flat = [tf.reshape(t, [size]) for t, size in zip(tensors, sizes, strict=True)]
+        return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+    rows = [
+        _touched_rows(t, shape[0]) if isinstance(t, tf.IndexedSlices) else t
+        for t, shape in zip(tensors, shapes, strict=True)
+    ]
+    values = tf.concat([tf.reshape(tf.cast(part, tf.float32), [-1]) for part in rows], axis=0)
+    return _Sparse(values, sum(sizes) - tf.cast(tf.size(values), tf.float64))
+
+
+def _touched_rows(slices, height):
+    """The rows of a table of this height that slices touch, each once, and rows of zeros.
+
+    Slices of the same row are added up. The rows of zeros are untouched ones: with them,
+    there are as many rows as slices, so that XLA knows their number. (`tf.unique` is
+    unknown to XLA.)
+    """
+    order = tf.argsort(slices.indices)
+    index = tf.gather(slices.indices, order)
+    starts = index != tf.concat([index[:1], index[:-1]], axis=0)
+    row = tf.cumsum(tf.cast(starts, tf.int32))
+    values = tf.gather(tf.cast(slices.values, tf.float32), order)
+    return tf.math.unsorted_segment_sum(values, row, tf.minimum(tf.size(index), height))
+
+
+def _measured_layers(parts, histograms, full):
+    """What a record holds of layers, given their gradients, weights and clipped gradients.
+
+    Sparse gradients are measured outside of what XLA compiles: it would compile every
+    number of values anew.
+    """
+    dense = [[tensor for tensor in part if not isinstance(tensor, _Sparse)] for part in parts]
+    specs = tuple(tuple((t.shape, t.dtype) for t in part) for part in dense)
+    sizes = tuple(weights.shape.num_elements() for weights in parts[1])
+    measured = _compiled_measures(specs, sizes, histograms, full)(*dense)
+    for measures, part in zip(measures_of(sizes, histograms, full), parts, strict=True):
+        if any(isinstance(tensor, _Sparse) for tensor in part):
+            measured |= _with_sparse(measures, part, measured)
+    return measured
+
+
+def _with_sparse(measures, part, measured):
+    """The measures of a part's layers, given those of its dense layers."""
+    sparse = [isinstance(tensor, _Sparse) for tensor in part]
+    # Where each layer stands when the sparse ones follow the dense ones.
+    order = np.argsort(np.argsort(sparse, kind="stable"))
+
+    def in_order(*rows):
+        return tf.gather(tf.concat(rows, axis=0), order)
+
+    joined = {}
+    for name, measure in measures.items():
+        rows = [measured[name]] if name in measured else []
+        rows += [measure(t.values[tf.newaxis], t.zeros) for t in part if isinstance(t, _Sparse)]
+        joined[name] = tf.nest.map_structure(in_order, *rows)
+    return joined
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_layer_measures(sizes, clips, histograms, full):
+def _compiled_measures(specs, sizes, histograms, full):
     """Compiled apart from the step, so that it is as fast where the step is not compiled."""
-    specs = [tf.TensorSpec([size], dtype) for size, dtype in sizes]
 
-    def measure(gradients, weights, clipped):
-        return layer_measures(gradients, weights, clipped or None, histograms, full)
+    def measure(*parts):
+        return measure_parts(measures_of(sizes, histograms, full), parts)
 
     compiled = tf.function(measure, jit_compile=True, autograph=False)
-    return compiled.get_concrete_function(specs, specs, specs if clips else [])
-
-
-def _measured_activations(outputs, ranges, histograms):
-    specs = tuple(
-        tuple(tf.TensorSpec(call.shape, call.dtype) for call in calls) for calls in outputs
+    return compiled.get_concrete_function(
+        *[[tf.TensorSpec(shape, dtype) for shape, dtype in part] for part in specs]
     )
-    outputs = [list(calls) for calls in outputs]
-    return _compiled_activation_measures(specs, ranges, histograms)(outputs)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled_activation_measures(specs, ranges, histograms):
-    def measure(outputs):
-        return activation_measures(outputs, ranges, histograms)
-
-    compiled = tf.function(measure, jit_compile=True, autograph=False)
-    return compiled.get_concrete_function([list(calls) for calls in specs])

@@ -1,0 +1,71 @@
+"""Sparse gradients: measured without being made dense, with the numbers of the dense ones."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mnist_vg import GradientLogger, Run
+from mnist_vg.recording.probe import Probe
+
+RNG = np.random.default_rng(0)
+HEIGHT, WIDTH = 6, 3
+TALL = 100_000
+MANY = RNG.normal(size=(90_000, WIDTH)) + 0.5
+CASES = {
+    "few rows": ([3, 1], MANY[:2]),
+    "more slices than rows": (RNG.integers(0, 4, 40), MANY[:40]),
+    "every row": ([2, 0, 4, 1, 5, 3], np.abs(MANY[:6]) + 1),
+    "slices that cancel": ([1, 1], [[1, 2, 3], [-1, -2, -3]]),
+    "no slice": (np.zeros(0, int), np.zeros((0, WIDTH))),
+    "not finite": ([1, 2, 2], [[1, 2, 3], [np.nan, 0, 1], [1, np.inf, 1]]),
+    "a sample": (RNG.permutation(TALL)[:90_000], MANY),
+}
+"""Slices of a table's gradient: indices and values. The one with a sample is TALL."""
+WAYS = {"eager": None, "graph": False, "XLA": True}
+
+
+def measure(gradient, height, way="eager"):
+    """A full record's numbers by tag. In a graph the number of slices is unknown."""
+    probe = Probe(None, "", histograms=True, full=True)
+    variables = [
+        tf.Variable(tf.ones(shape), name=f"{name}/kernel")
+        for name, shape in {"first": [2, 2], "table": [height, WIDTH], "last": [4]}.items()
+    ]
+
+    def step(gradient):
+        gradients = [tf.ones([2, 2]), gradient, tf.fill([4], 7.0)]
+        return probe.measure(gradients, variables, gradients)
+
+    if WAYS[way] is not None:
+        spec = tf.IndexedSlicesSpec([height, WIDTH], dense_shape_dtype=tf.int64, indices_shape=[None])
+        step = tf.function(step, autograph=False, jit_compile=WAYS[way], input_signature=[spec])
+    [(layers, table)] = probe.tables(step(gradient))
+    assert layers == ("first", "table", "last")
+    return table
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *[(name, way) for name in CASES for way in ("eager", "graph")],
+        *[(name, "XLA") for name in ("more slices than rows", "a sample")],
+    ],
+)
+def test_a_sparse_gradient_gives_the_numbers_of_the_same_one_made_dense(name, way):
+    height = TALL if name == "a sample" else HEIGHT
+    indices, values = CASES[name]
+    indices, values = tf.constant(indices, tf.int64), tf.constant(values, tf.float32)
+    sparse = tf.IndexedSlices(values, indices, tf.constant([height, WIDTH], tf.int64))
+    got = measure(sparse, height, way)
+    expected = measure(tf.math.unsorted_segment_sum(values, indices, height), height)
+    assert set(got) == set(expected)
+    for tag, numbers in expected.items():
+        if not isinstance(numbers, dict):
+            np.testing.assert_allclose(got[tag], numbers, rtol=2e-5, atol=1e-7, err_msg=tag)
+            continue
+        for part in ("min", "max"):
+            np.testing.assert_allclose(got[tag][part], numbers[part], rtol=1e-6, err_msg=tag)
+        # Two samples of 2**16 values: five standard errors of a share.
+        near = 5 * (2 / 4 / 2**16) ** 0.5 * height * WIDTH if name == "a sample" else 0
+        np.testing.assert_allclose(got[tag]["counts"], numbers["counts"], rtol=1e-9, atol=near)
