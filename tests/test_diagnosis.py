@@ -590,6 +590,28 @@ def test_a_monitor_finds_the_same_from_histograms_as_from_norms():
     ]
 
 
+def test_a_recorded_norm_counts_and_that_of_the_histogram_where_there_is_none():
+    """The norms of a layer are recorded from the record on in which a large layer comes in."""
+    history = dict(healthy(2))
+    buckets = np.stack([twins.histogram(np.random.default_rng(0).normal(size=500))] * 2)
+    history["gradients"] = np.stack([buckets] * 4, axis=1)
+    recorded = measurements_of(history).condition
+    del history["gradient_norm"]
+    estimated = measurements_of(history).condition
+    norms = np.array(healthy(2)["gradient_norm"])
+    norms[0, :2] = np.nan
+    condition = measurements_of(history | {"gradient_norm": norms}).condition
+    np.testing.assert_array_equal(condition[0, :2], estimated[0, :2])
+    np.testing.assert_array_equal(condition[0, 2:], recorded[0, 2:])
+    np.testing.assert_array_equal(condition[1], recorded[1])
+    assert (np.abs(estimated / recorded - 1) > 0.1).all()
+    # A gradient with a value that is not finite has no norm.
+    nonfinite = np.zeros(norms.shape)
+    nonfinite[0, 0] = 1
+    both = history | {"gradient_norm": norms, "gradient_nonfinite": nonfinite}
+    assert np.isnan(measurements_of(both).condition).tolist()[0] == [True, False, False, False]
+
+
 def test_a_monitor_accepts_layers_without_a_finite_value():
     step, scalars, [(layers, measures), hidden] = as_recorded(healthy(), 0)
     none = {"min": np.full(4, np.inf), "max": np.full(4, -np.inf), "counts": np.zeros((4, 30))}

@@ -116,10 +116,15 @@ def measurements_of(history: Mapping) -> Measurements:
     def table(group, names=layers):
         return np.array(history.get(group, np.full((len(steps), len(names)), np.nan)))
 
-    def norm(scalars, histograms):
-        if scalars not in history and histograms in history:
-            return histogram_norm(history[histograms])
-        return table(scalars)
+    def norm(scalars, histograms, nonfinite):
+        """The recorded norms. Where there is none, that of the histogram."""
+        norms = np.array(table(scalars))
+        lacking = np.isnan(norms) & rows[:, np.newaxis]
+        if scalars in history:
+            lacking &= counts[nonfinite] == 0  # Otherwise NaN is what was recorded.
+        if histograms in history and lacking.any():
+            norms[lacking] = histogram_norm(history[histograms])[lacking]
+        return norms
 
     loss = column(tags.LOSS_TRAIN)
     counts = {group: np.nan_to_num(table(group)) for group in tags.NONFINITE}
@@ -127,8 +132,8 @@ def measurements_of(history: Mapping) -> Measurements:
     rows = np.isfinite(table(tags.GRADIENT_MEAN_ABS)) | (counts[tags.GRADIENT_NONFINITE] > 0)
     rows = rows.any(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights = norm("weight_norm", tags.WEIGHTS)
-        gradients = norm("gradient_norm", tags.GRADIENTS)
+        weights = norm("weight_norm", tags.WEIGHTS, tags.WEIGHT_NONFINITE)
+        gradients = norm("gradient_norm", tags.GRADIENTS, tags.GRADIENT_NONFINITE)
         # Weights that are all zero have no size to compare a gradient with.
         condition = np.where((weights == 0) & (gradients > 0), np.nan, weights * gradients)
         # A loss that overflows, or may be negative, is no scale to compare with.

@@ -30,10 +30,12 @@ def multiplied_apart(gradients):
     (`MinimizeBroadcasts` in its `arithmetic_optimizer.cc`). A measure that reads such a
     gradient would change the order, and so the last bits of the update.
     """
-    return [_apart(gradient) if tf.is_tensor(gradient) else gradient for gradient in gradients]
+    return [_apart(gradient) for gradient in gradients]
 
 
 def _apart(tensor):
+    if isinstance(tensor, tf.IndexedSlices):
+        return tf.IndexedSlices(_apart(tensor.values), tensor.indices, tensor.dense_shape)
     product = tf.is_symbolic_tensor(tensor) and tensor.op.type == "Mul"
     return _multiply(*map(_apart, tensor.op.inputs)) if product else tensor
 

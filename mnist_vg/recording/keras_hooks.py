@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from mnist_vg.recording.graphs import draws_numbers, multiplied_apart
 from mnist_vg.recording.layers import layer_paths
+from mnist_vg.recording.measures import squared_distance_apart
 from mnist_vg.recording.optimizers import (
     appliers,
     counting_optimizer,
@@ -324,9 +325,9 @@ class KerasHooks:
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             # Before the branch of a due step: TensorFlow allows no reduction inside it.
-            dense = [tf.convert_to_tensor(gradient) for gradient in [*gradients, *clipped]]
-            *dense, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*dense, loss])
-            gradients, clipped = dense[: len(gradients)], dense[len(gradients) :]
+            ours = [*gradients, *clipped, loss]
+            *reduced, loss = replica.all_reduce(tf.distribute.ReduceOp.SUM, ours)
+            gradients, clipped = reduced[: len(gradients)], reduced[len(gradients) :]
             if not _is_first_replica():
                 return
         self._draws = self._draws or draws_numbers()
@@ -377,7 +378,7 @@ class KerasHooks:
                 def measured():
                     before = tf.identity(variable)
                     original(gradient, variable, learning_rate)
-                    square = tf.reduce_sum(tf.square(tf.cast(variable - before, tf.float64)))
+                    square = squared_distance_apart(tf.convert_to_tensor(variable), before)
                     part.ring.add(2 + column, square)
 
                 return part.where_due(measured, lambda: original(gradient, variable, learning_rate))

@@ -12,7 +12,12 @@ import tensorflow as tf
 
 from mnist_vg.errors import UsageError
 from mnist_vg.recording.layers import LayerWeights, group_weights, layer_weights
-from mnist_vg.recording.measures import activation_measures, measure_parts, measures_of
+from mnist_vg.recording.measures import (
+    activation_measures,
+    measure_parts,
+    measures_of,
+    squared_distance_apart,
+)
 from mnist_vg.runs.marks import FROZEN, WITH_GRADIENT, WITHOUT_GRADIENT
 from mnist_vg.runs.tags import LAYER_STATE, UPDATE_RATIO
 
@@ -101,7 +106,7 @@ class Probe:
             float64 `[layers]`.
         """
         squares = [
-            tf.reduce_sum(tf.square(tf.cast(variable - earlier, tf.float64)))
+            squared_distance_apart(tf.convert_to_tensor(variable), earlier)
             for variable, earlier in zip(variables, before, strict=True)
         ]
         groups = self.group(variables)
