@@ -174,7 +174,7 @@ def histogram(values, zeros=None) -> dict[str, tf.Tensor]:
         finite values. A row without finite values has zeros in `counts`.
     """
     if values.shape[1] is not None:
-        return _sampled_histogram(values) if _is_long(values) else _histogram(values, zeros)
+        return (_sampled_histogram if _is_long(values) else _histogram)(values, zeros)
     return tf.cond(
         tf.shape(values)[1] > LARGE,
         lambda: _sampled_histogram(values, zeros),

@@ -13,6 +13,7 @@ import tensorflow as tf
 from mnist_vg.errors import UsageError
 from mnist_vg.recording.layers import LayerWeights, group_weights, layer_weights
 from mnist_vg.recording.measures import (
+    LARGE,
     activation_measures,
     measure_parts,
     measures_of,
@@ -280,10 +281,14 @@ class _Sparse(NamedTuple):
 
 
 def _join(tensors, shapes):
-    """A layer's tensors as one vector."""
+    """A layer's tensors as one vector; a large sparse one stays sparse."""
     sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
-    if not any(isinstance(tensor, tf.IndexedSlices) for tensor in tensors):
-        flat = [tf.reshape(t, [size]) for t, size in zip(tensors, sizes, strict=True)]
+    sparse = any(isinstance(tensor, tf.IndexedSlices) for tensor in tensors)
+    if not sparse or sum(sizes) <= LARGE:
+        flat = [
+            tf.reshape(tf.convert_to_tensor(tensor), [size])
+            for tensor, size in zip(tensors, sizes, strict=True)
+        ]
         return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
     rows = [
         _touched_rows(t, shape[0]) if isinstance(t, tf.IndexedSlices) else t

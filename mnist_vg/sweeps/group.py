@@ -12,6 +12,7 @@ from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.measurements import histogram_norm
 from mnist_vg.errors import RunFailed, first_line
 from mnist_vg.recording.event_log import gradient_flow
+from mnist_vg.recording.measures import LARGE
 from mnist_vg.runs.events import buckets
 from mnist_vg.runs.tags import GRADIENT_FLOW, GRADIENT_MEAN_ABS, GRADIENTS, WEIGHTS
 from mnist_vg.scenarios.scenario import Scenario
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 NORMS = {"gradient_norm": GRADIENTS, "weight_norm": WEIGHTS}
-"""Columns of the table that a default record lacks, and the histograms from which they are
-estimated when a network trains alone."""
+"""Columns of the table that a default record of small layers lacks, and the histograms from which
+they are estimated when a network trains alone."""
 
 
 class Outcome(NamedTuple):
@@ -111,7 +112,10 @@ def _train(trainer, scenario, dataset):
         if norm not in measured:
             measured[norm] = histogram_norm(buckets(**measured[histogram]))
     measured[GRADIENT_FLOW] = gradient_flow(np.moveaxis(measured[GRADIENT_MEAN_ABS], 1, 0))
-    of_layers = [(layers, [name for name in t if name not in NORMS]) for layers, t in tables]
+    shapes = [layer.kernel.shape for layer in trainer.model.dense_layers]
+    largest = max(np.prod(shape if single else shape[-1:]) for shape in shapes)
+    left_out = NORMS if largest <= LARGE else ()
+    of_layers = [(layers, [name for name in t if name not in left_out]) for layers, t in tables]
     return Records(np.array(steps), measured, of_layers)
 
 
