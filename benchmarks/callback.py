@@ -1,14 +1,16 @@
-"""`fit` with `GradientLogger` over `fit` without, and over the workaround that it replaces.
+"""`fit` with `GradientLogger` over `fit` without, for four kinds of network.
 
-The workaround is the callback that people write: a tape of its own on a batch, and
-`tf.summary.histogram` of every gradient and weight. Time is that of a training step as
-Keras' callbacks see it, logging included: its median over the steps of a fit, the first
-ones of which compile and are left out. Memory is the peak of the process over that of
-plain training, once everything is compiled.
+Time is that of a training step as Keras' callbacks see it, logging included: its median over
+the steps of a fit, the first ones of which are left out. The first step, in which TensorFlow
+traces and XLA compiles, is printed beside it. Memory is the peak of a process over that of a
+process that trains without a logger. Both have recorded a tiny network before, so that no
+library is counted.
 """
 
 import contextlib
 import functools
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,75 +24,96 @@ import numpy as np
 import tensorflow as tf
 from _common import in_turn, ratios, run, spread
 
-from mnist_vg import GradientLogger, Model
+from mnist_vg import GradientLogger
 
-RNG = np.random.default_rng(0)
-EVERY = (200, 10, 1)
-
-NOT_LOGGED = 1.02
-"""A step that is not logged over a plain one, at most."""
+L = keras.layers
+EVERY = 4
+"""Steps from one record to the next. The others show what a step that is not recorded costs."""
+WARM_UP = 2 * EVERY
+"""Steps at the start of a fit that are not timed."""
+MEASURES = ("default", "full")
+NOT_RECORDED = 1.02
+"""A step that is not recorded over a plain one, at most."""
+RECORDED = (2.0, 1.3)
+"""A recorded step over a plain one, at most, without and with XLA."""
 
 
 class Net(NamedTuple):
-    """A network and how it is measured.
+    """A network and what it reads.
 
     Attributes:
         title: what it is, in words.
         make: builds it, without compiling.
-        shape: of an input.
-        batch: examples a step.
-        steps: of a timed fit: enough for a median, few enough for a coffee.
-        every: values of the logger's `every`, without and with XLA.
-        logged: a logged step over a plain one, at most, without and with XLA.
-        memory: whether peaks of memory are compared, too.
+        batch: makes the inputs of a step from a random generator; examples come first.
+        steps: of a timed fit, a multiple of `EVERY`.
+        ways: whether it is compiled with XLA, in turn.
     """
 
     title: str
     make: Callable[[], keras.Model]
-    shape: tuple[int, ...]
-    batch: int
-    steps: int
-    every: tuple[tuple[int, ...], tuple[int, ...]] = (EVERY, EVERY)
-    logged: tuple[float | None, float | None] = (None, None)
-    memory: bool = False
+    batch: Callable[[np.random.Generator], np.ndarray]
+    steps: int = 5 * EVERY
+    ways: tuple[bool, ...] = (False, True)
 
 
-def dense(layers: int, units: int) -> keras.Model:
-    """ReLU layers, and one of the logits."""
-    hidden = [keras.layers.Dense(units, "relu") for _ in range(layers)]
-    return keras.Sequential([keras.Input((784,)), *hidden, keras.layers.Dense(10)])
+def transformer() -> keras.Model:
+    """Four encoder layers of 256 units (Vaswani et al. 2017), 8 heads, words of a small table."""
+    words = keras.Input((None,), dtype="int32")
+    x = L.Embedding(1000, 256)(words)
+    for _ in range(4):
+        x = L.LayerNormalization()(x + L.MultiHeadAttention(8, 32)(x, x))
+        x = L.LayerNormalization()(x + L.Dense(256)(L.Dense(1024, "relu")(x)))
+    return keras.Model(words, L.Dense(10)(L.GlobalAveragePooling1D()(x)))
 
 
-def mobilenet() -> keras.Model:
-    """MobileNetV2."""
-    return keras.applications.MobileNetV2(
-        (96, 96, 3), weights=None, classes=10, classifier_activation=None
-    )
+def convnet() -> keras.Model:
+    """Six convolutions with batch normalization, for images of 32 by 32."""
+    layers = [keras.Input((32, 32, 3))]
+    for filters in (32, 64, 128):
+        for _ in range(2):
+            layers += [L.Conv2D(filters, 3, padding="same"), L.BatchNormalization(), L.ReLU()]
+        layers.append(L.MaxPooling2D())
+    return keras.Sequential([*layers, L.GlobalAveragePooling2D(), L.Dense(10)])
+
+
+def embedding(rows: int = 10**6) -> keras.Model:
+    """A table of a million rows, 64 wide."""
+    layers = [L.Embedding(rows, 64), L.GlobalAveragePooling1D(), L.Dense(64, "relu")]
+    return keras.Sequential([keras.Input((16,), dtype="int32"), *layers, L.Dense(10)])
+
+
+def text() -> keras.Model:
+    """A convolution over words."""
+    layers = [L.Embedding(1000, 64), L.Conv1D(64, 3, padding="same", activation="relu")]
+    layers += [L.GlobalMaxPooling1D(), L.Dense(64, "relu"), L.Dense(10)]
+    return keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+
+
+def of_many_lengths(rng: np.random.Generator) -> np.ndarray:
+    """Thirty-two texts of 20 to 200 words, all of one batch of the same length."""
+    return rng.integers(0, 1000, (32, rng.integers(20, 201)))
 
 
 NETS = (
-    Net("The tutorial's network, batches of 32.", lambda: Model(seed=0), (784,), 32, steps=400),
     Net(
-        "22.6 million parameters, 2,048 units a layer, batches of 128.",
-        lambda: dense(6, 2048),
-        (784,),
-        128,
-        steps=24,
-        logged=(2.0, 1.3),
-        memory=True,
+        "Transformer, 3.4 million weights, 16 texts of 64 words",
+        transformer,
+        lambda rng: rng.integers(0, 1000, (16, 64)),
     ),
     Net(
-        "MobileNetV2, images of 96 by 96, batches of 8.",
-        mobilenet,
-        (96, 96, 3),
-        8,
-        steps=12,
-        every=(EVERY, (1,)),  # XLA takes a minute over each of its programs.
+        "Convnet, 32 images of 32 by 32",
+        convnet,
+        lambda rng: rng.random((32, 32, 32, 3), np.float32),
     ),
+    Net(
+        "Embedding of 244 MiB, 128 examples of 16 words",
+        embedding,
+        lambda rng: rng.integers(0, 10**6, (128, 16)),
+    ),
+    # XLA compiles the whole step for each length, with and without a logger.
+    Net("Text of many lengths", text, of_many_lengths, steps=20 * EVERY, ways=(False,)),
 )
-
-WARM_UP = 3
-"""Steps at the start of a fit that are not timed."""
+TINY = Net("tiny", lambda: embedding(10), lambda rng: rng.integers(0, 10, (8, 16)), EVERY)
 
 
 class Timer(keras.callbacks.Callback):
@@ -109,130 +132,120 @@ class Timer(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
-class Workaround(keras.callbacks.Callback):
-    """A second backward pass and eager summaries, after every step."""
-
-    def __init__(self, folder, inputs, labels):
-        super().__init__()
-        self._writer = tf.summary.create_file_writer(str(folder))
-        self._inputs, self._labels = inputs, labels
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Log."""
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            loss = self.model.loss(self._labels, self.model(self._inputs, training=True))
-        gradients = tape.gradient(loss, variables)
-        with self._writer.as_default(step=batch):
-            for variable, gradient in zip(variables, gradients, strict=True):
-                tf.summary.histogram(f"gradients/{variable.path}", gradient)
-                tf.summary.histogram(f"weights/{variable.path}", variable.value)
-        self._writer.flush()
-
-
 class Bench:
-    """A network, and ways to take steps with it."""
+    """A network, and fits of it."""
 
-    def __init__(self, net: Net, jit_compile: bool, folder: Path):
-        self.model, self._batch, self._steps = net.make(), net.batch, net.steps
+    def __init__(self, net: Net, jit_compile: bool):
+        self.model = net.make()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.model.compile("adam", loss, jit_compile=jit_compile)
-        examples = (self._steps + WARM_UP) * self._batch
-        self._inputs = RNG.random((examples, *net.shape), dtype=np.float32)
-        self._labels = RNG.integers(0, 10, examples)
-        self._folder = folder
+        rng = np.random.default_rng(0)
+        batches = [net.batch(rng) for _ in range(net.steps + WARM_UP)]
+        self._data = [(inputs, rng.integers(0, 10, len(inputs))) for inputs in batches]
 
-    def plain(self) -> float:
-        """Seconds of a step without a logger."""
-        return median(self._fit()[WARM_UP:])
-
-    def logged(self, logger: GradientLogger, every: int) -> list[float | None]:
-        """Seconds of a step that is not logged, and of one that is, each None without any."""
-        first = int(self.model.optimizer.iterations.numpy())
-        timed = list(enumerate(self._fit(logger), first))[WARM_UP:]
-        not_logged = [seconds for step, seconds in timed if step % every]
-        logged = [seconds for step, seconds in timed if not step % every]
-        return [median(seconds) if seconds else None for seconds in (not_logged, logged)]
-
-    def workaround(self) -> float:
-        """Seconds of a step with the workaround after it."""
-        batch = slice(self._batch)
-        folder = tempfile.mkdtemp(dir=self._folder)
-        callback = Workaround(folder, self._inputs[batch], self._labels[batch])
-        return median(self._fit(callback, steps=3)[1:])
-
-    def peak(self, *callbacks) -> float:
-        """Peak memory of some steps, MiB."""
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
-        self._fit(*callbacks, steps=3)
-        [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
-        return int(line.split()[1]) / 1024
-
-    def _fit(self, *callbacks, steps=None):
+    def fit(self, *callbacks) -> list[float]:
+        """Seconds of each step."""
+        inputs, labels = (
+            tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in self._data[0]
+        )
+        if self.model.input_shape[1] is None:
+            inputs = tf.TensorSpec([None, None], inputs.dtype)
+        data = tf.data.Dataset.from_generator(
+            lambda: iter(self._data), output_signature=(inputs, labels)
+        ).repeat()
         timer = Timer()
-        examples = self._batch * (steps or self._steps + WARM_UP)
         # The labels are random: what the logger says of the training is true and beside the point.
         with contextlib.redirect_stdout(None):
             self.model.fit(
-                self._inputs[:examples],
-                self._labels[:examples],
-                batch_size=self._batch,
+                data,
+                steps_per_epoch=len(self._data),
+                shuffle=False,
                 verbose=0,
                 callbacks=[timer, *callbacks, timer.last],
             )
         return timer.seconds
 
+    def plain(self) -> tuple[float, float]:
+        """Seconds of the first step, and of a later one."""
+        first, *seconds = self.fit()
+        return first, median(seconds[WARM_UP - 1 :])
 
-def against(figures: list[float], limit: float | None) -> str:
+    def logged(self, logger: GradientLogger) -> tuple[float, float, float]:
+        """Seconds of the first step, of one that is not recorded, and of one that is."""
+        seconds = self.fit(logger)
+        timed = list(enumerate(seconds))[WARM_UP:]
+        by_kind = [[s for step, s in timed if bool(step % EVERY) is kind] for kind in (True, False)]
+        return seconds[0], *map(median, by_kind)
+
+
+def peak(title: str, jit_compile: bool, measures: str, folder: str) -> float:
+    """Peak memory of this process in some steps over that before them, MiB."""
+
+    def high_water():
+        [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
+        return int(line.split()[1]) / 1024
+
+    def logger(measures):
+        return GradientLogger(tempfile.mkdtemp(dir=folder), every=1, measures=measures)
+
+    Bench(TINY, jit_compile).fit(logger("full"))
+    before = high_water()
+    [net] = [net for net in (*NETS, TINY) if net.title == title]
+    Bench(net._replace(steps=2), jit_compile).fit(*[logger(measures)] if measures else [])
+    return high_water() - before
+
+
+def peak_apart(*arguments) -> float:
+    """The same in a process of its own: TensorFlow keeps memory that it has had."""
+    code = f"import callback; print(callback.peak(*{arguments!r}))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
+    return float(done.stdout.split()[-1])
+
+
+def against(figures: list[float], limit: float) -> str:
     """Ratios, and whether they keep to a limit."""
-    if limit is None:
-        return spread(figures, ".2f")
     verdict = "met" if median(figures) <= limit else "missed"
     return f"{spread(figures, '.2f')}  target {limit} at most: {verdict}"
 
 
-def measure(net: Net, jit_compile: bool, rounds: int, folder: Path) -> None:
+def measure(net: Net, jit_compile: bool, rounds: int, folder: str, peak_of: Callable) -> None:
     """Measure one network, and print."""
-    bench = Bench(net, jit_compile, folder)
-    limits = {"not logged": NOT_LOGGED, "logged": net.logged[jit_compile]}
-    ways = {"plain": bench.plain}
-    loggers = {
-        every: GradientLogger(Path(tempfile.mkdtemp(dir=folder)), every=every)
-        for every in net.every[jit_compile]
-    }
-    ways |= {
-        f"every={every}": functools.partial(bench.logged, logger, every)
-        for every, logger in loggers.items()
-    }
-    ways["workaround"] = bench.workaround
-    in_turn(ways, 1)  # compiles
+    bench = Bench(net, jit_compile)
+    ways: dict[str, Callable] = {"plain": bench.plain}
+    for measures in MEASURES:
+        logger = GradientLogger(tempfile.mkdtemp(dir=folder), every=EVERY, measures=measures)
+        ways[measures] = functools.partial(bench.logged, logger)
+    first = {way: seconds for way, [[seconds, *_]] in in_turn(ways, 1).items()}
     figures = in_turn(ways, rounds)
-    plain = figures["plain"]
+    plain = [seconds for _, seconds in figures["plain"]]
     xla = "XLA" if jit_compile else "no XLA"
-    print(f"\n{net.title} {xla}: a step {spread([1000 * s for s in plain], '.2f')} ms")
-    for every in loggers:
-        not_logged, logged = zip(*figures[f"every={every}"], strict=True)
-        for name, seconds in {"not logged": not_logged, "logged": logged}.items():
-            if None not in seconds:
-                shown = against(ratios(seconds, plain), limits[name])
-                print(f"  every={every:<4} {name:10} {shown}")
-    print(f"  workaround            {spread(ratios(figures['workaround'], plain), '.1f')}")
-    if net.memory:
-        peaks = in_turn({"plain": bench.peak, "logger": lambda: bench.peak(loggers[1])}, rounds)
-        extra = [a - b for a, b in zip(peaks["logger"], peaks["plain"], strict=True)]
-        largest = max(v.numpy().nbytes for v in bench.model.trainable_variables) / 2**20
-        print(f"  extra peak memory {spread(extra, '.0f')} MiB; largest gradient {largest:.0f} MiB")
+    print(f"\n{net.title}, {xla}: a step {spread([1000 * s for s in plain], '.1f')} ms")
+    for measures in MEASURES:
+        _, not_recorded, recorded = zip(*figures[measures], strict=True)
+        shown = against(ratios(not_recorded, plain), NOT_RECORDED)
+        print(f"  {measures:8} not recorded  {shown}")
+        shown = against(ratios(recorded, plain), RECORDED[jit_compile])
+        print(f"  {measures:8} recorded      {shown}")
+    shown = ", ".join(f"{way} {seconds:.1f} s" for way, seconds in first.items())
+    print(f"  first step    {shown}")
+    peaks = {way: peak_of(net.title, jit_compile, way, folder) for way in ("", *MEASURES)}
+    extra = ", ".join(f"{way} {peaks[way] - peaks['']:.0f} MiB" for way in MEASURES)
+    largest = max(v.numpy().nbytes for v in bench.model.trainable_variables) / 2**20
+    print(f"  extra memory  {extra}; the largest gradient: {largest:.0f} MiB")
 
 
-def main(rounds: int = 3, nets: Sequence[Net] = NETS) -> None:
+def main(rounds: int = 3, nets: Sequence[Net] = NETS, peak_of: Callable = peak_apart) -> None:
     """Measure and print."""
     print(f"Steps over plain steps, {rounds} rounds in turn: median (min–max)")
     with tempfile.TemporaryDirectory() as folder:
         for net in nets:
-            for jit_compile in (False, True):
-                measure(net, jit_compile, rounds, Path(folder))
+            for jit_compile in net.ways:
+                measure(net, jit_compile, rounds, folder, peak_of)
 
 
 if __name__ == "__main__":
-    tiny = Net("tiny", lambda: dense(1, 8), (784,), 8, steps=1, every=((1,), (1,)), memory=True)
-    run(main, __doc__, takes="20 minutes", smoke={"rounds": 1, "nets": [tiny]})
+    smoke = {"rounds": 1, "nets": [TINY._replace(ways=(False,))], "peak_of": peak}
+    run(main, __doc__, takes="10 minutes", smoke=smoke)

@@ -39,9 +39,7 @@ def measure(gradient, height, way="eager"):
         return probe.measure(gradients, variables, gradients)
 
     if WAYS[way] is not None:
-        spec = tf.IndexedSlicesSpec(
-            [height, WIDTH], dense_shape_dtype=tf.int64, indices_shape=[None]
-        )
+        spec = tf.IndexedSlicesSpec([height, WIDTH], tf.float32, tf.int64, tf.int64, [None])
         step = tf.function(step, autograph=False, jit_compile=WAYS[way], input_signature=[spec])
     [(layers, table)] = probe.tables(step(gradient))
     assert layers == ("first", "table", "last")

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from mnist_vg.recording.graphs import draws_numbers, multiplied_apart
 from mnist_vg.recording.layers import layer_paths
-from mnist_vg.recording.measures import squared_distance_apart
+from mnist_vg.recording.measures import squared_distance
 from mnist_vg.recording.optimizers import (
     appliers,
     counting_optimizer,
@@ -378,7 +378,7 @@ class KerasHooks:
                 def measured():
                     before = tf.identity(variable)
                     original(gradient, variable, learning_rate)
-                    square = squared_distance_apart(tf.convert_to_tensor(variable), before)
+                    square = squared_distance(tf.convert_to_tensor(variable), before)
                     part.ring.add(2 + column, square)
 
                 return part.where_due(measured, lambda: original(gradient, variable, learning_rate))

@@ -86,12 +86,17 @@ def rms(values) -> tf.Tensor:
 
 def squared_distance(values, others) -> tf.Tensor:
     """Square of the Euclidean distance between tensors of the same known shape, float64."""
+    large = others.shape.num_elements() > LARGE
+    return (_compiled_squared_distance if large else _squared_distance)(values, others)
+
+
+def _squared_distance(values, others):
     difference = tf.cast(tf.reshape(values - others, [1, -1]), tf.float64)
     return _sum(tf.square(difference))[0]
 
 
-squared_distance_apart = tf.function(squared_distance, jit_compile=True, autograph=False)
-"""The same, where nothing else is compiled: XLA keeps no difference in memory."""
+# Compiled, it keeps no difference in memory, let alone one in float64.
+_compiled_squared_distance = tf.function(_squared_distance, jit_compile=True, autograph=False)
 
 
 def zero_share(values, zeros=None) -> tf.Tensor:

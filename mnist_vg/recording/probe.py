@@ -17,7 +17,7 @@ from mnist_vg.recording.measures import (
     activation_measures,
     measure_parts,
     measures_of,
-    squared_distance_apart,
+    squared_distance,
 )
 from mnist_vg.runs.marks import FROZEN, WITH_GRADIENT, WITHOUT_GRADIENT
 from mnist_vg.runs.tags import LAYER_STATE, UPDATE_RATIO
@@ -107,7 +107,7 @@ class Probe:
             float64 `[layers]`.
         """
         squares = [
-            squared_distance_apart(tf.convert_to_tensor(variable), earlier)
+            squared_distance(tf.convert_to_tensor(variable), earlier)
             for variable, earlier in zip(variables, before, strict=True)
         ]
         groups = self.group(variables)
