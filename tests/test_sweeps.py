@@ -122,6 +122,12 @@ def test_networks_that_may_train_together_are_grouped():
     assert all(group[0].optimizer == "muon" for group in groups if group not in stacked)
 
 
+def test_a_part_of_no_group_of_the_plan_is_no_group_that_is_done():
+    sweep = Sweep("two", Scenario(dataset="digits"), {"num_layers": (2, 3)})
+    plan = Plan.of(sweep, DATASETS, done=[1, 99])
+    assert (plan.done, plan.left) == ({1}, [0])
+
+
 def test_large_networks_make_small_groups():
     sweep = Sweep("wide", Scenario(dataset="digits", hidden_size=1000), {}, seeds=20)
     weights = 65 * 1000 + 4 * 1001 * 1000 + 1001 * 10
