@@ -116,7 +116,7 @@ def read(folder: Path) -> Map:
         UsageError: it is not over layers and the scale of weights alone, or not finished.
     """
     sweep = load_sweep(folder)
-    records, axes = read_sweep(folder)
+    axes = sweep["axes"]
     varied = {field: Axis.of(field, values) for field, values in axes.items()}
     if varied.keys() != {LAYERS, WEIGHTS} or not all(
         axis.numeric and len(axis.values) > 1 for axis in varied.values()
@@ -125,6 +125,7 @@ def read(folder: Path) -> Map:
             f"sweep: {folder} varies {', '.join(axes)}; vary {LAYERS} and the scale of {WEIGHTS}, "
             "and nothing else, over two values or more"
         )
+    records, _ = read_sweep(folder)
     last = last_records(records)
     count = math.prod(map(len, axes.values())) * sweep["seeds"]
     if len(last) < count:

@@ -66,26 +66,19 @@ CHUNK = 2**20
 
 @functools.cache
 def schema() -> "pyarrow.Schema":
-    """The columns of the table: the settings, `step`, `SCALARS`, `TABLE_MEASURES` and `verdict`.
-
-    Only a setting that may be None may be null.
-    """
+    """The columns of the table: the settings, `step`, `SCALARS`, `TABLE_MEASURES` and `verdict`."""
     import pyarrow
 
     word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     whole = dict.fromkeys((int, int | None), pyarrow.int64())
     kinds = {**whole, bool: pyarrow.bool_(), str: word, str | None: word}
     layers = pyarrow.list_(pyarrow.float32())
-    columns = (
+    return pyarrow.schema(
         {field.name: kinds.get(field.type, pyarrow.float64()) for field in setting_fields()}
         | {"step": pyarrow.int64()}
         | dict.fromkeys(SCALARS, pyarrow.float64())
         | dict.fromkeys(TABLE_MEASURES, layers)
         | {"verdict": word}
-    )
-    optional = {field.name for field in setting_fields() if "None" in str(field.type)}
-    return pyarrow.schema(
-        [pyarrow.field(name, kind, name in optional) for name, kind in columns.items()]
     )
 
 
@@ -300,10 +293,11 @@ def _check_values(part, axes):
     """Check what types do not say: nulls, one row per network and step, words and settings."""
     from pyarrow import compute, types
 
+    optional = {field.name for field in setting_fields() if "None" in str(field.type)}
     for name in part.column_names:
-        field, column = schema().field(name), part[name]
-        inside = compute.list_flatten(column).null_count if types.is_list(field.type) else 0
-        if not field.nullable and (column.null_count or inside):
+        column = part[name]
+        inside = compute.list_flatten(column).null_count if types.is_list(column.type) else 0
+        if name not in optional and (column.null_count or inside):
             raise ValueError(f"column {name} has nulls")
     networks, steps = (part[name].unique() for name in ("name", "step"))
     rows = part.group_by(["name", "step"]).aggregate([])
