@@ -61,17 +61,23 @@ class EventLog:
     """
 
     def __init__(self, folder: Path):
-        self._earlier = [path.stat().st_size for path in events.event_files(folder)]
+        earlier = events.event_files(folder)
+        self._earlier = [path.stat().st_size for path in earlier]
         self._here = tempfile.TemporaryDirectory() if is_remote(folder) else None
         written = Path(self._here.name) if self._here else folder
         self._writer = tf.summary.create_file_writer(
             str(written), filename_suffix=events.EVENT_SUFFIX
         )
-        self._path = events.event_files(written)[-1]
+        made = set(events.event_files(written)) - set(earlier)
+        if not made:
+            raise OSError(f"another program has removed the event file in {folder}")
+        [self._path] = made
         self._remote = folder / self._path.name if self._here else None
         self._uploaded_length, self._uploaded_at = 0, -math.inf
         # The file's first record is its version.
         self._unchecked, self._length = 1, 0
+        if not self._here:
+            sync(folder)  # A checkpoint counts on the names of event files, too.
 
     def describe(self, settings: Mapping, about: str, graph=None) -> None:
         """Write what is known before the first step.
@@ -191,8 +197,11 @@ class EventLog:
     def _flush(self):
         """Flush to the disk, and check that all records are there.
 
-        TensorFlow's writer says nothing when the disk is full.
+        TensorFlow's writer says nothing when the disk is full. If another program has cut the
+        file short, the writer goes on behind a gap.
         """
+        if self._path.stat().st_size < self._length:
+            raise OSError(f"{self._path} was cut short by another program")
         self._writer.flush()
         count, self._length = events.whole_records(self._path, self._length)
         if count != self._unchecked or self._length != self._path.stat().st_size:

@@ -1,6 +1,8 @@
 """`RunWriter`: writes a run, from its first record to its verdict."""
 
+import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +15,8 @@ from mnist_vg.diagnosis.symptoms import Evidence
 from mnist_vg.errors import UsageError
 from mnist_vg.figures.drawings import profile_picture
 from mnist_vg.recording.event_log import EventLog
-from mnist_vg.runs.events import cut_event_files, event_files, whole_records
+from mnist_vg.runs.events import cut_event_files, remaining_files, whole_records
+from mnist_vg.runs.folder import checksums
 from mnist_vg.runs.history import History
 from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.results import finite_or_none
@@ -38,7 +41,7 @@ class RunWriter:
         chance: what chance scores, tag to value.
 
     Raises:
-        UsageError: event files are missing, or shorter than `lengths`.
+        UsageError: event files are missing, damaged, or shorter than `lengths`.
         OSError: the folder cannot be written. Every method raises it, too.
     """
 
@@ -55,7 +58,12 @@ class RunWriter:
         self._chance = chance or {}
         self._started = time.monotonic() - run.seconds
         self._last_step = 0
-        _check_records(run.folder, lengths)
+        damage = _damage(run.folder, lengths)
+        if damage:
+            raise UsageError(
+                f"logdir: {damage}; train this run anew with --overwrite, or elsewhere with "
+                "--logdir"
+            )
         cut_event_files(run.folder, list(lengths))
         run.save()
         self._monitor = Monitor(History.read(run.folder) if lengths else None)
@@ -118,7 +126,10 @@ class RunWriter:
     def read_back(self) -> Run:
         """The run as its folder describes it now, with all that was recorded."""
         self._log.upload()
-        return Run.load(self.run.folder)
+        run = Run.load(self.run.folder)
+        _ = run.history  # Read before the check, so that what was read is sound.
+        self._check_records()
+        return run
 
     def conclude(
         self,
@@ -151,8 +162,11 @@ class RunWriter:
             len(symptoms),
             profile_picture(run),
         )
+        left = checksums(self.run.folder)
+        self._check_records()  # After the checksums, which are then those of sound files.
         self._save(
             status="finished",
+            checksums=left,
             results=results,
             verdict=diagnosis.verdict,
             seconds=self.seconds if seconds is None else seconds,
@@ -163,21 +177,30 @@ class RunWriter:
         self.run = dataclasses.replace(self.run, **facts)
         self.run.save()
 
+    def _check_records(self):
+        """Bring all records to the disk, and see that no other program has damaged them."""
+        damage = _damage(self.run.folder, self._log.lengths())
+        if damage:
+            raise OSError(damage)
+
     def close(self) -> None:
         """End the event file."""
         self._log.close()
 
 
-def _check_records(folder, lengths):
-    """Check the records that a resumed run keeps against their checksums."""
-    for path, length in zip(event_files(folder), lengths, strict=False):
-        kept, _ = whole_records(path, 0, length)
-        records = iter(tf.data.TFRecordDataset(str(path)))
-        for number in range(kept):
-            try:
-                next(records)
-            except tf.errors.DataLossError:
-                raise UsageError(
-                    f"logdir: {path} is damaged at record {number} of the {kept} to keep; train "
-                    "this run anew with --overwrite, or elsewhere with --logdir"
-                ) from None
+def _damage(folder, lengths):
+    """What is wrong with event files that are to have these lengths; empty if nothing is."""
+    files = remaining_files(folder)
+    if len(files) < len(lengths):
+        return f"event files are missing in {folder}"
+    for path, length in zip(files, lengths, strict=False):
+        count, end = whole_records(path, 0, length)
+        # TensorFlow checks each record against its checksum.
+        records = itertools.islice(tf.data.TFRecordDataset(str(path)), count)
+        sound = 0
+        with contextlib.suppress(tf.errors.DataLossError):
+            for _ in records:
+                sound += 1
+        if sound < count or end < length:
+            return f"{path} is damaged at record {sound} of those to keep"
+    return ""

@@ -4,7 +4,6 @@ TensorBoard has the Protocol Buffer messages that they consist of, so TensorFlow
 """
 
 import io
-import operator
 import os
 import struct
 from collections.abc import Iterator
@@ -13,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vg.errors import UsageError
-from mnist_vg.runs.paths import is_remote
+from mnist_vg.runs.paths import is_remote, sync
 
 EVENT_SUFFIX = ".mnist_vg"
 """The end of every event file's name: files without it are not ours, and are left alone."""
@@ -112,7 +110,7 @@ def _frames(file, start=0):
 
 def lengths_before(folder: Path, step: int) -> list[int]:
     """The size of each event file in bytes, without the records of `step` and later."""
-    files = _remaining_files(folder)
+    files = remaining_files(folder)
     lengths = [path.stat().st_size for path in files]
     # Steps rise from file to file, so the search can start at the last file.
     for number in reversed(range(len(files))):
@@ -139,27 +137,19 @@ def _length_before(path, step):
 def cut_event_files(folder: Path, lengths: list[int]) -> None:
     """Cut the event files back to the lengths that a checkpoint has noted.
 
-    The first `len(lengths)` files are cut, and any later file is removed. The files that
-    stay are renamed so that they come first by name, whatever the clock says:
-    TensorBoard reads files in the order of their names, which begin with the time. A kill
-    at any point does no harm, since the order of the names never changes.
+    The first `len(lengths)` files are cut, and any later file is removed. No file may be
+    shorter than its length. The files that stay are renamed so that they come first by
+    name, whatever the clock says: TensorBoard reads files in the order of their names,
+    which begin with the time. A kill at any point does no harm, since the order of the
+    names never changes.
 
     A file in a bucket can be neither cut nor renamed. There a shortened copy replaces it.
 
     Args:
         folder: the run folder.
         lengths: bytes to keep of each file, in the order of reading.
-
-    Raises:
-        UsageError: a file is missing, or is shorter than its length here.
     """
-    files = _remaining_files(folder)
-    sizes = [path.stat().st_size for path in files]
-    if len(sizes) < len(lengths) or any(map(operator.lt, sizes, lengths)):
-        raise UsageError(
-            f"logdir: event files are missing in {folder}, or shortened; train this run anew with "
-            "--overwrite, or elsewhere with --logdir"
-        )
+    files = remaining_files(folder)
     for path in files[len(lengths) :]:
         path.unlink()
     for part, (path, length) in enumerate(zip(files, lengths, strict=False)):
@@ -168,6 +158,7 @@ def cut_event_files(folder: Path, lengths: list[int]) -> None:
             _copy_cut(path, length, resumed)
         else:
             os.truncate(path, length)
+            sync(path)  # Or a power cut brings back what was cut off.
             path.rename(folder / f"{resumed}{EVENT_SUFFIX}")
 
 
@@ -182,7 +173,7 @@ def _copy_cut(path, length, resumed):
         path.unlink()
 
 
-def _remaining_files(folder):
+def remaining_files(folder: Path) -> list[Path]:
     """The event files, after removing any that a kill in `_copy_cut` left beside its copy."""
     files = event_files(folder)
     copied = {path.name.partition(".resumed.")[2] for path in files}

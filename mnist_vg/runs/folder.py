@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import filelock
 
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import event_files
-from mnist_vg.runs.paths import UNFINISHED, is_remote
+from mnist_vg.runs.paths import UNFINISHED, is_remote, make_folder, sync
 from mnist_vg.runs.run import RUN_FILE, Run
 from mnist_vg.scenarios.scenario import Scenario
 
@@ -23,9 +24,11 @@ LOCK_FILE = "run.lock"
 def remove_run(folder: Path) -> None:
     """Remove what this package wrote to a run folder, and nothing else."""
     # `run.json` first: if this is killed half way, what is left is no run.
-    ours = [RUN_FILE, CHECKPOINT_FILE]
+    (folder / RUN_FILE).unlink(missing_ok=True)
+    if not is_remote(folder):
+        sync(folder)
     unfinished = folder.glob(f"{UNFINISHED}*")
-    for path in (*map(folder.joinpath, ours), *unfinished, *event_files(folder)):
+    for path in (folder / CHECKPOINT_FILE, *unfinished, *event_files(folder)):
         path.unlink(missing_ok=True)
 
 
@@ -44,8 +47,8 @@ def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> R
         overwrite: whether a run that is there is to be replaced; it then counts as none.
 
     Raises:
-        UsageError: the folder holds a sweep or a run with other settings, or cannot be
-            written.
+        UsageError: the folder holds a sweep, a run with other settings or a finished run
+            with damaged files, or it cannot be written.
     """
     if (folder / SWEEP_FILE).exists():
         raise UsageError(f"logdir: {folder} holds a sweep; train elsewhere with --logdir or --name")
@@ -53,6 +56,7 @@ def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> R
     if run is not None:
         _check_same_settings(run, scenario)
         if run.status == "finished":
+            _check_files(run)
             return run
     check_writable(folder)
     return run
@@ -75,6 +79,24 @@ def check_writable(folder: Path) -> None:
         raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"logdir: {nearest} cannot be written; name another with --logdir")
+
+
+def checksums(folder: Path) -> dict[str, int]:
+    """The CRC-32 of each file that holds a run's records or weights, by the file's name."""
+    files = [*event_files(folder), folder / CHECKPOINT_FILE]
+    return {path.name: zlib.crc32(path.read_bytes()) for path in files if path.exists()}
+
+
+def _check_files(run):
+    if not run.checksums:
+        return  # An older version of this package has not noted any.
+    left, now = run.checksums, checksums(run.folder)
+    changed = [name for name in left | now if left.get(name) != now.get(name)]
+    if changed:
+        raise UsageError(
+            f"logdir: {run.folder / changed[0]} is not as the finished run left it; train this "
+            "run anew with --overwrite, or elsewhere with --logdir"
+        )
 
 
 def _check_same_settings(run, scenario):
@@ -102,7 +124,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as locks:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             if not is_remote(folder):
                 # Both, because a lock file may be removed by hand, and NFS locks only files.
                 locks.enter_context(_folder_locked(folder))

@@ -68,6 +68,18 @@ def write_whole(path: "Path | RemotePath", content: bytes) -> None:
         sync(path.parent)
 
 
+def make_folder(path: "Path | RemotePath") -> None:
+    """Make a folder where it is missing, and those above it; they stay even if the power fails.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [] if is_remote(path) else [f for f in (path, *path.parents) if not f.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
 def sync(path: Path) -> None:
     """Bring a local file, or the names in a local folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -45,6 +45,7 @@ class Run:
         steps_per_epoch: updates per epoch; None where it is not known.
         layer_marks: layers with weights that got no gradient at the newest record: path to
             "no gradient" or "frozen".
+        checksums: of a finished run: file to CRC-32, as `runs.folder.checksums` returns them.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Run:
     verdict: str | None = None
     steps_per_epoch: float | None = None
     layer_marks: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self):
         facts = {"name": self.name, "status": self.status, "verdict": self.verdict}
@@ -86,7 +88,8 @@ class Run:
             run = cls(folder=folder, **json.loads(path.read_text()))
             finished = run.status == "finished"
             named = isinstance(run.settings, dict) and isinstance(run.settings.get("name"), str)
-            if not named or finished != (run.results is not None):
+            described = named and isinstance(run.checksums, dict)
+            if not described or finished != (run.results is not None):
                 raise ValueError("it does not describe a run")
             return run
         except (FileNotFoundError, NotADirectoryError):

@@ -20,7 +20,7 @@ import numpy as np
 from mnist_vg.diagnosis.diagnosis import Diagnosis, is_verdict
 from mnist_vg.errors import UsageError, first_line, nearest
 from mnist_vg.runs.folder import SWEEP_FILE
-from mnist_vg.runs.paths import as_path, is_remote, write_whole
+from mnist_vg.runs.paths import as_path, is_remote, make_folder, write_whole
 from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
@@ -131,7 +131,7 @@ def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") ->
     from pyarrow import parquet
 
     path = part_path(folder, number)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     written = io.BytesIO()
     parquet.write_table(part, written, write_page_checksum=True)
     write_whole(path, written.getvalue())
