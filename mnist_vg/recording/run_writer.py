@@ -1,13 +1,12 @@
 """`RunWriter`: writes a run, from its first record to its verdict."""
 
-import contextlib
 import dataclasses
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.monitor import Monitor
@@ -195,12 +194,10 @@ def _damage(folder, lengths):
         return f"event files are missing in {folder}"
     for path, length in zip(files, lengths, strict=False):
         count, end = whole_records(path, 0, length)
-        # TensorFlow checks each record against its checksum.
-        records = itertools.islice(tf.data.TFRecordDataset(str(path)), count)
-        sound = 0
-        with contextlib.suppress(tf.errors.DataLossError):
-            for _ in records:
-                sound += 1
+        # It checks each record against its checksum, and ends before one that is damaged. A
+        # `TFRecordDataset` takes 200 times as long for a small file.
+        records = RawEventFileLoader(str(path)).Load()
+        sound = sum(1 for _ in itertools.islice(records, count))
         if sound < count or end < length:
             return f"{path} is damaged at record {sound} of those to keep"
     return ""
