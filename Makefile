@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint bench bench-diagnosis experiments symptoms trainability-map first-layer clean
+.PHONY: help setup train board test lint bench bench-faults bench-diagnosis experiments symptoms trainability-map first-layer clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +49,8 @@ lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 
-# The others work on the corpus, and have targets of their own.
-BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py,$(wildcard benchmarks/[a-z]*.py))
+# The others have targets of their own.
+BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py %/faults.py,$(wildcard benchmarks/[a-z]*.py))
 
 bench: $(TESTED)  ## Measure against the usual ways of doing the same, for about 45 minutes
 	@for file in $(BENCHMARKS); do $(BIN)/python $$file || exit; done
@@ -58,6 +58,9 @@ bench: $(TESTED)  ## Measure against the usual ways of doing the same, for about
 # Two at a time.
 HALVES := tune test
 .PHONY: $(HALVES:%=corpus-%)
+
+bench-faults: $(TESTED)  ## Kill a run and a sweep at every file operation, damage their files, and go on
+	@$(BIN)/python benchmarks/faults.py
 
 bench-diagnosis: $(TESTED)  ## Train the labelled corpus, and score the diagnosis on it
 	@$(MAKE) --no-print-directory -j2 $(HALVES:%=corpus-%)
