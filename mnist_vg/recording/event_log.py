@@ -177,7 +177,8 @@ class EventLog:
 
     def close(self) -> None:
         """End the event file."""
-        self._writer.close()
+        with _reaching_the_disk(self._path):
+            self._writer.close()
         if self._here:
             with self._here:
                 self.upload()
@@ -185,7 +186,7 @@ class EventLog:
     @contextlib.contextmanager
     def _recording(self):
         # Keras' TensorBoard callback may have switched recording off.
-        with self._writer.as_default(), tf.summary.record_if(True):
+        with _reaching_the_disk(self._path), self._writer.as_default(), tf.summary.record_if(True):
             yield
 
     def _write(self, step, *summaries):
@@ -202,11 +203,24 @@ class EventLog:
         """
         if self._path.stat().st_size < self._length:
             raise OSError(f"{self._path} was cut short by another program")
-        self._writer.flush()
+        with _reaching_the_disk(self._path):
+            self._writer.flush()
         count, self._length = events.whole_records(self._path, self._length)
         if count != self._unchecked or self._length != self._path.stat().st_size:
-            raise OSError(f"{self._path} could not be written to its end; is the disk full?")
+            raise _not_written(self._path)
         self._unchecked = 0
+
+
+@contextlib.contextmanager
+def _reaching_the_disk(path):
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise _not_written(path) from error
+
+
+def _not_written(path):
+    return OSError(f"{path} could not be written to its end; is the disk full?")
 
 
 def hparams_summaries(settings: Mapping) -> list:

@@ -311,7 +311,7 @@ class GradientLogger(keras.callbacks.Callback):
             return
         try:
             write(*arguments)
-        except (OSError, tf.errors.OpError) as error:
+        except OSError as error:
             self._lost = True
             self._hooks.stop()
             self._recorder.break_off()

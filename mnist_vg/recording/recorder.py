@@ -126,7 +126,8 @@ class Recorder:
         if run is None or next(read_events(self.folder), None) is None:
             return None  # What is there ended before its first record.
         if initial_step and run.dataset is None:
-            return dataclasses.replace(run, status="running", results=None, verdict=None)
+            afresh = {"status": "running", "results": None, "verdict": None, "checksums": {}}
+            return dataclasses.replace(run, **afresh)
         taken, self.folder = self.folder, free_folder(self.folder)
         print(
             f"{taken} holds a run already; this one goes to {self.folder} (with overwrite=True it "
@@ -337,9 +338,8 @@ class Recorder:
 
     def break_off(self) -> None:
         """End a run that cannot be written any more, and mark it as broken, as far as possible."""
-        with contextlib.suppress(OSError, tf.errors.OpError):
-            self._writer.mark("broken")
-        with contextlib.suppress(OSError, tf.errors.OpError):
+        self._writer.break_off()
+        with contextlib.suppress(OSError):
             self.close()
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """`RunWriter`: writes a run, from its first record to its verdict."""
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -121,6 +122,16 @@ class RunWriter:
     def mark(self, status: str) -> None:
         """Write the run's status to `run.json`."""
         self._save(status=status, seconds=self.seconds)
+
+    def break_off(self) -> None:
+        """End a run whose log cannot be written, and mark it as broken, if that can be written."""
+        with contextlib.suppress(OSError):
+            self.close()
+        with contextlib.suppress(OSError):
+            try:
+                self.mark("broken")
+            except OSError:
+                self.run.save_without_room()
 
     def read_back(self) -> Run:
         """The run as its folder describes it now, with all that was recorded."""

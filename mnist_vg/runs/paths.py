@@ -57,13 +57,18 @@ def write_whole(path: "Path | RemotePath", content: bytes) -> None:
     """
     # A name of its own for each file: two processes may write two files at once.
     new = path.with_name(f"{UNFINISHED}{zlib.crc32(path.name.encode()):08x}")
-    with new.open("wb") as file:
-        file.write(content)
-        if not is_remote(path):
-            file.flush()
-            # Otherwise the new name may reach the disk before the content does.
-            os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            if not is_remote(path):
+                file.flush()
+                # Otherwise the new name may reach the disk before the content does.
+                os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
     if not is_remote(path):
         sync(path.parent)
 

@@ -104,10 +104,16 @@ class Run:
 
     def save(self) -> None:
         """Write `run.json`, completely or not at all."""
+        write_whole(self.folder / RUN_FILE, self._content())
+
+    def save_without_room(self) -> None:
+        """Write `run.json` over itself: on a full disk there is no room for a second file."""
+        (self.folder / RUN_FILE).write_bytes(self._content())
+
+    def _content(self):
         names = [field.name for field in dataclasses.fields(self) if field.name != "folder"]
         facts = {name: getattr(self, name) for name in names}
-        text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
-        write_whole(self.folder / RUN_FILE, text.encode())
+        return (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode()
 
     @cached_property
     def history(self) -> History:
