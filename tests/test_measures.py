@@ -7,6 +7,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from mnist_vg.recording import measures
 from mnist_vg.recording.event_log import _histogram_value
+from mnist_vg.recording.probe import Probe
 
 RNG = np.random.default_rng(0)
 CASES = {
@@ -186,3 +187,61 @@ def test_shares_of_units_equal_numpys(limits):
     # A sigmoid's output of zero is at the end of its range.
     at_ends = 0 if limits is None else 1 if low else 3
     np.testing.assert_allclose(saturated, [at_ends / 4, at_ends / 9])
+
+
+def test_activations_of_any_number_of_rows_are_measured_by_one_program():
+    """XLA would compile each number of rows anew: nothing that it compiles depends on it."""
+    variable, gradient = tf.Variable(tf.ones([2, 2]), name="dense/kernel"), tf.ones([2, 2])
+    probe = Probe(None, "", histograms=True, full=True)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 8])], autograph=False)
+    def step(outputs):
+        of_layer = {"conv": ([outputs], (0.0, 1.0))}
+        return probe.measure([gradient], [variable], activations=of_layer)
+
+    functions = step.get_concrete_function().graph.as_graph_def().library.function
+    compiled = [f for f in functions if f.attr["_XlaMustCompile"].b]
+    assert compiled
+    for function in compiled:
+        for argument in function.arg_attr.values():
+            [shape] = argument.attr["_output_shapes"].list.shape
+            assert all(dim.size >= 0 for dim in shape.dim)
+            assert not shape.unknown_rank
+    for size in [(8, 5, 8), (3, 44, 8), (1, 1, 8), (40, 1000, 8)]:  # The last is sampled.
+        outputs = np.float32(RNG.uniform(0.1, 0.9, size=size))
+        outputs[..., 0], outputs[..., 1] = 0, 0.999
+        _, (_, table) = probe.tables(step(outputs))
+        assert table["activation_mean"] == pytest.approx(outputs.mean(dtype=float), rel=1e-5)
+        assert table["activation_std"] == pytest.approx(outputs.std(dtype=float), rel=1e-5)
+        assert table["units_dead"] == pytest.approx(1 / 8)
+        assert table["units_saturated"] == pytest.approx(2 / 8)
+        [counts] = table["activations"]["counts"]
+        assert counts.sum() == pytest.approx(outputs.size)
+        if outputs.size <= measures.LARGE:
+            np.testing.assert_array_equal(counts, twins.histogram(outputs)[:, 2])
+        assert table["activations"]["max"] == outputs.max()
+
+
+@pytest.mark.parametrize("width", [64, 512, 2048, 2187])
+def test_a_sample_takes_from_all_rows_and_columns(width):
+    """Its histogram is that of all values to five standard errors of a share."""
+    table = np.float32(RNG.normal(size=(2**20 // width, width)))
+    table += np.linspace(0, 3, width, dtype=np.float32)
+    table += np.linspace(0, 3, len(table), dtype=np.float32)[:, np.newaxis]
+    measured = arrays(measures.histogram(table.reshape(1, -1)))
+    share, of_all = measured["counts"][0] / table.size, twins.histogram(table)[:, 2] / table.size
+    # Neighbours are alike in their row: 1024 runs tell less than 2**16 values by themselves.
+    np.testing.assert_allclose(share, of_all, atol=5 * np.sqrt(0.25 / 1024) / 4)
+    assert (measured["min"], measured["max"]) == (table.min(), table.max())
+
+
+def test_the_edges_of_a_large_histogram_are_those_of_all_values():
+    values = np.zeros((1, 2**18 + 5), np.float32)
+    values[0, [77, 2**17 + 1]] = -3, 8
+    measured = arrays(tf.function(measures.histogram, jit_compile=True)(values))
+    assert (measured["min"], measured["max"]) == (-3, 8)
+    values[0, 5] = np.nan  # Then those of the sample, which is finite.
+    measured = arrays(tf.function(measures.histogram, jit_compile=True)(values))
+    assert np.isfinite(measured["min"])
+    assert np.isfinite(measured["max"])
+    assert measured["counts"].sum() == pytest.approx(values.size, rel=1e-3)
