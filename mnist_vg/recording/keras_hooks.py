@@ -41,7 +41,6 @@ from mnist_vg.recording.ring import Ring, counter, plain_variable
 from mnist_vg.recording.taps import reachable, replaced, tapped_layers
 
 
-
 class Caught(NamedTuple):
     """One record as it leaves the training step.
 
