@@ -129,7 +129,6 @@ class GradientLogger(keras.callbacks.Callback):
 
     def _begin(self):
         model = self.model
-        first_step = steps_done(optimizers_of(model))
         if model.train_function is None:  # Before the first `train_on_batch`.
             model.make_train_function()
         # The model keeps its own function, which has no hooks. If an earlier fit has failed
@@ -138,8 +137,11 @@ class GradientLogger(keras.callbacks.Callback):
         compiled_again = model.train_function is not self._original
         if compiled_again:
             self._earlier_steps = 0
+            first_step = steps_done(optimizers_of(model))
+        else:
+            first_step = self._earlier_steps + self._hooks.steps
         if self._recorder is not None and self._recorder.probe.model is model:
-            self._recorder.open(self._earlier_steps + first_step)
+            self._recorder.open(first_step)
         else:
             self._recorder = self._new_recorder(first_step)
             compiled_again = True

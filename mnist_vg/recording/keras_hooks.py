@@ -135,12 +135,14 @@ class KerasHooks:
         self._steps = self.steps
         for part in self._parts:
             part.ring.skip()
-        self._waiting = False
+        self.waiting = False
+        """Whether the step after `arm` is still to come."""
 
     @property
     def steps(self) -> int:
         """How many steps are done."""
-        return steps_done(self._optimizers) if self._counting else self._steps
+        done = steps_done(self._optimizers)
+        return done if self._counting else max(done, self._steps)
 
     def take_skipped(self) -> int:
         """How many steps loss scaling skipped since the last call, as gradients overflowed."""
@@ -152,16 +154,11 @@ class KerasHooks:
     def arm(self) -> None:
         """Record the next step."""
         self._wanted.assign(self.steps)
-        self._waiting = True
+        self.waiting = True
 
     def stop(self) -> None:
         """Record no more."""
         self._stopped = True
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the step after `arm` is still to come."""
-        return self._waiting
 
     def must_run(self) -> bool:
         """Whether the next execution has to run inside `hooks`.
@@ -170,7 +167,7 @@ class KerasHooks:
         draws random numbers, and the first time, when that is not known.
         """
         every = self._every
-        due = self._waiting if every is None else -self._steps % every < self._updates
+        due = self.waiting if every is None else -self._steps % every < self._updates
         self._due = due and not self._stopped
         counts = bool(self._scaling) and not self._stopped
         return self._due or counts or self._draws or not self._tried
@@ -184,7 +181,7 @@ class KerasHooks:
         # Of several updates by one optimizer in one step, the last.
         taken = [{record.step: record for record in part.take()} for part in self._parts]
         caught = [record for records in taken for record in records.values()]
-        self._waiting = self._waiting and not caught
+        self.waiting = self.waiting and not caught
         return list(self._by_step(caught))
 
     def _count_steps(self, hooked):
