@@ -266,7 +266,8 @@ def compared(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
 
 def main(only: Sequence[str] = ()) -> None:
     """Train, compare and print."""
-    print("| What | Every third step | Every step, full | Layers recorded |\n|---|---|---|---|")
+    print("| What | Every third step | Every step, full | Layers with a gradient |")
+    print("|---|---|---|---|")
     for name, arguments in cases().items():
         if only and name not in only:
             continue
