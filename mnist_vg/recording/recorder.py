@@ -233,7 +233,8 @@ class Recorder:
         )
 
         def finish():
-            moved = self.probe.distances(variables, before)
+            earlier = [tf.ensure_shape(w, v.shape) for w, v in zip(before, variables, strict=True)]
+            moved = self.probe.distances(variables, earlier)
             self._send(step, measured, losses, [moved])
 
         self._finish_record = lambda: self._where(due, finish)
