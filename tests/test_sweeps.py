@@ -18,9 +18,11 @@ from mnist_vg.cli import cli
 from mnist_vg.driver import train
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import event_files
+from mnist_vg.runs.history import History
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario, group_key, stackable
 from mnist_vg.sweeps import table
+from mnist_vg.sweeps.group import train_group
 from mnist_vg.sweeps.plan import MAX_GROUP_WEIGHTS, MAX_REPLICAS, Plan
 from mnist_vg.sweeps.sweep import Sweep, parse_axes, parse_axis
 from mnist_vg.sweeps.sweeper import Sweeper
@@ -200,6 +202,19 @@ def test_a_network_records_the_same_as_when_trained_alone(trained, tmp_path):
     # TensorBoard's own reader finds the same tags.
     found = [EventAccumulator(str(run.folder)).Reload().Tags() for run in (alone, together)]
     assert set(found[0]["tensors"]) == set(found[1]["tensors"])
+
+
+def test_run_folders_of_large_networks_hold_norms_as_those_of_train_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("mnist_vg.sweeps.group.LARGE", 10)
+    scenarios = [dataclasses.replace(BASE, name=name, iterations=3) for name in "ab"]
+    with without_xla():
+        outcome = train_group(scenarios, DATASETS["digits"], record="all")
+    for path, content in outcome.files.items():
+        if "tfevents" in path:
+            (tmp_path / path).parent.mkdir(parents=True)
+            (tmp_path / path).write_bytes(content)
+            history = History.read((tmp_path / path).parent)
+            assert {"gradient_norm", "weight_norm"} < set(history)
 
 
 def test_a_missing_part_is_trained_again_and_the_others_are_left_alone(trained):
