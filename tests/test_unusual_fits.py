@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mnist_vg import GradientLogger, Run, UsageError
 from mnist_vg.errors import RunFailed
+from mnist_vg.recording.keras_hooks import KerasHooks
 
 INPUTS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 TARGETS = INPUTS[:, :1]
@@ -140,7 +141,7 @@ class Noise(keras.layers.Layer):
 
 @pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.parametrize("every", [3, "epoch"])
-def test_a_model_that_draws_with_tf_random_draws_the_same_numbers(tmp_path, branch, every):
+def test_a_model_that_draws_with_tf_random_draws_the_same_numbers(tmp_path, capsys, branch, every):
     def model():
         keras.utils.set_random_seed(0)
         layers = [keras.layers.Dense(3, "tanh"), Noise(branch), keras.layers.Dense(1)]
@@ -148,15 +149,16 @@ def test_a_model_that_draws_with_tf_random_draws_the_same_numbers(tmp_path, bran
         model.compile("sgd", "mse", jit_compile=False)
         return model
 
-    logged = model()
-    weights = fitted(logged, GradientLogger(tmp_path / "run", every=every))
-    assert_equal(weights, plain := fitted(model()))
-    steps = {3: [0, 3, 6, 9], "epoch": [0, 5]}[every]
+    logged, plain = model(), model()
+    logger = GradientLogger(tmp_path / "run", every=every)
+    for _ in range(2):  # The second fit begins at step 10, which is not recorded with every=3.
+        assert_equal(fitted(logged, logger), fitted(plain))
+    steps = {3: [0, 3, 6, 9, 12, 15, 18], "epoch": [0, 5, 10, 15]}[every]
     assert Run.load(tmp_path / "run").history["step"].tolist() == steps
-    # The second fit begins at step 10, which is not recorded with every=3.
-    weights = fitted(logged, GradientLogger(tmp_path / "run", every=every))
-    assert not np.array_equal(weights[0], plain[0])
-    assert Run.load(tmp_path / "run").history["step"].tolist()[len(steps)] in (10, 12)
+    assert "tf.random" not in capsys.readouterr().out
+    # Another logger has another function, which draws from the start of the sequence.
+    fitted(logged, GradientLogger(tmp_path / "run", every=every))
+    assert "draws with tf.random, and may draw other numbers" in capsys.readouterr().out
 
 
 def test_products_are_multiplied_in_the_same_order(tmp_path):
@@ -165,7 +167,7 @@ def test_products_are_multiplied_in_the_same_order(tmp_path):
         keras.utils.set_random_seed(0)
         layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
         model = keras.Sequential([keras.Input((4,)), *layers])
-        optimizer = keras.optimizers.SGD(0.03, momentum=0.9)
+        optimizer = keras.optimizers.SGD(0.03, momentum=0.9, nesterov=True)
         model.compile(optimizer, "mse", jit_compile=False)
         return model
 
@@ -317,6 +319,7 @@ def test_steps_between_records_follow_from_the_length_of_the_training(
         fitted(network(), logger, epochs=epochs, batch_size=batch)
     run = Run.load(tmp_path / "run")
     assert run.settings["every"] == every
+    assert len(run.history["step"]) == {1: 10, 2: 160, 5: 160, 200: 1}[every]
     assert np.diff(run.history["step"]).tolist() == [every] * (len(run.history["step"]) - 1)
     first = capsys.readouterr().out.splitlines()[0]
     when = "at every step" if every == 1 else f"every {every} steps"
@@ -402,16 +405,138 @@ class Fail(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_a_callback_that_fails_behind_the_logger_leaves_no_logging_behind(tmp_path):
+def test_a_callback_that_fails_behind_the_logger_leaves_no_logging_behind(tmp_path, monkeypatch):
     model = network()
     with pytest.raises(KeyboardInterrupt):
         fitted(model, GradientLogger(tmp_path / "run", every=1), Fail())
-    hooks = []
-    model.compute_loss = lambda *a, **o: hooks.append(1) or keras.Model.compute_loss(model, *a, **o)
+    left = model.train_function  # It gives its place back at the next call,
+    monkeypatch.setattr(KerasHooks, "hooks", None)  # without a use of the hooks.
     weights = fitted(model)
     twin = network()
     with pytest.raises(KeyboardInterrupt):
         fitted(twin, Fail())
     assert_equal(weights, fitted(twin))
-    assert not hasattr(model.train_function, "replaces")
+    assert model.train_function is left.replaces
     assert Run.load(tmp_path / "run").history["step"].tolist() == [0, 1]
+
+
+class Pair(keras.Model):
+    """Two networks with an optimizer each, both updated `updates` times a step."""
+
+    def __init__(self, updates=1, **options):
+        super().__init__()
+        self.updates = updates
+        self.one = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)], name="one")
+        self.two = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)], name="two")
+        self.optimizers = [keras.optimizers.SGD(**options) for _ in range(2)]
+
+    def train_step(self, data):
+        for network, optimizer in [*zip((self.one, self.two), self.optimizers, strict=True)] * (
+            self.updates
+        ):
+            variables = network.trainable_variables
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(self.one(self.two(data[0])) ** 2)
+            optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"gradients": loss, "step": loss}
+
+
+def recorded_steps(folder):
+    """The steps of a run's records, without rows that hold only metrics."""
+    history = Run.load(folder).history
+    return history["step"][np.isfinite(history["gradient_mean_abs"]).any(axis=1)].tolist()
+
+
+def pair(steps_per_execution=1, **options):
+    keras.utils.set_random_seed(0)
+    model = Pair(**options)
+    model.compile(jit_compile=False, steps_per_execution=steps_per_execution)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "every", "steps"),
+    [
+        ({"updates": 2}, 3, [0, 3, 6, 9]),
+        # Seven batches an epoch, so that an execution of five is one of two at its end.
+        ({"steps_per_execution": 5}, 4, [0, 4, 8, 12]),
+        # Updates come at every second step.
+        ({"gradient_accumulation_steps": 2}, 4, [1, 5, 9, 13]),
+        ({"gradient_accumulation_steps": 2}, "epoch", [1, 7]),
+    ],
+)
+def test_steps_of_two_optimizers_are_those_of_train_step(tmp_path, options, every, steps):
+    model = pair(**options)
+    batches = 5 if every == 3 else 7
+    inputs = INPUTS[: 4 * batches]
+    fitted(
+        model,
+        GradientLogger(tmp_path / "run", every=every),
+        inputs=inputs,
+        targets=inputs[:, :1],
+        batch_size=4,
+    )
+    assert recorded_steps(tmp_path / "run") == steps
+    history = Run.load(tmp_path / "run").history
+    assert {"metrics/step", "metrics/gradients"} <= set(history)
+    assert "gradient_flow/log10_first_to_last" not in history
+    assert history["gradients"].shape[2:] == (30, 3)
+
+
+@pytest.mark.parametrize("layers", ["two", "one/"])
+def test_layers_of_one_of_two_optimizers_are_recorded(tmp_path, layers):
+    fitted(pair(), GradientLogger(tmp_path / "run", every=5, layers=layers))
+    assert Run.load(tmp_path / "run").history["layers"].tolist() == [f"{layers.strip('/')}/dense"]
+    with pytest.raises(UsageError, match="matches no layer"):
+        fitted(pair(), GradientLogger(tmp_path / "run", layers="three"))
+
+
+def test_each_model_goes_on_in_its_own_run(tmp_path):
+    first, second = network(), network()
+    for model in (first, second, first, second):
+        fitted(model, GradientLogger(tmp_path / "run", every=5))
+    steps = [Run.load(tmp_path / name).history["step"].tolist() for name in ("run", "run-2")]
+    assert steps == [[0, 5, 10, 15]] * 2
+    # A model that was loaded goes on in the newest run.
+    second.save(tmp_path / "second.keras")
+    loaded = keras.models.load_model(tmp_path / "second.keras")
+    fitted(loaded, GradientLogger(tmp_path / "run", every=5))
+    assert len(Run.load(tmp_path / "run-2").history["step"]) == 6
+
+
+class Teaching(keras.Model):
+    """A model with a compiled, frozen one inside, and a `train_step` that is a `tf.function`."""
+
+    def __init__(self, teacher):
+        super().__init__()
+        self.teacher, self.student = teacher, keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.student(inputs)
+
+    @tf.function
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(data[0]) - self.teacher(data[0])) ** 2)
+        variables = self.student.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), trainable_variables=variables)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, OwnApply])
+def test_a_model_inside_and_a_train_step_that_is_compiled_by_itself(tmp_path, optimizer):
+    def model():
+        fitted(teacher := network())
+        teacher.trainable = False
+        model = Teaching(teacher)
+        model.compile(optimizer(0.1), jit_compile=False)
+        return model
+
+    logged, plain = model(), model()
+    for name in ("first", "second"):
+        logger = GradientLogger(tmp_path / name, every=4)
+        assert_equal(fitted(logged, logger), fitted(plain))
+    first = recorded_steps(tmp_path / "first")
+    assert first == [0, 4, 8]
+    fitted(logged)
+    assert recorded_steps(tmp_path / "first") == first

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import weakref
 from pathlib import Path
 
 import keras
@@ -13,13 +14,24 @@ from mnist_vg.recording.keras_hooks import KerasHooks
 from mnist_vg.recording.mean_loss import MeanLoss
 from mnist_vg.recording.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.recorder import Recorder, check_every, run_folder
-from mnist_vg.runs.tags import GRADIENT_FLOW, LOSS_TRAIN, LOSS_TRAIN_MEAN, SKIPPED_STEPS
+from mnist_vg.runs.tags import (
+    GRADIENT_FLOW,
+    KERNELS,
+    LAYER_MEASURES,
+    LOSS_TRAIN,
+    LOSS_TRAIN_MEAN,
+    SKIPPED_STEPS,
+)
 
 EVERY = 200
 """Steps between two records where the length of a training is not known."""
 
 RECORDS = 100
 """Records of a training whose length is known, at least, if it has as many steps."""
+
+
+_earlier_steps = weakref.WeakKeyDictionary()
+"""Of an optimizer that a callback has put in place during a `fit`: the steps done before."""
 
 
 class GradientLogger(keras.callbacks.Callback):
@@ -75,12 +87,12 @@ class GradientLogger(keras.callbacks.Callback):
         strict: bool = False,
     ):
         super().__init__()
-        self._folder, self._every, self._overwrite = folder, every, overwrite
+        self._folder, self._given_every, self._overwrite = folder, every, overwrite
         self._options = {"layers": layers, "histograms": histograms, "measures": measures}
         self._strict = strict
         self._recorder = None
         self._original = None
-        self._lost = False
+        self._lost = self._told_unlike = False
         self._skipped = 0
         self._earlier_steps = 0
 
@@ -118,7 +130,7 @@ class GradientLogger(keras.callbacks.Callback):
         """Open the run before the first epoch, and with `every="epoch"` record its first step."""
         # Not earlier: callbacks that restore a model do so in on_train_begin.
         if not self._begun:
-            self._begin()
+            self._begin(epoch)
             self._begun = True
         elif self.model.train_function is not self._original:
             self._hook_again()
@@ -127,30 +139,25 @@ class GradientLogger(keras.callbacks.Callback):
         if self._every == "epoch":
             self._hooks.arm()
 
-    def _begin(self):
+    def _begin(self, epoch):
         model = self.model
         if model.train_function is None:  # Before the first `train_on_batch`.
             model.make_train_function()
         # The model keeps its own function, which has no hooks. If an earlier fit has failed
         # between on_train_batch_begin and its end, our function is still in its place.
         model.train_function = getattr(model.train_function, "replaces", model.train_function)
-        compiled_again = model.train_function is not self._original
-        if compiled_again:
-            self._earlier_steps = 0
-            first_step = steps_done(optimizers_of(model))
+        if self._recorder is not None and model.train_function is self._original:
+            self._recorder.open(self._earlier_steps + self._hooks.steps)
         else:
-            first_step = self._earlier_steps + self._hooks.steps
-        if self._recorder is not None and self._recorder.probe.model is model:
-            self._recorder.open(first_step)
-        else:
-            self._recorder = self._new_recorder(first_step)
-            compiled_again = True
-        if compiled_again:
+            earlier = model.optimizer and _earlier_steps.get(model.optimizer)
+            self._earlier_steps = earlier or 0
+            first_step = self._earlier_steps + steps_done(optimizers_of(model))
+            self._recorder = self._new_recorder(first_step, epoch)
             self._hook()
         print(self._announcement())
 
-    def _new_recorder(self, first_step):
-        self._every = self._every or self._chosen_every()
+    def _new_recorder(self, first_step, epoch):
+        self._every = self._given_every or self._chosen_every(epoch)
         try:
             return Recorder(
                 self._folder,
@@ -176,7 +183,16 @@ class GradientLogger(keras.callbacks.Callback):
             model.make_train_function(force=True)
         self._train_function = model.train_function
         model.train_function = self._original
-        self._mean_loss = MeanLoss(model)
+        self._mean_loss = MeanLoss(self._loss_tracker())
+
+    def _loss_tracker(self):
+        """The metric that averages the loss of an epoch, if there is one."""
+        if not (self.params or {}).get("epochs"):
+            return None  # Outside `fit`, Keras begins anew with each batch.
+        means = [m for m in self.model.metrics if isinstance(m, keras.metrics.Mean)]
+        means = [metric for metric in means if metric.name == "loss"]
+        # A train_step of the model's own may have its own.
+        return means[-1] if means else None
 
     def _hook_again(self):
         """Follow a callback that has compiled the model again, perhaps to thaw a layer.
@@ -186,6 +202,8 @@ class GradientLogger(keras.callbacks.Callback):
         before = self._hooks
         self._hook()
         self._earlier_steps += before.steps - self._hooks.steps
+        if self.model.optimizer is not None:
+            _earlier_steps[self.model.optimizer] = self._earlier_steps
         self._mean_loss.begin_epoch()
         if before.waiting:
             self._hooks.arm()
@@ -195,14 +213,14 @@ class GradientLogger(keras.callbacks.Callback):
         batches = (self.params or {}).get("steps")
         if batches is None or has_own_train_step(self.model):
             return None
-        return batches / (self.model.optimizer.gradient_accumulation_steps or 1)
+        return batches / (unscaled(self.model.optimizer).gradient_accumulation_steps or 1)
 
-    def _chosen_every(self):
+    def _chosen_every(self, epoch):
         batches = (self.params or {}).get("steps")
         if batches is None:
             return EVERY
         steps = self._steps_per_epoch() or batches
-        most = steps * self.params.get("epochs", 1) / RECORDS
+        most = steps * (self.params.get("epochs", 1) - epoch) / RECORDS
         power = 10 ** math.floor(math.log10(max(most, 1)))
         return max(power * factor for factor in (1, 2, 5) if power * factor <= max(most, 1))
 
@@ -225,8 +243,8 @@ class GradientLogger(keras.callbacks.Callback):
             raise UsageError(
                 f"backend: {keras.backend.backend()!r} must be 'tensorflow'; set KERAS_BACKEND"
             )
-        if self._every not in (None, "epoch"):
-            self._every = check_every(self._every, ', or "epoch"')
+        if self._given_every not in (None, "epoch"):
+            self._given_every = check_every(self._given_every, ', or "epoch"')
         if not optimizers_of(self.model):
             raise UsageError(f"model: it has no Keras optimizer; compile it with one, or {_LOOP}")
         if self.model.built and not self.model.trainable_variables:
@@ -234,10 +252,13 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Replace the model's training function by the hooked one, for one execution."""
+        if not self._begun:  # A loop of one's own may know no epochs.
+            self.on_epoch_begin(0)
         model = self.model
         original = model.train_function
         if original is not self._original and not hasattr(original, "replaces"):
             self._hook_again()
+        self._first_batch = batch
         self._hooked = self._hooks.must_run()
         if not self._hooked:
             return
@@ -260,7 +281,9 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the records of the steps that were done."""
-        caught = self._hooks.executed(self._hooked)
+        # Keras names the last batch of a whole execution, also where the data end before.
+        last = min(batch, ((self.params or {}).get("steps") or batch + 1) - 1)
+        caught = self._hooks.executed(self._hooked, last - self._first_batch + 1)
         if self._hooked and not self._hooks.applied:
             raise UsageError(
                 f"model: its train_step does not apply gradients with a Keras optimizer; {_LOOP}"
@@ -268,7 +291,15 @@ class GradientLogger(keras.callbacks.Callback):
         for record in caught:
             # Keras' logs are those of the newest step.
             scalars = self._scalars(record.loss, logs) if record is caught[-1] else {}
+            if len(optimizers_of(self.model)) > 1:
+                scalars[GRADIENT_FLOW] = None  # Between two networks no gradient flows.
             self._write(record.step, record.tables, {LOSS_TRAIN: record.loss} | scalars)
+        if self._hooks.unlike and not self._told_unlike:
+            self._told_unlike = True
+            print(
+                f"\n{self._recorder.folder.name}: this model draws with tf.random, and may draw "
+                "other numbers than without the logger"
+            )
         if skipped := self._hooks.take_skipped():
             self._skipped += skipped
             self._note(self._hooks.steps, {SKIPPED_STEPS: self._skipped})
@@ -278,8 +309,6 @@ class GradientLogger(keras.callbacks.Callback):
         returned = scalars.pop("loss", None)
         if loss is None and has_own_train_step(self.model):
             scalars[LOSS_TRAIN] = returned
-        if len(optimizers_of(self.model)) > 1:
-            scalars[GRADIENT_FLOW] = None  # Between two networks no gradient flows.
         return scalars | {LOSS_TRAIN_MEAN: self._mean_loss.take()}
 
     def on_test_begin(self, logs=None):
@@ -327,7 +356,13 @@ _LOOP = "use mnist_vg.Recorder in its train_step, and compile it with jit_compil
 
 
 def _numbers(logs):
-    return {name: value for name, value in (logs or {}).items() if isinstance(value, (int, float))}
+    """The numbers among Keras' logs, by tags that are none of ours."""
+    ours = {"step", "layers", "activation_layers", KERNELS, *LAYER_MEASURES}
+    return {
+        f"metrics/{name}" if name.partition("/")[0] in ours else name: value
+        for name, value in (logs or {}).items()
+        if isinstance(value, (int, float))
+    }
 
 
 def _settings(model):

@@ -12,14 +12,19 @@ def draws_numbers() -> bool:
     """
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     while graph is not None:
-        traced = graph.as_graph_def()
-        functions = [function.node_def for function in traced.library.function]
-        if any(
-            {"seed", "seed2"} <= set(n.attr) for nodes in [traced.node, *functions] for n in nodes
-        ):
+        if _draws_in(graph):
             return True
         graph = getattr(graph, "outer_graph", None)
     return False
+
+
+def _draws_in(graph):
+    kinds = {operation.type: operation.op_def for operation in graph.get_operations()}
+    arguments = [{argument.name for argument in kind.attr} for kind in kinds.values()]
+    functions = graph._functions.values()
+    return any({"seed", "seed2"} <= names for names in arguments) or any(
+        _draws_in(function.graph) for function in functions
+    )
 
 
 def multiplied_apart(gradients):

@@ -120,12 +120,19 @@ class KerasHooks:
             for optimizer in self._optimizers
             for applier in appliers(optimizer)
         ]
+        # Where train steps are counted, an update of accumulated gradients comes at the last of
+        # these steps from a due one on.
+        accumulated = [part.optimizer.gradient_accumulation_steps or 1 for part in self._parts]
+        self._window = 1 if len(self._parts) == 1 and self._counting else max(accumulated)
         self._steps = steps_done(self._optimizers)
         self._train_steps = plain_variable(np.int64(self._steps))
         self._wanted = plain_variable(np.int64(-1))
         self._skipped = counter()
         self.applied = False
         """Whether an optimizer has applied gradients while the hooks were in place."""
+        self.unlike = False
+        """Whether the model may draw other random numbers than without the hooks."""
+        self._branched, self._began_at = True, self._steps
         self._tried = self._draws = self._due = self._stopped = False
         self._forget()
         self.begin()
@@ -141,8 +148,7 @@ class KerasHooks:
     @property
     def steps(self) -> int:
         """How many steps are done."""
-        done = steps_done(self._optimizers)
-        return done if self._counting else max(done, self._steps)
+        return steps_done(self._optimizers) if self._counting else self._steps
 
     def take_skipped(self) -> int:
         """How many steps loss scaling skipped since the last call, as gradients overflowed."""
@@ -153,7 +159,8 @@ class KerasHooks:
 
     def arm(self) -> None:
         """Record the next step."""
-        self._wanted.assign(self.steps)
+        self._armed_at = self.steps
+        self._wanted.assign(self._armed_at)
         self.waiting = True
 
     def stop(self) -> None:
@@ -166,27 +173,36 @@ class KerasHooks:
         That is if it may hold a step to record or a skipped one to count, if the model
         draws random numbers, and the first time, when that is not known.
         """
-        every = self._every
-        due = self.waiting if every is None else -self._steps % every < self._updates
-        self._due = due and not self._stopped
+        self._due = self._is_due() and not self._stopped
         counts = bool(self._scaling) and not self._stopped
         return self._due or counts or self._draws or not self._tried
 
-    def executed(self, hooked: bool) -> list[Caught]:
-        """Note that an execution is done, and return the records that it made."""
+    def _is_due(self):
+        if self._every is None:
+            return self.waiting and self._steps < self._armed_at + self._window
+        to_come = -self._steps % self._every
+        return to_come < self._updates or self._steps % self._every < self._window
+
+    def executed(self, hooked: bool, batches: int) -> list[Caught]:
+        """Note that an execution is done, and return the records that it made.
+
+        Args:
+            hooked: whether it ran inside `hooks`.
+            batches: how many batches it took.
+        """
         self._tried = self._tried or hooked
-        self._count_steps(hooked)
+        self._count_steps(hooked, batches)
         if not (hooked and self._due):
             return []
         # Of several updates by one optimizer in one step, the last.
         taken = [{record.step: record for record in part.take()} for part in self._parts]
         caught = [record for records in taken for record in records.values()]
-        self.waiting = self.waiting and not caught
+        self.waiting = self._every is None and self._is_due()
         return list(self._by_step(caught))
 
-    def _count_steps(self, hooked):
+    def _count_steps(self, hooked, batches):
         if self._counting is None:
-            self._steps = int(self._train_steps.numpy()) if hooked else self._steps + self._updates
+            self._steps = int(self._train_steps.numpy()) if hooked else self._steps + batches
         elif self._one and not self._scaling and not self._counting.gradient_accumulation_steps:
             self._steps += 1  # Reading it would take 2% of a small network's step.
         else:
@@ -204,15 +220,13 @@ class KerasHooks:
     @contextlib.contextmanager
     def making(self) -> Iterator[None]:
         """Within the context, Keras makes the training function that `hooks` is for."""
-        if self._counting and not self._own_train_step:
-            yield
-            return
-        train_step = self._model.train_step
+        # A `tf.function` would keep the hooks after its first call.
+        train_step = getattr(self._model.train_step, "python_function", self._model.train_step)
 
         def watched(data):
             results = train_step(data)
-            self._draws = self._draws or draws_numbers()
-            if _is_first_replica():
+            self._note_draws()
+            if self._counting is None and _is_first_replica():
                 self._train_steps.assign_add(1)
             return results
 
@@ -291,15 +305,15 @@ class KerasHooks:
         """Catch what an `apply` of the user's own gets, if it does not call Keras'."""
 
         def wrapper(original):
-            def apply(gradients, variables=None):
-                optimizer, gradients = part.optimizer, list(gradients)
-                variables = list(variables or optimizer._trainable_variables)
+            def apply(grads, trainable_variables=None, **options):
+                optimizer, gradients = part.optimizer, list(grads)
+                variables = list(trainable_variables or optimizer._trainable_variables)
                 step, before = self._step(), [tf.identity(variable) for variable in variables]
                 self._seen.caught = False
-                result = original(gradients, variables)
+                result = original(gradients, trainable_variables, **options)
                 if not self._seen.caught:
-                    scale = optimizer.loss_scale_factor or 1
-                    gradients = [g if g is None else g / scale for g in gradients]
+                    if scale := optimizer.loss_scale_factor:
+                        gradients = [g if g is None else g / scale for g in gradients]
                     self._catch(part, gradients, [], variables, step, before)
                 return result
 
@@ -327,9 +341,12 @@ class KerasHooks:
             gradients, clipped = reduced[: len(gradients)], reduced[len(gradients) :]
             if not _is_first_replica():
                 return
-        self._draws = self._draws or draws_numbers()
+        self._branched = True
+        self._note_draws()
         gradients, clipped = multiplied_apart(gradients), multiplied_apart(clipped)
         groups = list(part.probe.group(variables).values())
+        if not groups and len(self._parts) > 1:
+            return  # None of this part's layers is to be recorded.
         part.layers, part.where_due = len(groups), self._where_due(step)
         part.columns = {}
         for column, group in enumerate(groups if before is None else []):
@@ -356,12 +373,21 @@ class KerasHooks:
 
         part.where_due(measure, lambda: None)
 
+    def _note_draws(self):
+        """Note whether the step draws random numbers; see `draws_numbers`."""
+        if not self._draws and draws_numbers():
+            # A function without a branch serves only due steps, so it cannot run at all.
+            self._draws = self._branched
+            self.unlike = self.unlike or not self._branched or self._began_at > 0
+
     def _where_due(self, step):
         # Where a function is certain to be due, it needs no branch. (Inside a branch, XLA on a
         # CPU uses one core.)
         if self._one and self._due and not self._scaling and not self._draws:
+            self._branched = False
             return lambda branch, otherwise: branch()
-        due = step == self._wanted if self._every is None else step % self._every == 0
+        since = step - self._wanted if self._every is None else step % self._every
+        due = (since >= 0) & (since < self._window)
         return lambda branch, otherwise: tf.cond(due, branch, otherwise)
 
     def _see_update(self, part):

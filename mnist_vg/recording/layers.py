@@ -77,9 +77,6 @@ def group_weights(model: keras.Model | None, variables, pattern: str = "") -> di
 
     Returns:
         Path of a layer to positions in `variables`, in the model's order.
-
-    Raises:
-        UsageError: no path contains the pattern.
     """
     positions = {_identity(variable): i for i, variable in enumerate(variables)}
     groups = {}
@@ -87,13 +84,21 @@ def group_weights(model: keras.Model | None, variables, pattern: str = "") -> di
         keys = [_identity(weight) for weight in layer.variables]
         if places := [positions[key] for key in keys if key in positions]:
             groups[path] = places
-    chosen = {path: group for path, group in groups.items() if re.search(pattern, path)}
-    if groups and not chosen:
+    return {path: group for path, group in groups.items() if re.search(pattern, path)}
+
+
+def check_pattern(model: keras.Model | None, variables, pattern: str) -> None:
+    """Check that a pattern matches a layer; arguments are those of `group_weights`.
+
+    Raises:
+        UsageError: it does not.
+    """
+    layers = layer_weights(model, variables)
+    if layers and not any(re.search(pattern, path) for path in layers):
         raise UsageError(
             f"layers: {pattern!r} matches no layer; those with weights to train are "
-            f"{', '.join(groups)}"
+            f"{', '.join(layers)}"
         )
-    return chosen
 
 
 def _owners(model):

@@ -10,11 +10,11 @@ class MeanLoss:
     weights. The mean since the last record is the quotient of both differences.
 
     Args:
-        model: that is fitted.
+        tracker: the metric in which Keras does so; without one there is no mean.
     """
 
-    def __init__(self, model: keras.Model):
-        self._tracker = getattr(model, "_loss_tracker", None)
+    def __init__(self, tracker: keras.metrics.Mean | None):
+        self._tracker = tracker
         self._carried = self._seen = (0.0, 0.0)
         self._in_epoch = False
 
@@ -34,7 +34,10 @@ class MeanLoss:
         return total / weight if weight else None
 
     def _since(self):
-        parts = zip(self._carried, self._sums(), self._seen, strict=True)
+        sums = self._sums()
+        # A callback that evaluates the model lets Keras begin anew.
+        seen = self._seen if sums[1] >= self._seen[1] else (0.0, 0.0)
+        parts = zip(self._carried, sums, seen, strict=True)
         return tuple(carried + now - seen for carried, now, seen in parts)
 
     def _sums(self):

@@ -19,7 +19,11 @@ def optimizers_of(model: keras.Model) -> list[Optimizer]:
     found = [model.optimizer]
     if has_own_train_step(model):
         for layer in [model, *model._flatten_layers(include_self=False)]:
-            found += _held(list(vars(layer).values()))
+            # A model inside that was compiled by itself has an optimizer that is not in use.
+            # What begins with `_self_` is TensorFlow's.
+            own = {key: value for key, value in vars(layer).items() if not key.startswith("_self_")}
+            own.pop("optimizer", None)
+            found += _held(own)
     return [*{id(optimizer): optimizer for optimizer in found if optimizer is not None}.values()]
 
 
@@ -52,12 +56,16 @@ def steps_done(optimizers: Sequence[Optimizer]) -> int:
 
 def unscaled(optimizer: Optimizer) -> Optimizer:
     """With loss scaling the inner optimizer, which sees unscaled and finite gradients only."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return optimizer.inner_optimizer if scales else optimizer
 
 
 def appliers(optimizer: Optimizer) -> list[Optimizer]:
     """The optimizers that update weights: the parts of a `MultiOptimizer`, or the one itself."""
-    return getattr(unscaled(optimizer), "optimizers", None) or [unscaled(optimizer)]
+    inner = unscaled(optimizer)
+    # Older versions of Keras 3 have no MultiOptimizer.
+    multiple = isinstance(inner, getattr(keras.optimizers, "MultiOptimizer", ()))
+    return inner.optimizers if multiple else [inner]
 
 
 def overrides_apply(optimizer: Optimizer) -> bool:

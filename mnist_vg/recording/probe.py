@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.layers import LayerWeights, group_weights, layer_weights
+from mnist_vg.recording.layers import LayerWeights, check_pattern, group_weights, layer_weights
 from mnist_vg.recording.measures import (
     LARGE,
     activation_measures,
@@ -37,9 +37,9 @@ class Probe:
     """
 
     def __init__(self, model: keras.Model | None, pattern: str, histograms: bool, full: bool):
-        _check_pattern(pattern)
+        _check_expression(pattern)
         if model is not None and all(layer.built for layer in model.layers):
-            group_weights(model, model.trainable_variables, pattern)  # refuses a wrong pattern now
+            check_pattern(model, model.trainable_variables, pattern)
         self.model, self.pattern, self.full = model, pattern, full
         self._histograms = histograms
         self._groups: dict[tuple, dict[str, list[int]]] = {}
@@ -73,6 +73,7 @@ class Probe:
         }
         groups = {path: group for path, group in groups.items() if group}
         if not groups:
+            check_pattern(self.model, variables, self.pattern)
             raise UsageError("gradients: none of the variables that are recorded has one")
         states = self._states(variables, groups)
 
@@ -223,11 +224,13 @@ def joined(parts: Sequence, order: Sequence[str]) -> list:
 
 
 def _joined(tables, order):
-    rows = {
-        layer: tf.nest.map_structure(lambda values, at=at: values[at], measures)
-        for layers, measures in tables
-        for at, layer in enumerate(layers)
-    }
+    rows: dict[str, dict] = {}
+    for layers, measures in tables:
+        for at, layer in enumerate(layers):
+            row = tf.nest.map_structure(lambda values, at=at: values[at], measures)
+            # Where one optimizer gives a layer no gradient, another one may.
+            if layer not in rows or row.get(LAYER_STATE, WITH_GRADIENT) == WITH_GRADIENT:
+                rows[layer] = row
     place = {layer: at for at, layer in enumerate(order)}
     layers = sorted(rows, key=lambda layer: place.get(layer, len(place)))
     names = dict.fromkeys(name for layer in layers for name in rows[layer])
@@ -239,7 +242,7 @@ def _joined(tables, order):
     return layers, tf.nest.map_structure(lambda *values: np.stack(values), *whole)
 
 
-def _check_pattern(pattern):
+def _check_expression(pattern):
     try:
         re.compile(pattern)
     except (re.error, TypeError) as error:

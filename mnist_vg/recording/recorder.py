@@ -20,7 +20,7 @@ from mnist_vg.recording.probe import Probe
 from mnist_vg.recording.run_writer import RunWriter
 from mnist_vg.recording.taps import tapped_layers
 from mnist_vg.runs.events import lengths_before, read_events
-from mnist_vg.runs.folder import claim_folder, free_folder, remove_run
+from mnist_vg.runs.folder import claim_folder, free_folder, newest_folder, remove_run
 from mnist_vg.runs.history import History
 from mnist_vg.runs.marks import marks_line
 from mnist_vg.runs.paths import as_path
@@ -29,6 +29,14 @@ from mnist_vg.runs.tags import LOSS_TRAIN
 from mnist_vg.scenarios.scenario import MEASURES
 
 _open: weakref.WeakValueDictionary[Path, "Recorder"] = weakref.WeakValueDictionary()
+
+
+_folders: weakref.WeakKeyDictionary[keras.Model, dict[Path, Path]] = weakref.WeakKeyDictionary()
+
+
+def _folders_of(model):
+    """Where each run of a model went, by the folder that was named for it."""
+    return {} if model is None else _folders.setdefault(model, {})
 
 
 class Recorder:
@@ -42,7 +50,8 @@ class Recorder:
     Run folder, tags and measures are the same as for every other run of this package. If
     the folder holds a run, the loop resumes it at `initial_step`, and its records from that
     step on are removed; without an `initial_step`, the new run goes to a folder beside it:
-    `my_loop-2`. Use the recorder as a context manager or call `finish`, so that the run is
+    `my_loop-2`. If there are several, a loop resumes the run of its model or, if that is not
+    known, the newest. Use the recorder as a context manager or call `finish`, so that the run is
     marked as finished.
 
     Args:
@@ -60,7 +69,7 @@ class Recorder:
         steps_per_epoch: updates per epoch, for figures over epochs.
 
     Raises:
-        UsageError: an argument is not allowed, or the folder holds a run.
+        UsageError: an argument is not allowed, or the folder cannot be claimed.
     """
 
     def __init__(
@@ -82,6 +91,9 @@ class Recorder:
         self.folder = run_folder(folder)
         self._told_marks: dict[str, str] = {}
         self._every = check_every(every)
+        self._named = self.folder
+        if initial_step and not overwrite:
+            self.folder = _folders_of(model).get(self._named) or newest_folder(self._named)
         if model is not None and initial_step and not overwrite:
             name_as_recorded(model, _recorded_layers(self.folder))
         self.probe = Probe(model, layers, bool(histograms), measures == "full")
@@ -119,6 +131,7 @@ class Recorder:
             self._claimed = stack.pop_all()
         self._last_step = initial_step - 1
         _open[self.folder.resolve()] = self
+        _folders_of(self.probe.model)[self._named] = self.folder
 
     def _resumable(self, initial_step):
         """The run to resume. None for a new run, which another folder gets if this one is taken."""

@@ -34,8 +34,17 @@ def remove_run(folder: Path) -> None:
 
 def free_folder(folder: Path) -> Path:
     """The first folder without a run among `folder-2`, `folder-3` and so on."""
-    beside = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(candidate for candidate in beside if not (candidate / RUN_FILE).exists())
+    return next(beside for beside in _beside(folder) if not (beside / RUN_FILE).exists())
+
+
+def newest_folder(folder: Path) -> Path:
+    """Of `folder`, `folder-2` and so on the last one with a run; `folder` if there is none."""
+    taken = itertools.takewhile(lambda beside: (beside / RUN_FILE).exists(), _beside(folder))
+    return [folder, *taken][-1]
+
+
+def _beside(folder):
+    return (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
 
 
 def check_folder(folder: Path, scenario: Scenario, overwrite: bool = False) -> Run | None:

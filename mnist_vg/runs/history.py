@@ -42,8 +42,8 @@ class History(Mapping):
         self._points = {tag: at for tag, at in points.items() if not tag.startswith("decision/")}
         self._layers_of: dict[str, list[str]] = {}
         for tag in self._points:
-            measure, _, layer = tag.partition("/")
-            if measure in LAYER_MEASURES:
+            measure, slash, layer = tag.partition("/")
+            if slash and measure in LAYER_MEASURES:
                 self._layers_of.setdefault(measure, []).append(layer)
         scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._layers_of]
         # Each record has these measures of all layers; the first one only if some got no gradient.
