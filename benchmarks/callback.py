@@ -248,4 +248,4 @@ def main(rounds: int = 3, nets: Sequence[Net] = NETS, peak_of: Callable = peak_a
 
 if __name__ == "__main__":
     smoke = {"rounds": 1, "nets": [TINY._replace(ways=(False,))], "peak_of": peak}
-    run(main, __doc__, takes="10 minutes", smoke=smoke)
+    run(main, __doc__, takes="20 minutes", smoke=smoke)
