@@ -1,7 +1,7 @@
 """Whether `fit` with `GradientLogger` trains as without, on models and settings of many kinds.
 
 Each is trained without the logger, with a default record of every third step, and with a
-full record of every step. Compared are all weights and all variables of the optimizer.
+full record of every step. Compared are all weights and all variables of the optimizers.
 The table is the one in docs/gradient_logger.md.
 """
 
@@ -142,7 +142,7 @@ class Adversarial(keras.Model):
         super().__init__()
         self.generator = keras.Sequential([keras.Input((2,)), L.Dense(5, "relu"), L.Dense(6)])
         self.critic = keras.Sequential([keras.Input((6,)), L.Dense(5, "relu"), L.Dense(1)])
-        self.critic_optimizer, self.generator_optimizer = O.Adam(1e-3), O.RMSprop(1e-3)
+        self.optimizers = {"critic": O.Adam(1e-3), "generator": O.RMSprop(1e-3)}
 
     def train_step(self, data):
         """Two updates of the critic, then one of the generator."""
@@ -153,8 +153,7 @@ class Adversarial(keras.Model):
                 made = self.critic(self.generator(tf.random.normal([tf.shape(data[0])[0], 2])))
                 loss = sign * (tf.reduce_mean(made) - tf.reduce_mean(self.critic(data[0])))
             gradients = tape.gradient(loss, variables)
-            optimizer = getattr(self, f"{name}_optimizer")
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            self.optimizers[name].apply_gradients(zip(gradients, variables, strict=True))
             losses[f"{name}_loss"] = loss
         return losses
 
@@ -224,9 +223,12 @@ def cases() -> dict[str, dict]:
     models = {name: {"make": make, "inputs": x} for name, (make, x) in MODELS.items()}
     optimizers = {name: {"optimizer": make} for name, make in OPTIMIZERS.items()}
     settings = {name: {"compiled": options} for name, options in SETTINGS.items()}
-    drawn = {"jit_compile=True, convolutions": {"make": convnet, "inputs": IMAGES}}
-    drawn["jit_compile=True, convolutions"]["compiled"] = {"jit_compile": True}
-    return {**models, **optimizers, **settings, **drawn}
+    convolutions = {"make": convnet, "inputs": IMAGES}
+    pairs = {
+        "convolutions, momentum under a schedule": convolutions | {"optimizer": warm_up},
+        "convolutions, jit_compile=True": convolutions | {"compiled": {"jit_compile": True}},
+    }
+    return {**models, **optimizers, **settings, **pairs}
 
 
 def train(
@@ -252,7 +254,10 @@ def train(
             verbose=0,
             callbacks=list(callbacks),
         )
-    return [*model.get_weights(), *(np.asarray(v) for v in model.optimizer.variables)]
+    # Before the optimizers of its own, a GAN has one that compile() makes.
+    optimizers = [model.optimizer, *getattr(model, "optimizers", {}).values()]
+    variables = [variable for optimizer in optimizers for variable in optimizer.variables]
+    return [*model.get_weights(), *map(np.asarray, variables)]
 
 
 def compared(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:

@@ -46,7 +46,8 @@ class GradientLogger(keras.callbacks.Callback):
     weights, counted from 0 by the optimizer. Gradients are those before clipping. They are
     averaged if they are accumulated, unscaled if the loss is scaled, and summed over the
     replicas of a strategy. The loss is that of the step's batch (the last one of an
-    accumulated step), if the model computes it with `compute_loss`. The metrics that Keras
+    accumulated step), as the model computes it with `compute_loss`, or else what its own
+    `train_step` returns as `loss`. The metrics that Keras
     computes are recorded under their own names, those of validation too.
 
     With several optimizers, as in a GAN, a step is one call of `train_step`, and its record
@@ -60,7 +61,8 @@ class GradientLogger(keras.callbacks.Callback):
         folder: the run folder; made if it is missing. It may be remote, see `Recorder`.
         every: steps between two records, or "epoch" for the first step of every epoch. The
             first record shows the untrained network. Default: 1, 2 or 5 times a power of
-            ten, so that the training has 100 to 250 records; 200 if its length is not known.
+            ten, so that the training has 100 to 250 records, or as many as it has steps;
+            200 if its length is not known.
         layers: a regular expression; only layers whose path contains it are recorded.
         histograms: whether to record histograms.
         measures: "default", or "full" to add norms, spreads and shares of gradients and

@@ -10,7 +10,9 @@ stands at the one place where what is recorded passes by:
   and unscaled if the loss is scaled, before clipping and before the weights change. (`apply`
   would see micro-batches and scaled gradients, `update_step` only clipped ones.)
 - `Optimizer.apply`, of a class that has its own and does not call Keras';
-- `Optimizer.update_step`: how far the weights move.
+- `Optimizer.update_step`: how far the weights move;
+- `LossScaleOptimizer._stateful_handle_non_finite_grads`: steps that it skips;
+- `Model.train_step`, while Keras makes the hooked function: where a step ends.
 
 What is measured leaves the compiled step through a `Ring`.
 """
