@@ -7,6 +7,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "checks": ["check"],
         "diagnosis.diagnosis": ["diagnose"],
         "driver": ["train"],
         "errors": ["RunFailed", "UsageError"],

@@ -1,0 +1,140 @@
+"""From what `fit` takes to the few batches that are looked at."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnist_vg.errors import UsageError, first_line
+
+BATCHES = 8
+"""Batches that go through the model. A unit that answers to 2% of all examples answers to none of
+256 with a probability of 0.6%, so hardly any living unit is taken for dead."""
+
+BATCH_SIZE = 32
+"""Examples in a batch of arrays: the default of Keras' `fit`."""
+
+
+class Batch(NamedTuple):
+    """Inputs, targets and weights of some examples, as a `train_step` gets them."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+
+
+class Data(NamedTuple):
+    """What is known of the data.
+
+    Attributes:
+        batches: at most `BATCHES`, which go through the model.
+        inputs: by name, all values that were looked at: one array a batch, or whole arrays.
+        targets: the same for the targets.
+        all_targets: the targets of all examples as they were given; None if they are not known.
+        looked: what was looked at, in words.
+    """
+
+    batches: list[Batch]
+    inputs: dict[str, list[np.ndarray]]
+    targets: dict[str, list[np.ndarray]]
+    all_targets: Any
+    looked: str
+
+
+def look_at_data(x, y=None, sample_weight=None) -> Data:
+    """Take a few batches out of what `fit` takes as x, y and sample_weight.
+
+    Of arrays, the batches are spread over all rows, since files are often sorted by label. Of
+    anything else they are the first. A `tf.data.Dataset` is copied, so that the order in
+    which it shuffles later stays what it was.
+
+    Raises:
+        UsageError: there is no example, the numbers of rows differ, or x cannot be read twice.
+    """
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+        if y is not None or sample_weight is not None:
+            raise UsageError(f"y: {type(x).__name__} gives the targets itself; leave y out")
+        return _from_batches(x)
+    if isinstance(x, Iterator) or not keras.tree.flatten(x):
+        raise UsageError(
+            f"x: {type(x).__name__} cannot be read twice; give arrays, a tf.data.Dataset or a "
+            "keras.utils.PyDataset"
+        )
+    return _from_arrays(x, y, sample_weight)
+
+
+def _from_batches(x):
+    taken = _copied(x).take(BATCHES) if isinstance(x, tf.data.Dataset) else _first(x)
+    unpacked = [Batch(*keras.utils.unpack_x_y_sample_weight(batch)) for batch in taken]
+    if not unpacked:
+        raise UsageError(f"x: this {type(x).__name__} has no batch")
+    named = [(_named(batch.x, "x"), _named(batch.y, "y")) for batch in unpacked]
+    inputs, targets = ({name: [p[i][name] for p in named] for name in named[0][i]} for i in (0, 1))
+    looked = f"the first {len(unpacked)} batches, both for their values and through the model"
+    return Data(unpacked, inputs, targets, None, looked)
+
+
+def _first(dataset):
+    return [dataset[number] for number in range(min(BATCHES, dataset.num_batches or BATCHES))]
+
+
+def _copied(dataset):
+    """The same dataset with a state of its own: shuffling one leaves the other as it is."""
+    graph = tf.raw_ops.DatasetToGraphV2(
+        input_dataset=tf.data.experimental.to_variant(dataset), external_state_policy=1
+    )
+    copy = tf.compat.v1.GraphDef.FromString(graph.numpy())
+    for node in [*copy.node, *(n for f in copy.library.function for n in f.node_def)]:
+        if node.op == "ShuffleDatasetV3":  # Its last input is the state that counts epochs.
+            node.op = "ShuffleDataset"
+            del node.input[4:]
+    variant = tf.raw_ops.DatasetFromGraph(graph_def=copy.SerializeToString())
+    return tf.data.experimental.from_variant(variant, dataset.element_spec)
+
+
+def _from_arrays(x, y, sample_weight):
+    try:
+        whole = Batch(*(_mapped(np.asarray, part) for part in (x, y, sample_weight)))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"x: no array ({first_line(error)}); give a tf.data.Dataset") from error
+    inputs, targets = _named(whole.x, "x"), _named(whole.y, "y")
+    rows = {name: len(part) if part.ndim else 0 for name, part in (inputs | targets).items()}
+    if len({*rows.values()}) != 1 or 0 in rows.values():
+        raise UsageError(f"x, y: all need the same number of rows, at least 1; they have {rows}")
+    [count] = {*rows.values()}
+    chosen = np.unique(np.linspace(0, count - 1, min(count, BATCHES * BATCH_SIZE)).astype(int))
+    number = -(-len(chosen) // BATCH_SIZE)
+    batches = [
+        Batch(*(_mapped(lambda part, of=of: _as_fed(part[chosen[of::number]]), p) for p in whole))
+        for of in range(number)
+    ]
+    inputs, targets = ({name: [part] for name, part in of.items()} for of in (inputs, targets))
+    looked = f"the values of all {count:,} rows, and {len(chosen)} of them through the model"
+    return Data(batches, inputs, targets, whole.y, looked)
+
+
+def _mapped(function, tree):
+    leaf = lambda part: None if part is None else function(part)  # noqa: E731
+    return None if tree is None else keras.tree.map_structure(leaf, tree)
+
+
+def _as_fed(part):
+    """As Keras feeds it: float64 becomes the float of the backend."""
+    return part.astype(keras.config.floatx()) if part.dtype == np.float64 else part
+
+
+def _named(tree, name) -> dict[str, np.ndarray]:
+    if tree is None:
+        return {}
+    return {
+        name + "".join(f"[{key!r}]" for key in path): np.asarray(part)
+        for path, part in keras.tree.flatten_with_path(tree)
+        if part is not None and not _is_composite(part)
+    }
+
+
+def _is_composite(part):
+    """Whether it is a sparse or ragged tensor, which is no array."""
+    return tf.is_tensor(part) and not isinstance(part, tf.Tensor)

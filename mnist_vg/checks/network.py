@@ -1,0 +1,322 @@
+"""Checks of the network: what is frozen, what is constant, and what passes through its layers."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+
+from mnist_vg.checks.findings import Finding
+from mnist_vg.checks.look import Gradient, Steps
+from mnist_vg.recording.layer_names import layer_paths
+from mnist_vg.recording.layers import layer_weights
+from mnist_vg.recording.optimizers import unscaled
+
+GROWN = 1e3
+"""How many times larger or smaller than at the first layer a signal may be at the last; set on
+the models of `benchmarks/checks.py`. It stays about the same with weights of variance 1 / inputs or
+2 / inputs (Glorot and Bengio 2010; He et al. 2015)."""
+
+GROWN_GRADIENT = 1e4
+"""How many times larger than at the last layer the gradient may be at the first ones, both times
+the size of the layer's outputs. This is a relative condition number (Trefethen and Bau 1997,
+lecture 12), which is about the same for all layers of a network that is linear or has ReLUs. Batch
+normalization makes it grow with depth (Yang et al. 2019); set above the 700 of ResNet50."""
+
+ALIKE = 0.02
+"""Share of a signal, at the last layer, that has to differ between examples. Below it, the
+correlation of two examples is above 0.9996, which is the ordered phase of Schoenholz et al.
+(2017)."""
+
+GROWN_ALIKE = 0.03
+"""That share over the same at the first layer. A layer of sigmoids passes on 1/4, the largest slope
+of a sigmoid, so after three hidden layers 1/16 is left, and after four 1/64; set between, as the
+public report of a gradient that vanished has four."""
+
+UNBOUNDED = 100.0
+"""An activation that gives more than this at 1,000 has no upper bound. A cell passes its output on
+from step to step, and Keras' default is tanh (Hochreiter and Schmidhuber 1997 need one, too)."""
+
+ROUNDING = 1e-5
+"""Relative difference below which two sums of float32 are the same, up to their order: a hundred
+times the machine epsilon."""
+
+NUDGES = 2
+"""Steps after which a layer's gradient has to be more than 0. Two layers of zeros, one behind the
+other, as residual branches or low-rank adapters begin with, need one step each."""
+
+
+def check_weights(model: keras.Model) -> list[Finding]:
+    """What the weights say before anything passes through them."""
+    weights = layer_weights(model, [])
+    trained = {path: layer.variables for path, layer in weights.items() if not layer.frozen}
+    return [
+        *_frozen(weights, trained),
+        *_float16(model),
+        *_unbounded_recurrence(model),
+    ]
+
+
+def share_frozen(model: keras.Model) -> float:
+    """The share of a model's weights that are frozen."""
+    weights = layer_weights(model, []).values()
+    count = sum(_size(v) for layer in weights for v in layer.variables)
+    return sum(_size(v) for layer in weights if layer.frozen for v in layer.variables) / (
+        count or 1
+    )
+
+
+def _size(variable):
+    return int(np.prod(variable.shape))
+
+
+def _frozen(weights, trained):
+    if weights and not trained:
+        count = sum(_size(v) for layer in weights.values() for v in layer.variables)
+        yield Finding(
+            "network",
+            None,
+            f"all layers are frozen: none of {count:,} weights is trained",
+            "the weights stay what they are, whatever the loss is",
+            "layer.trainable = True for those to train, before compile; look at the names of the "
+            "layers in model.summary()",
+        )
+
+
+def _float16(model):
+    half = [p for p, layer in layer_paths(model).items() if layer.compute_dtype == "float16"]
+    if half and model.compiled and unscaled(model.optimizer) is model.optimizer:
+        yield Finding(
+            "network",
+            half[0],
+            f"it computes in float16{_and_others(half)}, and the loss is not scaled",
+            "gradients below 6e-8, the smallest float16, become 0 (Micikevicius et al. 2018)",
+            "the policy mixed_float16 with keras.optimizers.LossScaleOptimizer, or bfloat16",
+        )
+
+
+def _unbounded_recurrence(model):
+    for path, layer in layer_paths(model).items():
+        for cell in _cells(layer):
+            activation = getattr(cell, "activation", None)
+            if activation is None or _identity(cell):
+                continue
+            if float(activation(keras.ops.convert_to_tensor([[1000.0]]))[0, 0]) > UNBOUNDED:
+                yield Finding(
+                    "network",
+                    path,
+                    f"its activation, {activation.__name__}, has no upper bound, in a recurrent "
+                    "layer",
+                    "the state is passed from step to step and can grow with each of them, and "
+                    "the gradient with it",
+                    "activation='tanh', the default",
+                )
+
+
+def _cells(layer):
+    if isinstance(layer, keras.layers.Bidirectional):
+        return [*_cells(layer.forward_layer), *_cells(layer.backward_layer)]
+    cell = getattr(layer, "cell", None) if isinstance(layer, keras.layers.RNN) else None
+    return getattr(cell, "cells", [cell] if cell is not None else [])
+
+
+def _identity(cell):
+    """Whether a state is passed on as it is: ReLUs are made for that (Le et al. 2015)."""
+    kernel = getattr(cell, "recurrent_kernel", None)
+    square = kernel is not None and kernel.shape[0] == kernel.shape[1]
+    return square and np.array_equal(keras.ops.convert_to_numpy(kernel), np.eye(kernel.shape[0]))
+
+
+def check_gradients(
+    model: keras.Model, steps: Steps, steps_later: Callable[[int], Steps]
+) -> list[Finding]:
+    """Layers that get no gradient, or one that is exactly 0 in all batches, also later.
+
+    Args:
+        model: the model.
+        steps: its training steps.
+        steps_later: the same after a number of small steps, which are taken back.
+    """
+    return [
+        *_without(steps),
+        *_units_alike(model, steps),
+        *_copies(model, steps),
+        *_zero(model, steps, steps_later),
+    ]
+
+
+def _kernels(model, steps) -> Iterator[tuple[str, np.ndarray, Gradient]]:
+    """Weights of more than one unit and more than one input, with their gradients."""
+    for path, layer in layer_weights(model, []).items():
+        gradients = steps.gradients.get(path, [])
+        if len(gradients) != len(layer.variables):
+            continue
+        for variable, gradient in zip(layer.variables, gradients, strict=True):
+            if len([size for size in variable.shape if size > 1]) > 1 and gradient.norm > 0:
+                yield path, keras.ops.convert_to_numpy(variable), gradient
+
+
+def _units_alike(model, steps):
+    alike = [
+        (path, values.flat[0])
+        for path, values, gradient in _kernels(model, steps)
+        if (values == values.flat[0]).all() and gradient.asymmetry <= ROUNDING * gradient.norm
+    ]
+    if alike:
+        yield Finding(
+            "network",
+            alike[0][0],
+            f"all weights are {alike[0][1]:.3g}, and all units get the same gradient"
+            + _and_others([path for path, _ in alike]),
+            "units that are the same now stay the same, so the layer has a single one",
+            "a random initializer, such as Keras' default glorot_uniform",
+        )
+
+
+def _copies(model, steps):
+    pairs = [
+        (one, other)
+        for (one, left, first), (other, right, second) in itertools.combinations(
+            _kernels(model, steps), 2
+        )
+        if left.shape == right.shape and np.allclose(first[:2], second[:2], ROUNDING, 0)
+        if np.array_equal(left, right)
+    ]
+    if pairs:
+        yield Finding(
+            "network",
+            pairs[0][1],
+            f"it has the initial weights of {pairs[0][0]}, value by value, and gets the same "
+            "gradient",
+            "two layers that are the same now stay the same: one initializer with a seed draws "
+            "the same numbers for both",
+            "an initializer of its own for each layer, without a seed or each with another",
+        )
+
+
+def _without(steps):
+    for operation in dict.fromkeys(steps.without.values()):
+        paths = [path for path, of in steps.without.items() if of == operation]
+        if operation:
+            yield Finding(
+                "network",
+                paths[-1],
+                f"no gradient comes back through {operation}{_and_others(paths[::-1])}",
+                f"{operation} has no derivative, so what is before it is never trained",
+                "an operation with a gradient (softmax for argmax), or trainable=False if it is "
+                "meant",
+            )
+        else:
+            yield Finding(
+                "network",
+                paths[0],
+                f"it gets no gradient{_and_others(paths)}: the loss does not use its output",
+                "its weights stay what they are",
+                "use its output, leave the layer out, or set trainable=False",
+            )
+
+
+def _zero(model, steps, steps_later):
+    zero = _zero_paths(steps)
+    if not zero:
+        return
+    later = _zero_paths(steps_later(NUDGES))
+    zero = [path for path in zero if path in later]
+    variables = {path: layer.variables for path, layer in layer_weights(model, []).items()}
+    zeros = [
+        path
+        for path in zero
+        if all(not np.any(keras.ops.convert_to_numpy(v)) for v in variables[path])
+    ]
+    if zeros:
+        yield Finding(
+            "network",
+            zeros[0],
+            f"all weights are 0{_and_others(zeros)}, and so is their gradient",
+            "behind weights of 0 all units are 0, so nothing tells them apart and none is trained",
+            "a random initializer, such as Keras' default glorot_uniform",
+        )
+    elif zero:
+        yield Finding(
+            "network",
+            zero[0],
+            f"its gradient is exactly 0 in all {len(steps.losses)} batches{_and_others(zero)}",
+            "its weights stay what they are: behind it something is flat, such as ReLUs that all "
+            "give 0, or rounding",
+            "initial weights around 0, inputs of unit scale, or an activation without a flat part",
+        )
+
+
+def _zero_paths(steps):
+    return [
+        path
+        for path, gradients in steps.gradients.items()
+        if gradients and all(gradient.norm == 0 for gradient in gradients)
+    ]
+
+
+def check_depth(steps: Steps) -> list[Finding]:
+    """What is left of signal and gradient on the way through the network, at initialization."""
+    signals = steps.signals
+    first = [path for path in steps.first if path in signals]
+    if len(signals) < 3 or not first:
+        return []
+    *_, last = signals
+    return [*_signal(signals, first, last), *_gradient(signals, first)][:1]
+
+
+def _signal(signals, first, last):
+    grown = signals[last].input_scale / max(signals[path].scale for path in first)
+    before = max(signals[path].spread for path in first)
+    after = signals[last].input_spread
+    if grown > GROWN:
+        yield Finding(
+            "network",
+            last,
+            f"the signal grows {grown:.1g} times from {first[0]} to here",
+            "the loss starts far too large, and the first steps with it",
+            "smaller initial weights (glorot_uniform, he_normal), or a normalization",
+        )
+    elif grown < 1 / GROWN:
+        yield Finding(
+            "network",
+            last,
+            f"the signal shrinks to {grown:.1g} from {first[0]} to here",
+            "too deep for its initial weights: the gradient shrinks as much on its way back",
+            "larger initial weights (glorot_uniform, he_normal), or a normalization",
+        )
+    elif after < ALIKE and after < GROWN_ALIKE * before:
+        yield Finding(
+            "network",
+            last,
+            f"its inputs differ between examples by only {after:.1g} of their size (the outputs "
+            f"of {first[0]}: by {before:.1g})",
+            "too deep for its activation and initial weights: all examples become alike on the "
+            "way, and the gradient vanishes on the way back",
+            "an activation such as relu, fewer layers, a normalization, or skip connections",
+        )
+
+
+def _gradient(signals, first):
+    known = {p: s.sensitivity for p, s in signals.items() if s.sensitivity > 0}
+    if not known:
+        return
+    *_, last = known
+    most = max(known, key=lambda path: known[path] if path in first else 0.0)
+    grown = known[most] / known[last]
+    if most in first and grown > GROWN_GRADIENT:
+        yield Finding(
+            "network",
+            most,
+            f"the gradient grows {grown:,.0f} times from {last} back to here",
+            "the first layers are changed at random, and a small step changes the loss a lot",
+            "smaller initial weights (glorot_uniform, lecun_normal), or a normalization",
+        )
+
+
+def _and_others(paths):
+    others = list(dict.fromkeys(paths))[1:]
+    if not others:
+        return ""
+    more = f" and {len(others) - 3} more" if others[3:] else ""
+    return f" (the same in {', '.join(others[:3])}{more})"
