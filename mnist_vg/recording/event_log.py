@@ -121,7 +121,7 @@ class EventLog:
             if value is not None:
                 summary.MergeFrom(scalar_pb(tag, value))
         for layers, measures in tables:
-            states = measures.get(LAYER_STATE, np.full(len(layers), WITH_GRADIENT))
+            states = _states(layers, measures)
             for number, layer in enumerate(layers):
                 for measure, values in measures.items():
                     if states[number] == WITH_GRADIENT or _is_known(values, number):
@@ -246,11 +246,16 @@ def gradient_flow(mean_abs: np.ndarray) -> np.ndarray:
         return np.log10(mean_abs[0] / mean_abs[-1])
 
 
+def _states(layers, measures):
+    """Which layers got a gradient; a table that does not say so has only such layers."""
+    return measures.get(LAYER_STATE, np.full(len(layers), WITH_GRADIENT))
+
+
 def _flow(tables):
     """The gradient flow in the table of gradients; None without one."""
     for layers, measures in tables:
         if GRADIENT_MEAN_ABS in measures:
-            states = measures.get(LAYER_STATE, np.full(len(layers), WITH_GRADIENT))
+            states = _states(layers, measures)
             return gradient_flow(np.asarray(measures[GRADIENT_MEAN_ABS])[states == WITH_GRADIENT])
     return None
 

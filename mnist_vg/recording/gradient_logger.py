@@ -94,7 +94,7 @@ class GradientLogger(keras.callbacks.Callback):
         self._strict = strict
         self._recorder = None
         self._original = None
-        self._lost = self._told_unlike = False
+        self._begun = self._lost = self._told_unlike = False
         self._skipped = 0
         self._earlier_steps = 0
 
@@ -148,32 +148,36 @@ class GradientLogger(keras.callbacks.Callback):
         # The model keeps its own function, which has no hooks. If an earlier fit has failed
         # between on_train_batch_begin and its end, our function is still in its place.
         model.train_function = getattr(model.train_function, "replaces", model.train_function)
+        try:
+            self._open(epoch)
+        except (OSError, tf.errors.OpError) as error:
+            raise UsageError(
+                f"folder: {self.folder} cannot be written ({first_line(error)}); name another"
+            ) from None
+        print(self._announcement())
+
+    def _open(self, epoch):
+        model = self.model
         if self._recorder is not None and model.train_function is self._original:
             self._recorder.open(self._earlier_steps + self._hooks.steps)
-        else:
-            earlier = model.optimizer and _earlier_steps.get(model.optimizer)
-            self._earlier_steps = earlier or 0
-            first_step = self._earlier_steps + steps_done(optimizers_of(model))
-            self._recorder = self._new_recorder(first_step, epoch)
-            self._hook()
-        print(self._announcement())
+            return
+        earlier = model.optimizer and _earlier_steps.get(model.optimizer)
+        self._earlier_steps = earlier or 0
+        first_step = self._earlier_steps + steps_done(optimizers_of(model))
+        self._recorder = self._new_recorder(first_step, epoch)
+        self._hook()
 
     def _new_recorder(self, first_step, epoch):
         self._every = self._given_every or self._chosen_every(epoch)
-        try:
-            return Recorder(
-                self._folder,
-                self.model,
-                initial_step=first_step,
-                overwrite=self._overwrite,
-                settings={"every": self._every, **_settings(self.model)},
-                steps_per_epoch=self._steps_per_epoch(),
-                **self._options,
-            )
-        except (OSError, tf.errors.OpError) as error:
-            raise UsageError(
-                f"folder: {self._folder} cannot be written ({first_line(error)}); name another"
-            ) from None
+        return Recorder(
+            self._folder,
+            self.model,
+            initial_step=first_step,
+            overwrite=self._overwrite,
+            settings={"every": self._every, **_settings(self.model)},
+            steps_per_epoch=self._steps_per_epoch(),
+            **self._options,
+        )
 
     def _hook(self):
         """Let Keras make a second training function, which is traced with hooks in place."""
@@ -191,8 +195,8 @@ class GradientLogger(keras.callbacks.Callback):
         """The metric that averages the loss of an epoch, if there is one."""
         if not (self.params or {}).get("epochs"):
             return None  # Outside `fit`, Keras begins anew with each batch.
-        means = [m for m in self.model.metrics if isinstance(m, keras.metrics.Mean)]
-        means = [metric for metric in means if metric.name == "loss"]
+        named = [metric for metric in self.model.metrics if metric.name == "loss"]
+        means = [metric for metric in named if isinstance(metric, keras.metrics.Mean)]
         # A train_step of the model's own may have its own.
         return means[-1] if means else None
 
@@ -315,7 +319,7 @@ class GradientLogger(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         """Keep the training's loss before Keras clears it for validation."""
-        if getattr(self, "_begun", False):
+        if self._begun:
             self._mean_loss.end_epoch()
 
     def on_epoch_end(self, epoch, logs=None):

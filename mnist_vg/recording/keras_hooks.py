@@ -19,8 +19,7 @@ What is measured leaves the compiled step through a `Ring`.
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -38,49 +37,10 @@ from mnist_vg.recording.optimizers import (
     steps_done,
     unscaled,
 )
+from mnist_vg.recording.part import Caught, Part
 from mnist_vg.recording.probe import Probe, joined
-from mnist_vg.recording.ring import Ring, counter, plain_variable
+from mnist_vg.recording.ring import counter, plain_variable
 from mnist_vg.recording.taps import reachable, replaced, tapped_layers
-
-
-class Caught(NamedTuple):
-    """One record as it leaves the training step.
-
-    Attributes:
-        step: the update of the weights, counted from 0.
-        loss: of the batch; None if the model's `train_step` does not call `compute_loss`.
-        tables: what `RunWriter.record` takes.
-    """
-
-    step: int
-    loss: float | None
-    tables: Sequence
-
-
-class _Part:
-    """What is caught of one optimizer.
-
-    Attributes:
-        optimizer: it updates weights.
-        probe: takes the measures.
-        ring: rows of step, loss, squared norm of each layer's update, and measures.
-        layers: how many layers it measures.
-        columns: of the squared norms, by the optimizer's index of a variable.
-        where_due: runs one of two branches: at a due step the first, else the second.
-        loss_seen: whether the rows hold a loss.
-    """
-
-    def __init__(self, optimizer, probe, slots):
-        self.optimizer, self.probe, self.ring = optimizer, probe, Ring(slots)
-        self.layers, self.columns, self.where_due, self.loss_seen = 0, {}, None, False
-
-    def take(self) -> Iterator[Caught]:
-        """The new records."""
-        for row in self.ring.take():
-            [step, loss], moved, measured = np.split(row, [2, 2 + self.layers])
-            moved = np.sqrt(moved) if self.probe.full else None
-            tables = self.probe.tables(measured, moved)
-            yield Caught(int(step), float(loss) if self.loss_seen else None, tables)
 
 
 class KerasHooks:
@@ -118,7 +78,7 @@ class KerasHooks:
         # A train_step of the model's own may update more than once.
         slots = (2 if self._one else 64) + self._updates // (every or self._updates)
         self._parts = [
-            _Part(applier, probe.renewed(), slots)
+            Part(applier, probe.renewed(), slots)
             for optimizer in self._optimizers
             for applier in appliers(optimizer)
         ]

@@ -214,7 +214,8 @@ def joined(parts: Sequence, order: Sequence[str]) -> list:
     """What `Probe.tables` returned of several parts of a model, as tables of the whole model.
 
     Args:
-        parts: the tables of each part. Of a layer that is in several, the last counts.
+        parts: the tables of each part. Of a layer that is in several, the last with a gradient
+            counts.
         order: names of the layers, the one nearest the input first.
     """
     if len(parts) == 1:
