@@ -81,9 +81,9 @@ def find_out(run, dataset) -> dict:
     """What a finished run's network was, and is, on much or all of the training data."""
     import tensorflow as tf
 
-    from mnist_vg.recording.layers import activation_range
+    from mnist_vg.keras_models.layers import activation_range
+    from mnist_vg.keras_models.taps import tapped
     from mnist_vg.recording.measures import rms, unit_shares
-    from mnist_vg.recording.taps import tapped
     from mnist_vg.training.build import make_model
     from mnist_vg.training.checkpoint import load_weights
     from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mnist_vg import GradientLogger, Recorder, Run
 from mnist_vg.diagnosis.diagnosis import Diagnosis
-from mnist_vg.recording.layer_names import layer_paths, name_as_recorded
+from mnist_vg.keras_models.layer_names import layer_paths, name_as_recorded
 from mnist_vg.report import diagnosis_json, mark_lines
 
 K = keras.layers

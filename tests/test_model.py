@@ -6,8 +6,8 @@ import pytest
 from keras.src import initializers
 
 from mnist_vg import SCENARIOS, Model
+from mnist_vg.keras_models.taps import tapped
 from mnist_vg.recording.event_log import forward_graph
-from mnist_vg.recording.taps import tapped
 from mnist_vg.scenarios.initializers import (
     INITIALIZER_ARGUMENTS,
     KERNEL_INITIALIZERS,

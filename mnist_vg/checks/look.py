@@ -13,9 +13,9 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from mnist_vg.checks.batches import Batch
 from mnist_vg.checks.graph import Dependence, cutting_operation, last_operation
-from mnist_vg.recording.layer_names import layer_paths
-from mnist_vg.recording.layers import layer_weights
-from mnist_vg.recording.taps import reachable, replaced
+from mnist_vg.keras_models.layer_names import layer_paths
+from mnist_vg.keras_models.layers import layer_weights
+from mnist_vg.keras_models.taps import reachable, replaced
 
 NUDGE = 1e-3
 """How far a nudge moves the weights of a variable, as their root mean square. A tenth of what

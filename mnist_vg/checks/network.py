@@ -8,9 +8,9 @@ import numpy as np
 
 from mnist_vg.checks.findings import Finding
 from mnist_vg.checks.look import Gradient, Steps
-from mnist_vg.recording.layer_names import layer_paths
-from mnist_vg.recording.layers import layer_weights
-from mnist_vg.recording.optimizers import unscaled
+from mnist_vg.keras_models.layer_names import layer_paths
+from mnist_vg.keras_models.layers import layer_weights
+from mnist_vg.keras_models.optimizers import unscaled
 
 GROWN = 1e3
 """How many times larger or smaller than at the first layer a signal may be at the last; set on

@@ -9,7 +9,7 @@ import tensorflow as tf
 from mnist_vg.checks.findings import Finding
 from mnist_vg.checks.heads import is_distance
 from mnist_vg.checks.look import Head, Steps
-from mnist_vg.recording.optimizers import appliers, unscaled
+from mnist_vg.keras_models.optimizers import appliers, unscaled
 
 FAR_ABOVE = 30
 """How many times Keras' default a learning rate may be: a decade and a half."""

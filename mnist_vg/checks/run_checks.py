@@ -13,7 +13,7 @@ from mnist_vg.checks.look import Look
 from mnist_vg.checks.network import check_depth, check_gradients, check_weights, share_frozen
 from mnist_vg.checks.rates import check_rate_alone, check_updates
 from mnist_vg.errors import UsageError, first_line
-from mnist_vg.recording.optimizers import has_own_train_step
+from mnist_vg.keras_models.optimizers import has_own_train_step
 
 
 def check(model: keras.Model, x, y=None, *, sample_weight=None, class_weight=None) -> Checks:

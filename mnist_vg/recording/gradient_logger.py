@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 
 from mnist_vg.errors import RunFailed, UsageError, first_line
+from mnist_vg.keras_models.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.keras_hooks import KerasHooks
 from mnist_vg.recording.mean_loss import MeanLoss
-from mnist_vg.recording.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.recorder import Recorder, check_every, run_folder
 from mnist_vg.runs.tags import (
     GRADIENT_FLOW,

@@ -25,10 +25,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnist_vg.recording.graphs import draws_numbers, multiplied_apart
-from mnist_vg.recording.layers import layer_paths
-from mnist_vg.recording.measures import squared_distance
-from mnist_vg.recording.optimizers import (
+from mnist_vg.keras_models.graphs import draws_numbers, multiplied_apart
+from mnist_vg.keras_models.layers import layer_paths
+from mnist_vg.keras_models.optimizers import (
     appliers,
     counting_optimizer,
     has_own_train_step,
@@ -37,10 +36,11 @@ from mnist_vg.recording.optimizers import (
     steps_done,
     unscaled,
 )
+from mnist_vg.keras_models.taps import reachable, replaced, tapped_layers
+from mnist_vg.recording.measures import squared_distance
 from mnist_vg.recording.part import Caught, Part
 from mnist_vg.recording.probe import Probe, joined
 from mnist_vg.recording.ring import counter, plain_variable
-from mnist_vg.recording.taps import reachable, replaced, tapped_layers
 
 
 class KerasHooks:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.layers import LayerWeights, check_pattern, group_weights, layer_weights
+from mnist_vg.keras_models.layers import LayerWeights, check_pattern, group_weights, layer_weights
 from mnist_vg.recording.measures import (
     LARGE,
     activation_measures,

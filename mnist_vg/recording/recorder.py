@@ -15,10 +15,10 @@ from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from mnist_vg.diagnosis.symptoms import NO_GRADIENT
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.layer_names import name_as_recorded
+from mnist_vg.keras_models.layer_names import name_as_recorded
+from mnist_vg.keras_models.taps import tapped_layers
 from mnist_vg.recording.probe import Probe
 from mnist_vg.recording.run_writer import RunWriter
-from mnist_vg.recording.taps import tapped_layers
 from mnist_vg.runs.events import lengths_before, read_events
 from mnist_vg.runs.folder import claim_folder, free_folder, newest_folder, remove_run
 from mnist_vg.runs.history import History

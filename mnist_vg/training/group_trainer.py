@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
+from mnist_vg.keras_models.layers import activation_range
 from mnist_vg.model import layer_initializers
-from mnist_vg.recording.layers import activation_range
 from mnist_vg.recording.measures import layer_measures, shares_of_units
 from mnist_vg.runs.tags import HISTOGRAMS, TABLE_MEASURES
 from mnist_vg.scenarios.scenario import Scenario

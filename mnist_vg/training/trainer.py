@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Split
+from mnist_vg.keras_models.layers import activation_range
+from mnist_vg.keras_models.taps import tapped
 from mnist_vg.model import Model
-from mnist_vg.recording.layers import activation_range
 from mnist_vg.recording.measures import (
     layer_measures,
     measure_each,
@@ -20,7 +21,6 @@ from mnist_vg.recording.measures import (
     signal_measures,
     unit_shares,
 )
-from mnist_vg.recording.taps import tapped
 from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
 from mnist_vg.training.batches import batch_indices

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from mnist_vg.keras_models.layers import activation_range, activations
 from mnist_vg.model import Model
-from mnist_vg.recording.layers import activation_range, activations
 
 
 class Taps(threading.local):

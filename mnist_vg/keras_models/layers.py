@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 
 from mnist_vg.errors import UsageError
-from mnist_vg.recording.layer_names import layer_paths, model_name
+from mnist_vg.keras_models.layer_names import layer_paths, model_name
 
 BOUNDED = {
     "sigmoid": (0.0, 1.0),
