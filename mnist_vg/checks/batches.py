@@ -1,5 +1,6 @@
 """From what `fit` takes to the few batches that are looked at."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,12 @@ BATCHES = 8
 
 BATCH_SIZE = 32
 """Examples in a batch of arrays: the default of Keras' `fit`."""
+
+VALUE_BATCHES = 32
+"""Batches of a dataset of which the values are looked at: a thousand examples in Keras' default."""
+
+VALUE_BYTES = 2**27
+"""Size of these batches at most, in bytes, beside those that go through the model."""
 
 
 class Batch(NamedTuple):
@@ -66,27 +73,59 @@ def look_at_data(x, y=None, sample_weight=None) -> Data:
 
 
 def _from_batches(x):
-    taken = _copied(x).take(BATCHES) if isinstance(x, tf.data.Dataset) else _first(x)
-    unpacked = [Batch(*keras.utils.unpack_x_y_sample_weight(batch)) for batch in taken]
+    taken = _copied(x) if isinstance(x, tf.data.Dataset) else _batches_of(x)
+    unpacked, size = [], 0
+    for batch in itertools.islice(taken, VALUE_BATCHES):
+        unpacked.append(Batch(*keras.utils.unpack_x_y_sample_weight(batch)))
+        size += sum(part.nbytes for part in _named(unpacked[-1].x, "").values())
+        if size > VALUE_BYTES and len(unpacked) >= BATCHES:
+            break
     if not unpacked:
         raise UsageError(f"x: this {type(x).__name__} has no batch")
     named = [(_named(batch.x, "x"), _named(batch.y, "y")) for batch in unpacked]
     inputs, targets = ({name: [p[i][name] for p in named] for name in named[0][i]} for i in (0, 1))
-    looked = f"the first {len(unpacked)} batches, both for their values and through the model"
-    return Data(unpacked, inputs, targets, None, looked)
+    through = unpacked[:BATCHES]
+    looked = (
+        f"the values of the first {len(unpacked)} batches, and {len(through)} of them through the "
+        "model"
+    )
+    return Data(through, inputs, targets, _joined_rows(unpacked), looked)
 
 
-def _first(dataset):
-    return [dataset[number] for number in range(min(BATCHES, dataset.num_batches or BATCHES))]
+def _joined_rows(batches):
+    """The targets of all batches, one after the other; None if they are no arrays of one shape."""
+    trees = [batch.y for batch in batches]
+    try:
+        return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *trees)
+    except (TypeError, ValueError):  # Ragged or sparse tensors, or sequences of many lengths.
+        return None
+
+
+def _batches_of(dataset):
+    numbers = range(dataset.num_batches) if dataset.num_batches else itertools.count()
+    return (dataset[number] for number in numbers)
+
+
+def calls_python(dataset: tf.data.Dataset) -> bool:
+    """Whether a dataset takes its elements from Python, so that to read it changes something."""
+    return any("PyFunc" in node.op for node in _nodes(_graph_of(dataset)))
+
+
+def _graph_of(dataset):
+    graph = tf.raw_ops.DatasetToGraphV2(
+        input_dataset=tf.data.experimental.to_variant(dataset), external_state_policy=1
+    )
+    return tf.compat.v1.GraphDef.FromString(graph.numpy())
+
+
+def _nodes(graph):
+    return [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
 
 
 def _copied(dataset):
     """The same dataset with a state of its own: shuffling one leaves the other as it is."""
-    graph = tf.raw_ops.DatasetToGraphV2(
-        input_dataset=tf.data.experimental.to_variant(dataset), external_state_policy=1
-    )
-    copy = tf.compat.v1.GraphDef.FromString(graph.numpy())
-    for node in [*copy.node, *(n for f in copy.library.function for n in f.node_def)]:
+    copy = _graph_of(dataset)
+    for node in _nodes(copy):
         if node.op == "ShuffleDatasetV3":  # Its last input is the state that counts epochs.
             node.op = "ShuffleDataset"
             del node.input[4:]

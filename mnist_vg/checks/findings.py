@@ -27,9 +27,17 @@ class Finding:
     why: str
     instead: str
 
+    @property
+    def line(self) -> str:
+        """What was measured, and what to write instead, in one line."""
+        return f"{self._subject}: {self.words}; instead: {self.instead}"
+
+    @property
+    def _subject(self):
+        return f"{self.check} in {self.layer}" if self.layer else self.check
+
     def __repr__(self):
-        where = f" in {self.layer}" if self.layer else ""
-        lines = f"{self.check}{where}: {self.words}", f"why: {self.why}", f"instead: {self.instead}"
+        lines = f"{self._subject}: {self.words}", f"why: {self.why}", f"instead: {self.instead}"
         return "\n   ".join(map(_wrapped, lines))
 
 

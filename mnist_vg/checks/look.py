@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.trainers.compile_utils import CompileLoss
 
 from mnist_vg.checks.batches import Batch
 from mnist_vg.checks.graph import Dependence, cutting_operation, last_operation
 from mnist_vg.keras_models.layer_names import layer_paths
 from mnist_vg.keras_models.layers import layer_weights
+from mnist_vg.keras_models.losses import Losses, has_losses
 from mnist_vg.keras_models.taps import reachable, replaced
 
 NUDGE = 1e-3
@@ -110,27 +110,6 @@ class Steps(NamedTuple):
     norms: np.ndarray
 
 
-class _Losses(CompileLoss):
-    """The losses of a compiled model, which note their arguments instead of computing anything."""
-
-    noted: list | None = None
-
-    def build(self, y_true, y_pred):
-        super().build(y_true, y_pred)
-        self._flat_losses = [
-            entry._replace(loss=self._noting(entry)) for entry in self._flat_losses
-        ]
-
-    def _noting(self, entry):
-        def apply(y_true, y_pred, sample_weight=None):
-            if self.noted is None:
-                return entry.loss(y_true, y_pred, sample_weight)
-            self.noted.append((entry, y_true, y_pred))
-            return 0.0
-
-        return apply
-
-
 class Look:
     """Calls a model, and puts back whatever that changes.
 
@@ -145,16 +124,23 @@ class Look:
     def __init__(self, model: keras.Model, batches: Sequence[Batch], all_targets=None):
         self.model, self._batches, self._all_targets = model, batches, all_targets
         self.layers: dict[str, list] = {}
-        self._losses = None
+        self._losses = Losses(model, self._noting) if has_losses(model) else None
+        self._noted: list | None = None
+        """The arguments of the losses, while they are noted instead of computed."""
         self._traced: dict[str, Any] = {}
         # Without autograph, as Keras traces its own step.
         traced = functools.partial(tf.function, autograph=False, reduce_retracing=True)
         self._measured, self._nudged = traced(self._step), traced(self._nudge)
         self._answered = traced(self._answer)
-        if model.compiled and model.loss is not None:
-            names = getattr(model, "output_names", None)
-            weights = model._compile_loss._user_loss_weights
-            self._losses = _Losses(model.loss, weights, output_names=names)
+
+    def _noting(self, entry):
+        def apply(y_true, y_pred, sample_weight=None):
+            if self._noted is None:
+                return entry.loss(y_true, y_pred, sample_weight)
+            self._noted.append((entry, y_true, y_pred))
+            return 0.0
+
+        return apply
 
     def build(self):
         """Build the model if it is not, and find its layers with weights to train."""
@@ -171,16 +157,16 @@ class Look:
         for batch, outputs in zip(self._batches, self._run(self._answered), strict=True):
             operations = self._traced["operations"]
             flat = [id(part) for part in keras.tree.flatten(outputs)]
-            self._losses.noted = []
+            self._noted = []
             self._losses(batch.y if self._all_targets is None else self._all_targets, outputs)
-            for number, (entry, y_true, y_pred) in enumerate(self._losses.noted):
+            for number, (entry, y_true, y_pred) in enumerate(self._noted):
                 place = flat.index(id(y_pred)) if id(y_pred) in flat else 0
                 name = entry.name if len(flat) > 1 else ""
                 head = found.setdefault(number, Head(name, entry.loss, [], [], operations[place]))
                 if self._all_targets is None or not head.targets:
                     head.targets.append(np.asarray(y_true))
                 head.outputs.append(np.asarray(y_pred, np.float32))
-        self._losses.noted = None
+        self._noted = None
         return list(found.values())
 
     def _answer(self, batch):

@@ -5,7 +5,7 @@ import re
 import keras
 import tensorflow as tf
 
-from mnist_vg.checks.batches import Data, look_at_data
+from mnist_vg.checks.batches import Data, calls_python, look_at_data
 from mnist_vg.checks.data import check_finite, check_scale, check_values
 from mnist_vg.checks.findings import Checks, Finding
 from mnist_vg.checks.heads import check_classes, check_head
@@ -50,6 +50,31 @@ def check(model: keras.Model, x, y=None, *, sample_weight=None, class_weight=Non
         raise UsageError(f"model: a {type(model).__name__}; give a keras.Model")
     data = look_at_data(x, y, sample_weight)
     return _Checking(model, data, class_weight).result()
+
+
+def check_fit(model: keras.Model, iterator) -> Checks:
+    """The same as `check` inside a `fit`, of what its data set would give to the next steps.
+
+    Args:
+        model: the model that `fit` trains.
+        iterator: what `fit` passes to the model's training function.
+
+    Returns:
+        As `check`; if the data cannot be read without taking them away from `fit`, or the checks
+        themselves fail, `skipped` says so.
+    """
+    dataset = getattr(iterator, "_dataset", None)
+    reason = ""
+    if not isinstance(dataset, tf.data.Dataset):
+        reason = "the data are distributed over devices"
+    elif calls_python(dataset):
+        reason = "the data come from Python code, which gives them only once"
+    if reason:
+        return Checks((), (), (f"all: {reason}; call mnist_vg.check(model, x, y) before fit",))
+    try:
+        return check(model, dataset)
+    except Exception as error:  # No check may end the training.
+        return Checks((), (), (f"all: {_reason(error)}",))
 
 
 class _Checking:
@@ -104,7 +129,8 @@ class _Checking:
             self._heads = look.heads()
             for head in self._heads:
                 self._found(check_head(head))
-                self._found(check_classes(head, self._class_weight), spoil=False)
+                if all(batch.sample_weight is None for batch in self._data.batches):
+                    self._found(check_classes(head, self._class_weight), spoil=False)
 
         if self._tried("head and labels", heads):
             names = ", ".join(head.loss.name for head in self._heads)

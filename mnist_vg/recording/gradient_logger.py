@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from mnist_vg.checks.run_checks import check_fit
 from mnist_vg.errors import RunFailed, UsageError, first_line
 from mnist_vg.keras_models.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.keras_hooks import KerasHooks
@@ -71,6 +72,8 @@ class GradientLogger(keras.callbacks.Callback):
         overwrite: replace a run that the folder holds.
         strict: whether `fit` ends with an error if the log cannot be written (the disk is
             full, say). By default a line says so, and `fit` goes on without the log.
+        check: whether to look at data, model and optimizer before the first step, as
+            `mnist_vg.check` does. What it finds is printed, and part of the diagnosis.
 
     Raises:
         UsageError: when `fit` starts: an argument is not allowed, the model cannot be
@@ -87,11 +90,12 @@ class GradientLogger(keras.callbacks.Callback):
         measures: str = "default",
         overwrite: bool = False,
         strict: bool = False,
+        check: bool = True,
     ):
         super().__init__()
         self._folder, self._given_every, self._overwrite = folder, every, overwrite
         self._options = {"layers": layers, "histograms": histograms, "measures": measures}
-        self._strict = strict
+        self._strict, self._to_check = strict, check
         self._recorder = None
         self._original = None
         self._begun = self._lost = self._told_unlike = False
@@ -279,11 +283,18 @@ class GradientLogger(keras.callbacks.Callback):
             vars(model)["train_function"] = original
             if self._current_fit() is not self._fit:  # A callback has ended that fit in between.
                 return original(iterator)
+            self._check_before(iterator)
             with self._hooks.hooks():
                 return self._train_function(iterator)
 
         train_function.replaces = original
         vars(model)["train_function"] = train_function
+
+    def _check_before(self, iterator):
+        """Check data, model and optimizer, once, before an untrained model's first step."""
+        if self._to_check and not self._earlier_steps + self._hooks.steps:
+            self._try(self._recorder.note_findings, check_fit(self.model, iterator).findings)
+        self._to_check = False
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the records of the steps that were done."""
@@ -296,10 +307,10 @@ class GradientLogger(keras.callbacks.Callback):
             )
         for record in caught:
             # Keras' logs are those of the newest step.
-            scalars = self._scalars(record.loss, logs) if record is caught[-1] else {}
+            scalars = self._scalars(record.scalars, logs) if record is caught[-1] else {}
             if len(optimizers_of(self.model)) > 1:
                 scalars[GRADIENT_FLOW] = None  # Between two networks no gradient flows.
-            self._write(record.step, record.tables, {LOSS_TRAIN: record.loss} | scalars)
+            self._write(record.step, record.tables, record.scalars | scalars)
         if self._hooks.unlike and not self._told_unlike:
             self._told_unlike = True
             print(
@@ -310,10 +321,10 @@ class GradientLogger(keras.callbacks.Callback):
             self._skipped += skipped
             self._note(self._hooks.steps, {SKIPPED_STEPS: self._skipped})
 
-    def _scalars(self, loss, logs):
+    def _scalars(self, caught, logs):
         scalars = _numbers(logs)
         returned = scalars.pop("loss", None)
-        if loss is None and has_own_train_step(self.model):
+        if not caught and has_own_train_step(self.model):
             scalars[LOSS_TRAIN] = returned
         return scalars | {LOSS_TRAIN_MEAN: self._mean_loss.take()}
 

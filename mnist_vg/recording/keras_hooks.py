@@ -3,7 +3,7 @@
 The hooks replace methods of the model and of its optimizers, some of them private. Each
 stands at the one place where what is recorded passes by:
 
-- `Model.compute_loss`: the loss;
+- `Model.compute_loss`: the loss, with targets and outputs;
 - `Layer.call`: the activations;
 - `Optimizer._backend_apply_gradients`: the variables;
 - `Optimizer._clip_gradients`: the gradients, all together, averaged if they are accumulated
@@ -18,6 +18,7 @@ What is measured leaves the compiled step through a `Ring`.
 """
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Iterator
 
@@ -38,9 +39,10 @@ from mnist_vg.keras_models.optimizers import (
 )
 from mnist_vg.keras_models.taps import reachable, replaced, tapped_layers
 from mnist_vg.recording.measures import squared_distance
-from mnist_vg.recording.part import Caught, Part
+from mnist_vg.recording.part import HEAD, Caught, Part
 from mnist_vg.recording.probe import Probe, joined
 from mnist_vg.recording.ring import counter, plain_variable
+from mnist_vg.recording.yardstick import Yardstick
 
 
 class KerasHooks:
@@ -61,13 +63,14 @@ class KerasHooks:
     Args:
         model: compiled.
         probe: gives the settings of the measures; a full one also takes those of
-            activations and updates.
+            activations.
         every: steps between two records; None records only the step after `arm`.
     """
 
     def __init__(self, model: keras.Model, probe: Probe, every: int | None):
         self._model, self._every = model, every
         self._pattern, self._full = probe.pattern, probe.full
+        self._yardstick = Yardstick(model)
         self._optimizers = optimizers_of(model)
         self._counting = counting_optimizer(self._optimizers)
         self._scaling = [outer for outer in self._optimizers if unscaled(outer) is not outer]
@@ -176,8 +179,8 @@ class KerasHooks:
         order = list(layer_paths(self._model)) if len(self._parts) > 1 else []
         for step in sorted({record.step for record in caught}):
             parts = [record for record in caught if record.step == step]
-            loss = next((record.loss for record in parts if record.loss is not None), None)
-            yield Caught(step, loss, joined([record.tables for record in parts], order))
+            scalars = next((record.scalars for record in parts if record.scalars), {})
+            yield Caught(step, scalars, joined([record.tables for record in parts], order))
 
     @contextlib.contextmanager
     def making(self) -> Iterator[None]:
@@ -213,8 +216,7 @@ class KerasHooks:
                 hook(part.optimizer, "_clip_gradients", self._see_gradients(part))
                 if overrides_apply(part.optimizer):
                     hook(part.optimizer, "apply", self._see_apply(part))
-                if self._full:
-                    hook(part.optimizer, "update_step", self._see_update(part))
+                hook(part.optimizer, "update_step", self._see_update(part))
             for outer in self._scaling:
                 hook(outer, "_stateful_handle_non_finite_grads", self._see_skip)
             tapped = self._model if self._full else None
@@ -228,10 +230,14 @@ class KerasHooks:
             part.columns = {}
 
     def _see_loss(self, original):
+        signature = inspect.signature(original)
+
         def compute_loss(*arguments, **options):
             loss = original(*arguments, **options)
             # With `reduction=None` it is one number per example.
             self._seen.loss = tf.reduce_mean(loss) if len(loss.shape) else loss
+            given = signature.bind(*arguments, **options).arguments
+            self._seen.batch = [given.get(name) for name in ("x", "y", "y_pred", "sample_weight")]
             return loss
 
         return compute_loss
@@ -293,6 +299,7 @@ class KerasHooks:
         loss = vars(self._seen).pop("loss", None)
         part.loss_seen = loss is not None and reachable(loss)
         loss = loss if part.loss_seen else tf.constant(0.0)
+        batch = self._seen.batch if part.loss_seen else [None] * 4
         activations = self._taps.take()
         clipped = clipped if self._full and clipped is not gradients else []
         replica = tf.distribute.get_replica_context()
@@ -325,13 +332,14 @@ class KerasHooks:
                 activations,
                 before and [*before, *without],
             )
-            head = [tf.cast(step, tf.float64), tf.cast(loss, tf.float64)]
+            head = [tf.cast(step, tf.float64)], [tf.cast(loss, tf.float64)]
             if before:
                 moved = tf.square(part.probe.distances(variables, before))
                 part.layers = moved.shape[0]
             else:
                 moved = tf.zeros([part.layers], tf.float64)  # `update_step` adds it.
-            part.ring.append(tf.concat([head, moved, measured], axis=0))
+            losses = self._yardstick.measure(*batch)
+            part.ring.append(tf.concat([*head, losses, moved, measured], axis=0))
 
         part.where_due(measure, lambda: None)
 
@@ -364,7 +372,7 @@ class KerasHooks:
                     before = tf.identity(variable)
                     original(gradient, variable, learning_rate)
                     square = squared_distance(tf.convert_to_tensor(variable), before)
-                    part.ring.add(2 + column, square)
+                    part.ring.add(HEAD + column, square)
 
                 return part.where_due(measured, lambda: original(gradient, variable, learning_rate))
 

@@ -289,7 +289,7 @@ FULL_CLIPPED = {"gradient_clipped_mean_abs": mean_abs, "gradient_clipped_norm": 
 """What a default and a full record hold of every layer, by the name of its tags."""
 
 
-def measures_of(sizes, histograms=True, full=False) -> tuple[dict, dict, dict]:
+def measures_of(sizes, histograms=True, full=False, norms=False) -> tuple[dict, dict, dict]:
     """What a record holds of every layer: measures by the name of their tags.
 
     The norm of a layer of more than `LARGE` values cannot be had from its histogram, which
@@ -299,6 +299,7 @@ def measures_of(sizes, histograms=True, full=False) -> tuple[dict, dict, dict]:
         sizes: of the layers, in values.
         histograms: whether to add histograms.
         full: whether to add means, spreads, norms and shares.
+        norms: whether a default record has the norms in any case.
 
     Returns:
         Those of the gradients, of the weights, and of the gradients after clipping.
@@ -306,7 +307,7 @@ def measures_of(sizes, histograms=True, full=False) -> tuple[dict, dict, dict]:
     if full:
         gradient, weight, clipped = FULL_GRADIENT, FULL_WEIGHT, FULL_CLIPPED
     else:
-        norms = max(sizes, default=0) > LARGE
+        norms = norms or max(sizes, default=0) > LARGE
         gradient = GRADIENT | ({"gradient_norm": norm} if norms else {})
         weight = WEIGHT | ({"weight_norm": norm} if norms else {})
         clipped = {}

@@ -8,6 +8,11 @@ import numpy as np
 
 from mnist_vg.recording.probe import Probe
 from mnist_vg.recording.ring import Ring
+from mnist_vg.recording.yardstick import Yardstick
+from mnist_vg.runs.tags import LOSS_TRAIN, NONFINITE_BATCH
+
+HEAD = 2 + len(Yardstick.tags)
+"""How many numbers of a row come before those of the layers: the step and its losses."""
 
 
 class Caught(NamedTuple):
@@ -15,12 +20,13 @@ class Caught(NamedTuple):
 
     Attributes:
         step: the update of the weights, counted from 0.
-        loss: of the batch; None if the model's `train_step` does not call `compute_loss`.
+        scalars: tag to value: the loss of the batch, and what `Yardstick` measures of it; empty
+            if the model's `train_step` does not call `compute_loss`.
         tables: what `RunWriter.record` takes.
     """
 
     step: int
-    loss: float | None
+    scalars: dict[str, float]
     tables: Sequence
 
 
@@ -30,7 +36,7 @@ class Part:
     Attributes:
         optimizer: it updates weights.
         probe: takes the measures.
-        ring: rows of step, loss, squared norm of each layer's update, and measures.
+        ring: rows of step, loss, yardstick, squared norm of each layer's update, and measures.
         layers: how many layers it measures.
         columns: of the squared norms, by the optimizer's index of a variable.
         where_due: runs one of two branches: at a due step the first, else the second.
@@ -46,7 +52,11 @@ class Part:
     def take(self) -> Iterator[Caught]:
         """The new records."""
         for row in self.ring.take():
-            [step, loss], moved, measured = np.split(row, [2, 2 + self.layers])
-            moved = np.sqrt(moved) if self.probe.full else None
-            tables = self.probe.tables(measured, moved)
-            yield Caught(int(step), float(loss) if self.loss_seen else None, tables)
+            [step], losses, moved, measured = np.split(row, [1, HEAD, HEAD + self.layers])
+            scalars = dict(zip((LOSS_TRAIN, *Yardstick.tags), losses.tolist(), strict=True))
+            # Most batches have no value that is not finite, and most charts would be empty.
+            for tag in NONFINITE_BATCH:
+                if not scalars[tag]:
+                    del scalars[tag]
+            tables = self.probe.tables(measured, np.sqrt(moved))
+            yield Caught(int(step), scalars if self.loss_seen else {}, tables)

@@ -161,7 +161,7 @@ class Probe:
 
         Args:
             measured: what `measure` returned, as an array.
-            moved: norm of each layer's update, `[layers]`, for the full record.
+            moved: norm of each layer's update, `[layers]`, if it is known.
         """
         if self._spec is None:
             raise UsageError("measured: measure has not been called, so there is nothing to write")
@@ -186,7 +186,7 @@ class Probe:
         weights = [_join(layer, [weight.shape for weight in layer]) for layer in self._unmeasured]
         self._unmeasured = []
         sizes = [values.shape.num_elements() for values in weights]
-        _, of_weights, _ = measures_of(sizes, self._histograms, self.full)
+        _, of_weights, _ = measures_of(sizes, self._histograms, self.full, norms=True)
         measures = measure_parts([of_weights], [weights]) if weights else {}
         return tf.nest.map_structure(np.asarray, measures)
 
@@ -327,7 +327,7 @@ def _measured_layers(parts, histograms, full):
     specs = tuple(tuple((t.shape, t.dtype) for t in part) for part in dense)
     sizes = tuple(weights.shape.num_elements() for weights in parts[1])
     measured = _compiled_measures(specs, sizes, histograms, full)(*dense)
-    for measures, part in zip(measures_of(sizes, histograms, full), parts, strict=True):
+    for measures, part in zip(measures_of(sizes, histograms, full, norms=True), parts, strict=True):
         if any(isinstance(tensor, _Sparse) for tensor in part):
             measured |= _with_sparse(measures, part, measured)
     return measured
@@ -355,7 +355,7 @@ def _compiled_measures(specs, sizes, histograms, full):
     """Compiled apart from the step, so that it is as fast where the step is not compiled."""
 
     def measure(*parts):
-        return measure_parts(measures_of(sizes, histograms, full), parts)
+        return measure_parts(measures_of(sizes, histograms, full, norms=True), parts)
 
     compiled = tf.function(measure, jit_compile=True, autograph=False)
     return compiled.get_concrete_function(

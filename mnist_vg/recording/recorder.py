@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
+from mnist_vg.checks.findings import Finding
 from mnist_vg.diagnosis.symptoms import NO_GRADIENT
 from mnist_vg.errors import UsageError
 from mnist_vg.keras_models.layer_names import name_as_recorded
@@ -333,6 +334,14 @@ class Recorder:
         """
         self._check_open()
         self._writer.note(step, scalars)
+
+    def note_findings(self, findings: Sequence[Finding]) -> None:
+        """Keep what `mnist_vg.check` found before the first step, and print a line for each."""
+        self._check_open()
+        if findings:
+            self._writer.note_findings(self._last_step + 1, [*map(dataclasses.asdict, findings)])
+        for finding in findings:
+            print(f"\n{self.run.name} before its first step: {finding.line}")
 
     def _check_open(self):
         if _open.get(self.folder.resolve()) is not self:

@@ -115,6 +115,12 @@ class RunWriter:
         self._log.record(step, scalars, tables, arrays)
         self._last_step = max(self._last_step, step)
 
+    def note_findings(self, step: int, findings: Sequence[Mapping[str, str | None]]) -> None:
+        """Keep what was found before the first step, in `run.json` and in a text card."""
+        card = {f["layer"] or f["check"]: f"{f['words']}; {f['instead']}" for f in findings}
+        self._log.card(step, "before the first step", card)
+        self._save(findings=list(findings))
+
     def lengths(self) -> list[int]:
         """The size of each event file in bytes, for a checkpoint."""
         return self._log.lengths()

@@ -45,6 +45,7 @@ class Run:
         steps_per_epoch: updates per epoch; None where it is not known.
         layer_marks: layers with weights that got no gradient at the newest record: path to
             "no gradient" or "frozen".
+        findings: what was found before the first step, as `checks.Finding` has it.
         checksums: of a finished run: file to CRC-32, as `runs.folder.checksums` returns them.
     """
 
@@ -58,6 +59,7 @@ class Run:
     verdict: str | None = None
     steps_per_epoch: float | None = None
     layer_marks: dict[str, str] = field(default_factory=dict)
+    findings: list[dict[str, str | None]] = field(default_factory=list)
     checksums: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self):

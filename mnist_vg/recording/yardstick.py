@@ -1,0 +1,117 @@
+"""`Yardstick`: what a batch costs, and what one answer for all of its examples would cost."""
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
+
+from mnist_vg.keras_models.losses import Losses, has_losses
+from mnist_vg.runs.tags import LOSS_DATA, LOSS_SAME_ANSWER, NONFINITE_BATCH
+
+_HARMLESS = {"Assert", "ReadVariableOp"}
+"""Operations that count as stateful but leave nothing behind."""
+
+
+class Yardstick:
+    """Measures in a training step how much better a model is than one that ignores its inputs.
+
+    The same answer for all inputs is the mean of the outputs on the batch. A model that has
+    learned nothing about its inputs does as well with it as with its own outputs, whatever the
+    loss is. Both losses are of the same examples, so the difference between two batches cancels.
+    (The best constant answer to a squared error is the mean of the targets: Hastie et al. 2009,
+    section 2.4.)
+
+    Args:
+        model: compiled.
+    """
+
+    tags = (LOSS_DATA, LOSS_SAME_ANSWER, *NONFINITE_BATCH)
+    """What `measure` returns, in this order."""
+
+    def __init__(self, model: keras.Model):
+        self._model = model
+        self._constant = False
+        self._losses = Losses(model, self._wrapped) if has_losses(model) else None
+
+    def measure(self, x, y, outputs, sample_weight) -> tf.Tensor:
+        """Measure a batch.
+
+        Args:
+            x: inputs.
+            y: targets.
+            outputs: what the model answers.
+            sample_weight: of the examples.
+
+        Returns:
+            The loss without penalties, that of the same answer for all inputs, and how many
+            values of inputs, targets and outputs are not finite: float64 `[5]`. NaN for both
+            losses if they cannot be known.
+        """
+        counts = [_nonfinite(part) for part in (x, y, outputs)]
+        losses = self._both_losses(y, outputs, sample_weight)
+        return tf.stack([tf.cast(number, tf.float64) for number in (*losses, *counts)])
+
+    def _both_losses(self, y, outputs, sample_weight):
+        unknown = [float("nan"), float("nan")]
+        if self._losses is None or y is None:
+            return unknown
+        try:
+            both = tf.function(lambda: self._compute(y, outputs, sample_weight), autograph=False)
+            if _leaves_traces(both.get_concrete_function().graph):
+                return unknown
+            return both()
+        except Exception:  # The loss is someone's own, and may not be made for a second call.
+            return unknown
+
+    def _compute(self, y, outputs, sample_weight):
+        pair = []
+        for self._constant in (False, True):
+            pair.append(tf.reduce_mean(self._losses(y, outputs, sample_weight)))
+        return pair
+
+    def _wrapped(self, entry):
+        def loss(y_true, y_pred, sample_weight=None):
+            if self._constant:
+                y_pred = _same_answer(y_pred, entry.loss)
+            return entry.loss(y_true, y_pred, sample_weight)
+
+        return loss
+
+
+def _same_answer(outputs, loss):
+    """The mean of the outputs over the batch for each example; of logits, that of probabilities."""
+    outputs = tf.convert_to_tensor(outputs)
+    values = tf.cast(outputs, tf.float32)
+    if getattr(loss, "_fn_kwargs", {}).get("from_logits", False):
+        if "binary" in getattr(loss, "name", ""):
+            mean = tf.reduce_mean(tf.sigmoid(values), axis=0, keepdims=True)
+            mean = tf.math.log(mean) - tf.math.log1p(-mean)
+        else:
+            mean = tf.math.log(tf.reduce_mean(tf.nn.softmax(values), axis=0, keepdims=True))
+    else:
+        mean = tf.reduce_mean(values, axis=0, keepdims=True)
+    same = tf.cast(tf.broadcast_to(mean, tf.shape(values)), outputs.dtype)
+    same.set_shape(outputs.shape)
+    if (mask := get_keras_mask(outputs)) is not None:
+        set_keras_mask(same, mask)
+    return same
+
+
+def _nonfinite(tree):
+    parts = [part for part in keras.tree.flatten(tree) if isinstance(part, tf.Tensor)]
+    counts = [
+        tf.reduce_sum(tf.cast(~tf.math.is_finite(part), tf.int32))
+        for part in parts
+        if part.dtype.is_floating
+    ]
+    return tf.add_n(counts) if counts else tf.constant(0)
+
+
+def _leaves_traces(graph):
+    """Whether a function changes a variable, draws a random number or calls Python."""
+    functions = (function.graph for function in graph._functions.values())
+    return any(
+        operation.op_def.is_stateful
+        and operation.type not in _HARMLESS
+        and "Call" not in operation.type
+        for operation in graph.get_operations()
+    ) or any(_leaves_traces(function) for function in functions)
