@@ -1,11 +1,18 @@
 """`Yardstick`: what a batch costs, and what one answer for all of its examples would cost."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 from mnist_vg.keras_models.losses import Losses, has_losses
-from mnist_vg.runs.tags import LOSS_DATA, LOSS_SAME_ANSWER, NONFINITE_BATCH
+from mnist_vg.runs.tags import LOSS_DATA, LOSS_SAME_ANSWER, NONFINITE_BATCH, OUTPUT_SPREAD
+
+ROUNDING = 1e-6
+"""Relative difference between two losses that is no more than rounding in float32."""
+
+SPREAD = 1e-3
+"""Answers that differ by less than this share of their size are the same; see the symptom."""
 
 _HARMLESS = {"Assert", "ReadVariableOp"}
 """Operations that count as stateful but leave nothing behind."""
@@ -24,11 +31,10 @@ class Yardstick:
         model: compiled.
     """
 
-    tags = (LOSS_DATA, LOSS_SAME_ANSWER, *NONFINITE_BATCH)
+    tags = (LOSS_DATA, LOSS_SAME_ANSWER, OUTPUT_SPREAD, *NONFINITE_BATCH)
     """What `measure` returns, in this order."""
 
     def __init__(self, model: keras.Model):
-        self._model = model
         self._constant = False
         self._losses = Losses(model, self._wrapped) if has_losses(model) else None
 
@@ -42,15 +48,17 @@ class Yardstick:
             sample_weight: of the examples.
 
         Returns:
-            The loss without penalties, that of the same answer for all inputs, and how many
-            values of inputs, targets and outputs are not finite: float64 `[5]`. NaN for both
-            losses if they cannot be known.
+            The loss without penalties, that of the same answer for all inputs, the root mean
+            square of what differs between the answers over that of the answers, and how many
+            values of inputs, targets and outputs are not finite: float64 `[6]`. NaN for what
+            cannot be known.
         """
         counts = [_nonfinite(part) for part in (x, y, outputs)]
-        losses = self._both_losses(y, outputs, sample_weight)
-        return tf.stack([tf.cast(number, tf.float64) for number in (*losses, *counts)])
+        spread = _spread(outputs)
+        losses = self._both_losses(y, outputs, sample_weight, spread)
+        return tf.stack([tf.cast(number, tf.float64) for number in (*losses, spread, *counts)])
 
-    def _both_losses(self, y, outputs, sample_weight):
+    def _both_losses(self, y, outputs, sample_weight, spread):
         unknown = [float("nan"), float("nan")]
         if self._losses is None or y is None:
             return unknown
@@ -58,14 +66,19 @@ class Yardstick:
             both = tf.function(lambda: self._compute(y, outputs, sample_weight), autograph=False)
             if _leaves_traces(both.get_concrete_function().graph):
                 return unknown
-            return both()
+            loss, same = both()
         except Exception:  # The loss is someone's own, and may not be made for a second call.
             return unknown
+        # Such a loss does not depend on which example gets which answer: no yardstick.
+        blind = (tf.abs(loss - same) <= ROUNDING * tf.abs(loss)) & (spread > SPREAD)
+        known = tf.math.is_finite(spread) & ~blind
+        return tf.where(known, loss, np.nan), tf.where(known, same, np.nan)
 
     def _compute(self, y, outputs, sample_weight):
         pair = []
         for self._constant in (False, True):
-            pair.append(tf.reduce_mean(self._losses(y, outputs, sample_weight)))
+            loss = tf.reduce_mean(self._losses(y, outputs, sample_weight))
+            pair.append(tf.cast(loss, tf.float32))
         return pair
 
     def _wrapped(self, entry):
@@ -96,14 +109,27 @@ def _same_answer(outputs, loss):
     return same
 
 
+def _spread(tree):
+    """Of the output that differs most between examples; NaN of a single example."""
+    spreads = [tf.constant(0.0)]
+    parts = _floating(tree)
+    for part in parts:
+        values = tf.cast(part, tf.float32)
+        around = values - tf.reduce_mean(values, axis=0, keepdims=True)
+        sizes = [tf.sqrt(tf.reduce_mean(tf.square(each))) for each in (around, values)]
+        spreads.append(tf.math.divide_no_nan(*sizes))
+    several = bool(parts) and tf.reduce_all([tf.shape(part)[0] > 1 for part in parts])
+    return tf.where(several, tf.reduce_max(spreads), np.nan)
+
+
 def _nonfinite(tree):
-    parts = [part for part in keras.tree.flatten(tree) if isinstance(part, tf.Tensor)]
-    counts = [
-        tf.reduce_sum(tf.cast(~tf.math.is_finite(part), tf.int32))
-        for part in parts
-        if part.dtype.is_floating
-    ]
+    counts = [tf.reduce_sum(tf.cast(~tf.math.is_finite(p), tf.int32)) for p in _floating(tree)]
     return tf.add_n(counts) if counts else tf.constant(0)
+
+
+def _floating(tree):
+    parts = [part for part in keras.tree.flatten(tree) if isinstance(part, tf.Tensor)]
+    return [part for part in parts if part.dtype.is_floating and part.shape.rank]
 
 
 def _leaves_traces(graph):

@@ -4,6 +4,7 @@ LOSS_TRAIN = "loss/train"
 LOSS_TRAIN_MEAN = "loss/train_mean"
 LOSS_DATA = "loss/data"
 LOSS_SAME_ANSWER = "loss/same_answer"
+OUTPUT_SPREAD = "outputs/spread"
 NONFINITE_BATCH = ("nonfinite/inputs", "nonfinite/targets", "nonfinite/outputs")
 ACCURACY_TRAIN = "accuracy/train"
 LOSS_TEST = "loss/test"
