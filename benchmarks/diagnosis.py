@@ -8,7 +8,6 @@ on the half `tune` of the corpus; what counts is the half `test`. A published ru
 the first record that satisfies it, with its authors' default thresholds.
 """
 
-import dataclasses
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,16 +48,9 @@ def announcements(measurements: Measurements) -> dict[str, int]:
     """What is announced while a run trains, and at which step; it may learn all the same."""
     firsts: dict[str, int] = {}
     for records, step in enumerate(measurements.step, start=1):
-        found = [evidence.symptom for evidence in find_evidence(prefix(measurements, records))]
+        found = [evidence.symptom for evidence in find_evidence(measurements.until(records))]
         firsts = dict.fromkeys(found, int(step)) | firsts
     return firsts
-
-
-def prefix(measurements: Measurements, records: int) -> Measurements:
-    """The measurements as they were when a run had so many records."""
-    names = ("layers", "activation_layers")
-    rows = {key: values[:records] for key, values in vars(measurements).items() if key not in names}
-    return dataclasses.replace(measurements, **rows)
 
 
 def autotrainer(run: Run) -> Verdict:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import shlex
 import socket
@@ -321,7 +322,8 @@ def diagnose(context, logdir, run, as_json):
     else:
         console = report.make_console()
         console.print(report.diagnosis_table(diagnoses))
-        for line in [*report.mark_lines(diagnoses), *report.not_recorded_lines(diagnoses)]:
+        lines = report.mark_lines, report.remark_lines, report.not_recorded_lines
+        for line in itertools.chain(*(made(diagnoses) for made in lines)):
             console.print(line, soft_wrap=True)
     context.exit(0 if all(diagnosis.healthy for diagnosis in diagnoses.values()) else 1)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_vg.diagnosis.diagnosis import Diagnosis, root_causes
+from mnist_vg.diagnosis.diagnosis import HEALTHY, Diagnosis, root_causes
 from mnist_vg.diagnosis.symptoms import (
     DEAD_UNITS,
     EXPLODING_GRADIENTS,
@@ -169,7 +169,7 @@ class Trial:
     @property
     def healthy(self) -> bool:
         """Whether every run is healthy."""
-        return all(Diagnosis.of(run.history, True).healthy for run in self.runs)
+        return all(Diagnosis.of(run.history, True).verdict == HEALTHY for run in self.runs)
 
     @property
     def symptoms(self) -> tuple[str, ...]:

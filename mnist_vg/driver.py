@@ -16,7 +16,7 @@ from mnist_vg.tensorflow_import import import_tensorflow
 from mnist_vg.training import tf_config
 
 if TYPE_CHECKING:
-    from mnist_vg.diagnosis.symptoms import Evidence
+    from mnist_vg.diagnosis.symptom import Evidence
     from mnist_vg.training.trainer import Block
 
 CHECKPOINT_SECONDS = 10.0

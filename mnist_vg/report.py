@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
-from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.runs.marks import marks_line
 from mnist_vg.runs.results import result_row, spread_of
 from mnist_vg.runs.run import Run
@@ -163,12 +163,31 @@ def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:
         table.add_column(heading, justify="right" if heading == "From step" else "left")
     for name, diagnosis in diagnoses.items():
         if not diagnosis.evidence:
-            table.add_row(name, diagnosis.verdict, style=None if diagnosis.healthy else "red")
+            style = None if diagnosis.healthy else "red"
+            table.add_row(
+                name, diagnosis.verdict, "", "", "", _listed(diagnosis.advice), style=style
+            )
         for number, evidence in enumerate(diagnosis.evidence):
             run, where, step = "" if number else name, evidence.layer or "", str(evidence.step)
-            table.add_row(run, evidence.symptom, where, step, evidence.words, evidence.advice)
+            table.add_row(
+                run, evidence.symptom, where, step, evidence.words, _listed(evidence.advice)
+            )
         table.add_section()
     return table
+
+
+def _listed(options):
+    """Options as one phrase: "a", "a, or b", "a, b, or c"."""
+    return ", or ".join(filter(None, [", ".join(options[:-1]), *options[-1:]]))
+
+
+def remark_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
+    """The symptoms that do not make a run sick, a line each."""
+    return [
+        f"{name}: no fault: {remark.line}"
+        for name, diagnosis in diagnoses.items()
+        for remark in diagnosis.remarks
+    ]
 
 
 def not_recorded_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
@@ -212,7 +231,9 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
                 "verdict": diagnosis.verdict,
                 "finished": diagnosis.finished,
                 "layer_marks": diagnosis.layer_marks,
+                "advice": diagnosis.advice,
                 "symptoms": [_plain(vars(evidence)) for evidence in diagnosis.evidence],
+                "remarks": [_plain(vars(evidence)) for evidence in diagnosis.remarks],
                 "not_recorded": diagnosis.lacks,
             }
             for name, diagnosis in diagnoses.items()

@@ -1,10 +1,11 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import twins
 
-from mnist_vg.diagnosis.diagnosis import Diagnosis, find_evidence
+from mnist_vg.diagnosis.diagnosis import Diagnosis, find_evidence, find_symptoms
 from mnist_vg.diagnosis.measurements import histogram_norm, measurements_of
 from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
@@ -14,6 +15,8 @@ from mnist_vg.runs.results import learned
 pytestmark = pytest.mark.filterwarnings("error")
 
 NAMES = [symptom.name for symptom in SYMPTOMS]
+OF_BATCHES = ["penalty too strong", "loss of zero", "one answer for all inputs"]
+OF_VALIDATION = ["overfitting", "validation far off"]
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 EVERY = 40
 
@@ -74,12 +77,23 @@ def recorded(values):
     return buckets(values.min(), values.max(), twins.histogram(values)[:, 2])
 
 
+def in_order(evidence):
+    symptom = evidence.symptom
+    return symptom == "stuck at chance", evidence.step, NAMES.index(symptom)
+
+
 def found(history):
-    return find_evidence(measurements_of(history))
+    """Every symptom that shows, whether or not it harms or has passed."""
+    shown = itertools.chain(*find_symptoms(measurements_of(history)))
+    return [replace(e, until=None, share=1.0) for e in sorted(shown, key=in_order)]
 
 
 def verdicts(history):
     return [(e.symptom, e.layer, e.step, e.known) for e in found(history)]
+
+
+def faults(history):
+    return [e.symptom for e in find_evidence(measurements_of(history))]
 
 
 # For each symptom: its measure, a value that is just bad, one that is just good, for how many
@@ -178,7 +192,7 @@ def test_nans_are_counted_in_the_layer_where_they_started():
     assert "7 of its gradients and weights" in evidence.words
 
 
-@pytest.mark.parametrize("loss", ["loss/test", "loss/train"])
+@pytest.mark.parametrize("loss", ["loss/test", "loss/data"])
 @pytest.mark.parametrize(
     ("factor", "rises", "within", "oscillates"),
     [
@@ -197,6 +211,9 @@ def test_a_loss_that_rises_at_three_of_eight_records_oscillates(
     values[at] = 2 * factor
     history = healthy(24) if loss == "loss/test" else logged(records=24)
     history[loss] = values
+    if loss == "loss/data":
+        # From a loss below what the same answer costs, to one above.
+        history |= yardstick(np.where(values > 2.2, values / 2, 0.79), 1.0)
     last = EVERY * at[-1]
     assert verdicts(history) == ([("oscillating loss", None, last, last)] if oscillates else [])
 
@@ -227,29 +244,184 @@ def test_a_network_is_stuck_after_ten_records_at_chance_up_to_the_last():
         assert verdicts(of_kappa([*bad, 0.0501], chance)) == []
         later = ("stuck at chance", None, 2 * EVERY, 11 * EVERY)
         assert verdicts(of_kappa([0.1, 0.0501, *bad], chance)) == [later]
-    # Without an accuracy, the loss is compared with the first one.
+    # Without an accuracy, the loss is compared with that of the same answer for all inputs.
     for last, stuck in [(1.901, True), (1.89, False)]:
-        history = logged(**{"loss/train": np.array([2.0, *np.full(10, last)]), "records": 11})
-        assert [e.symptom for e in found(history)] == ["stuck at chance"] * stuck
+        history = logged(records=11) | yardstick(np.full(11, last), 2.0)
+        assert verdicts(history) == [told] * stuck
+    # With neither it is not known.
+    assert verdicts(logged(**{"loss/train": np.full(12, 2.0)})) == []
+
+
+def yardstick(losses, same):
+    """What `GradientLogger` records of the loss of a model without penalties."""
+    losses = np.array(losses, float)
+    return {
+        "loss/train": losses,
+        "loss/data": losses,
+        "loss/same_answer": np.full(len(losses), same),
+        "outputs/spread": np.ones(len(losses)),
+    }
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.05, 60)
 
 
 @pytest.mark.parametrize(
-    ("losses", "expected"),
+    ("losses", "verdict"),
     [
-        ([2, 2, 2, 1.0, 9, 1.0], []),  # half of the first, in the median of three
-        ([2, 2, 2, 1.01, 9, 1.0], ["dead units"]),
-        ([2, 1, 1, 2, 2, 0.1], ["dead units"]),  # one lucky batch
-        ([2, 2, 2, 1, np.nan, 1], ["dead units"]),
+        (1.9 + NOISE, "healthy"),  # A tenth below what the same answer costs, whatever the noise.
+        (np.geomspace(20, 0.5, 60) + NOISE, "healthy"),
+        (2.0 + NOISE, "dead units"),
+        (np.where(np.arange(60) < 20, 17.7, 2.0) + NOISE, "dead units"),  # A bad first loss.
+        (np.where(np.arange(60) == 55, 0.1, 2.0) + NOISE, "dead units"),  # One lucky batch.
+        (np.where(np.arange(60) == 59, np.nan, 1.0), "dead units"),
+        (np.linspace(9, 5, 60) + NOISE, "still improving"),
     ],
 )
-def test_without_an_accuracy_half_of_the_first_loss_is_healthy(losses, expected):
-    history = logged(records=6)
-    history["loss/train"][:] = losses
+def test_learned_is_better_than_the_same_answer_for_all_inputs(losses, verdict):
+    history = logged(records=60) | yardstick(losses, 2.0)
     history["units_dead"][:, 1] = 0.9
-    assert [e.symptom for e in found(history)] == expected
-    # With an accuracy, the loss does not count.
-    history |= {key: healthy(6)[key] for key in ("accuracy/test", "chance/accuracy")}
-    assert [e.symptom for e in found(history)] == ["dead units"]
+    told = Diagnosis.of(history, finished=True)
+    assert told.verdict.removesuffix(", stuck at chance") == verdict
+    # What does not harm is not left out.
+    assert ("dead units" in [e.symptom for e in told.remarks]) is (verdict != "dead units")
+
+
+def test_a_training_is_called_sick_once_it_had_time_to_begin():
+    for records, expected in [(19, []), (20, ["dead units"])]:
+        history = logged(records=records) | yardstick(2 + NOISE[:records], 2.0)
+        history["units_dead"][:, 1] = 0.9
+        evidence = find_evidence(measurements_of(history), finished=False)
+        assert [e.symptom for e in evidence if e.symptom != "stuck at chance"] == expected
+        assert "dead units" in faults(history)
+
+
+def test_a_symptom_expires():
+    """It stays a fault if it lasts, took long, or explains one that lasts."""
+    history = healthy(30)
+    history["units_dead"][:5, 1] = 0.9
+    told = Diagnosis.of(history, finished=True)
+    assert told.evidence == []
+    [remark] = told.remarks
+    assert (remark.symptom, remark.until) == ("dead units", 4 * EVERY)
+    assert f"from step 0 to step {4 * EVERY}:" in remark.line
+    history["gradient_norm"][20:, 1] = 1e-6  # Vanishing gradients, which dead units may cause.
+    assert faults(history) == ["dead units", "vanishing gradients"]
+    history = healthy(30)
+    history["units_dead"][:6, 1] = 0.9
+    assert faults(history) == ["dead units"]
+
+
+def test_what_was_found_before_the_first_step_comes_first():
+    finding = {"layer": None, "words": "a", "why": "b", "instead": "c"}
+    history = logged(records=60) | yardstick(2 + NOISE, 2.0)
+    for losses, check, fault in [
+        (2 + NOISE, "data", True),
+        (0.5 + NOISE, "data", False),  # It has learned all the same.
+        (0.5 + NOISE, "head", True),
+    ]:
+        told = Diagnosis.of(
+            history | yardstick(losses, 2.0), True, {}, [finding | {"check": check}]
+        )
+        first = (told.evidence if fault else told.remarks)[0]
+        assert (first.symptom, first.words, first.advice) == (f"unsuitable {check}", "a; b", ("c",))
+        assert told.healthy is not fault
+
+
+@pytest.mark.parametrize(
+    ("settings", "left_out"),
+    [
+        ({}, set()),
+        ({"activation": "relu"}, {"an activation such as relu"}),
+        ({"activations": "leaky_re_lu, softmax"}, {"an activation such as relu"}),
+        ({"activation": "sigmoid", "normalization": "none"}, set()),
+        (
+            {"normalization": "batch", "skip_connections": True},
+            {"a normalization", "skip connections"},
+        ),
+    ],
+)
+def test_no_advice_that_the_network_follows(settings, left_out):
+    [evidence] = Diagnosis.of(sick("vanishing gradients", 1e-6, 0, 12), True, settings).evidence
+    [symptom] = [s for s in SYMPTOMS if s.name == "vanishing gradients"]
+    assert set(evidence.advice) == set(symptom.advice) - left_out
+
+
+def test_no_two_advices_contradict():
+    history = sick("updates too small", 1e-9, 0, 12)
+    history["loss/test"][1::2] = 4.0
+    told = {e.symptom: e.advice for e in Diagnosis.of(history, finished=True).evidence}
+    assert "a higher learning rate" in told["updates too small"]
+    assert told["oscillating loss"] == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"nonfinite/inputs": 3.0}, "it began in the inputs: 3"),
+        ({"nonfinite/targets": 3.0}, "it began in the targets: 3"),
+        ({"nonfinite/outputs": 3.0}, "it began in a layer"),
+        ({"outputs/spread": 1.0, "loss/train": np.nan}, "it began in the loss"),
+        ({"loss/train": np.nan, "loss/data": 1.0}, "it began in a penalty"),
+        ({"loss/train": 1.0}, "it began in backpropagation"),
+        ({"weight_nonfinite": 1.0, "nonfinite/inputs": 3.0}, "it began in an update before"),
+    ],
+)
+def test_where_a_nan_began(changes, words):
+    history = logged()
+    history["gradient_nonfinite"][5:, 2] = 1
+    for key, value in changes.items():
+        history.setdefault(key, np.full(12, np.nan))[5:] = value
+    [evidence] = find_evidence(measurements_of(history))
+    assert words in evidence.words
+
+
+def validated(validation, training, same=2.0):
+    """A run with a validation after every fifth record."""
+    validation, training = np.array(validation, float), np.repeat(np.array(training, float), 5)
+    history = logged(records=len(training)) | yardstick(training, same)
+    history["loss/train_mean"] = training
+    history["val_loss"] = np.full(len(training), np.nan)
+    history["val_loss"][4::5] = validation
+    return history
+
+
+@pytest.mark.parametrize(
+    ("validation", "training", "expected"),
+    [
+        ([1.5, 1.0, 1.5, 1.6], [1.8, 1.0, 0.5, 0.1], ["overfitting"]),
+        ([1.5, 1.0, 1.49, 1.49], [1.8, 1.0, 0.5, 0.1], []),  # Less than half of it is lost.
+        ([1.5, 1.0, 1.6, 1.2], [1.8, 1.0, 0.5, 0.1], []),  # It recovered.
+        ([1.5, 1.0, 1.6, 1.6], [1.8, 1.0, 1.1, 1.2], []),  # Training got worse, too.
+        ([2.5, 2.2, 3.0, 3.5], [1.3, 1.0, 0.5, 0.1], ["validation far off"]),
+        ([1.9, 2.2, 3.0, 3.5], [1.3, 1.0, 0.5, 0.1], ["overfitting"]),
+        ([2.1, 2.1, 2.1, 2.1], [2.0, 2.0, 1.9, 1.9], []),  # Nothing was learned.
+    ],
+)
+def test_validation_that_leaves_training(validation, training, expected):
+    assert faults(validated(validation, training)) == expected
+
+
+def test_a_penalty_is_no_part_of_what_validation_is_compared_with():
+    history = validated([2.5, 2.2, 3.0, 3.5], [1.3, 1.0, 0.5, 0.1])
+    for key in ("loss/train", "loss/train_mean", "val_loss"):
+        history[key] = history[key] + 5
+    assert faults(history) == ["validation far off"]
+    history["val_loss"] -= 2.5
+    assert faults(history) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "symptom"),
+    [
+        (yardstick(np.full(12, 2.0), 2.0), "one answer for all inputs"),
+        (yardstick(np.zeros(12), 0.0), "loss of zero"),
+        (yardstick(np.full(12, 2.1), 2.0) | {"loss/train": np.full(12, 4.3)}, "penalty too strong"),
+    ],
+)
+def test_symptoms_of_the_loss(changes, symptom):
+    assert faults(logged() | changes)[0] == symptom
+    assert symptom not in faults(logged() | yardstick(np.full(12, 2.1), 2.0))
 
 
 @pytest.mark.parametrize(("kappa", "expected"), [(0.60, ["dead units"]), (0.62, [])])
@@ -258,11 +430,12 @@ def test_a_network_that_has_learned_has_no_symptoms(kappa, expected):
     history["units_dead"][:, 1] = 0.9
     told = Diagnosis.of(history, finished=True)
     assert [e.symptom for e in told.evidence] == expected
+    assert [e.symptom for e in told.remarks] == ["dead units"] * (not expected)
     assert told.healthy is not bool(expected)
     assert told.learned_share == pytest.approx(kappa)
     # An accuracy of NaN does not count as learned.
     history["accuracy/test"][-1] = np.nan
-    assert [e.symptom for e in found(history)] == ["dead units"]
+    assert faults(history) == ["dead units"]
 
 
 def test_exploding_gradients_are_relative_to_the_loss_of_chance_or_the_first_loss():
@@ -309,8 +482,8 @@ def test_evidence_says_in_words_what_was_measured_and_where():
         assert evidence.source
         assert evidence.advice
     stuck = of_kappa(np.full(10, 0.031))
-    oscillating = logged()
-    oscillating["loss/train"][1::2] = 3.0
+    oscillating = healthy()
+    oscillating["loss/test"][1::2] = 3.0
     lines |= {e.symptom: e.line for history in (stuck, oscillating) for e in found(history)}
     for symptom, words in {
         "no gradient": ("in layer3, from step 0 on", "none of its weights"),
@@ -347,7 +520,7 @@ def test_without_records_nothing_is_diagnosed(history):
     told = Diagnosis.of(history, finished=True)
     assert (told.evidence, told.verdict) == ([], "nothing recorded")
     assert np.isnan(told.learned_share)
-    assert set(told.lacks) == set(NAMES)
+    assert list(told.lacks) == [name for name in NAMES if name not in OF_VALIDATION]
 
 
 def test_steps_without_a_gradient_are_ignored():
@@ -383,11 +556,11 @@ def test_a_network_of_one_layer_is_diagnosed_without_activations():
         (["loss/test"], []),
         (["chance/loss"], []),
         (["loss/train"], ["exploding gradients", "vanishing gradients"]),
-        (["accuracy/test", "chance/accuracy"], []),
-        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[5:7], *NAMES[9:]]),
+        (["accuracy/test", "chance/accuracy"], [*OF_BATCHES, "stuck at chance"]),
+        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[5:7], *NAMES[9:-2]]),
         (
             set(healthy()) - {"step", "layers", "activation_layers", "gradient_mean_abs"},
-            [name for name in NAMES if name not in ("no gradient", "non-finite values")],
+            [n for n in NAMES[:-2] if n not in ("no gradient", "non-finite values")],
         ),
     ],
 )
@@ -468,7 +641,7 @@ SEEDS = range(60)
 
 def test_the_random_histories_cover_every_symptom():
     all_found = [{e.symptom for e in found(random_history(seed))} for seed in SEEDS]
-    assert set.union(*all_found) == set(NAMES)
+    assert set.union(*all_found) == set(NAMES) - {*OF_BATCHES, *OF_VALIDATION}
     assert set.intersection(*all_found) == set()
     assert sum(len(symptoms) > 2 for symptoms in all_found) > 20
 
@@ -511,11 +684,6 @@ def test_the_order_of_layers_does_not_matter():
         assert found(other) == found(history)
 
 
-def in_order(evidence):
-    symptom = evidence.symptom
-    return symptom == "stuck at chance", evidence.step, NAMES.index(symptom)
-
-
 def as_recorded(history, record):
     """One record, as a trainer passes it to a monitor."""
     scalars = {key: t[record] for key, t in history.items() if "/" in key}
@@ -527,16 +695,10 @@ def as_recorded(history, record):
     return int(history["step"][record]), scalars, tables
 
 
-@pytest.mark.parametrize("optional", [True, False], ids=["whole", "logged"])
-def test_a_monitor_reports_each_symptom_once_and_at_once(optional):
+def test_a_monitor_reports_each_symptom_once_and_at_once():
     told_at_all = set()
     for seed in SEEDS:
         history = random_history(seed)
-        if not optional:
-            history = {key: table for key, table in history.items() if key in logged()}
-            # Avoid networks that have learned: their earlier symptoms are taken back.
-            least = 0.55 * history["loss/train"][0]
-            history["loss/train"] = np.maximum(history["loss/train"], least)
         half = {key: t if key.endswith("layers") else t[:7] for key, t in history.items()}
         whole, resumed = Monitor(), Monitor(half)
         told, later = [], []
@@ -546,6 +708,7 @@ def test_a_monitor_reports_each_symptom_once_and_at_once(optional):
             told += news
             if record >= 7:
                 later += resumed.record(*as_recorded(history, record))
+        told, later = ([replace(e, until=None, share=1.0) for e in es] for es in (told, later))
         in_the_end = found(history)
         # "Stuck at chance" may be reported and be over at the end.
         told_for_good = [e for e in told if e in in_the_end or e.symptom != "stuck at chance"]
@@ -624,7 +787,7 @@ def test_a_monitor_accepts_layers_without_a_finite_value():
 
 def test_a_monitor_continues_from_records_with_fewer_measures():
     """A run of `GradientLogger` may begin with `measures="default"`, and continue with "full"."""
-    later = ("units", "update", "chance")
+    later = ("units", "update")
     monitor = Monitor({k: t for k, t in healthy(2).items() if not k.startswith(later)})
     history = sick("dead units", 0.8, 2, 2)
     assert monitor.record(*as_recorded(history, 2)) == []

@@ -11,7 +11,8 @@ for name, diagnosis in diagnose("logdir").items():
 
 from mnist_vg.diagnosis.diagnosis import Diagnoses, Diagnosis, diagnose, root_causes
 from mnist_vg.diagnosis.monitor import Monitor
-from mnist_vg.diagnosis.symptoms import SYMPTOMS, Evidence, Symptom
+from mnist_vg.diagnosis.symptom import Evidence, Symptom
+from mnist_vg.diagnosis.symptoms import SYMPTOMS
 
 __all__ = [
     "SYMPTOMS",

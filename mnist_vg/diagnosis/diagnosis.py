@@ -6,22 +6,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of, share_learned
-from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS, Evidence
+from mnist_vg.diagnosis.advice import fitting
+from mnist_vg.diagnosis.learning import has_learned, is_improving, share_learned, shares
+from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of
+from mnist_vg.diagnosis.symptom import Counts, Evidence
+from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS
 from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.runs.run import Run, find_runs
 
-LEARNED_LOSS = 0.5
-"""Without accuracies, a loss of at most this share of the first one counts as learned."""
-
+ENOUGH = 20
+"""Records of single batches from which on a running training can be called sick: a fifth of those
+that a `fit` has at least. A rate that warms up has done so by then, and most do not take longer."""
 
 SEPARATOR = ", "
 """Between the symptoms of a verdict."""
 HEALTHY = "healthy"
 NOT_LEARNED = "not learned, no known symptom"
+STILL_IMPROVING = "still improving"
+
+_ADVICE = {
+    STILL_IMPROVING: ("more steps",),
+    NOT_LEARNED: ("a look at data and labels: mnist_vg.check(model, x, y)",),
+}
+"""What to try without a symptom."""
+
+_STRUCTURAL = ("labels", "head", "network")
+"""Kinds of checks whose findings are faults even if the model learns something all the same."""
 
 
 def first_cause(verdict: str) -> str:
@@ -33,7 +46,8 @@ def first_cause(verdict: str) -> str:
 def is_verdict(text: str) -> bool:
     """Whether this may be the verdict of a finished run with accuracies."""
     known = {symptom.name for symptom in SYMPTOMS}
-    return text in (HEALTHY, NOT_LEARNED) or known.issuperset(text.split(SEPARATOR))
+    without = (HEALTHY, NOT_LEARNED, STILL_IMPROVING)
+    return text in without or known.issuperset(text.split(SEPARATOR))
 
 
 def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -55,25 +69,79 @@ def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
     ]
 
 
-def has_learned(measurements: Measurements) -> bool:
-    """Whether the newest records show that the network has learned."""
-    shares = kappas(measurements)
-    if np.isfinite(shares).any():
-        return bool(shares[-1] >= LEARNED_KAPPA)
-    newest = measurements.loss[-3:]  # Losses of single batches: one alone may be lucky.
-    return bool(len(newest) and 0 < np.median(newest) <= LEARNED_LOSS * measurements.loss[0])
+def find_symptoms(
+    measurements: Measurements, finished: bool = True
+) -> tuple[list[Evidence], list[Evidence]]:
+    """What makes a network sick, and what does not.
 
+    A symptom is a fault while it harms. Most do not harm a network that has learned or still
+    gets better, and not once they have passed. But a symptom that has passed counts if it
+    explains one that lasts. See `Counts`.
 
-def find_evidence(measurements: Measurements) -> list[Evidence]:
-    """What makes a network sick, in the order of steps, then in that of `SYMPTOMS`.
+    Args:
+        measurements: of the run.
+        finished: whether it has ended.
 
-    Empty if the network has learned: what did not keep it from learning is no symptom.
+    Returns:
+        Faults and remarks, each in the order of steps, then in that of `SYMPTOMS`.
     """
-    if has_learned(measurements):
-        return []
-    found = [evidence for symptom in SYMPTOMS if (evidence := symptom.find(measurements))]
+    found = [(s, evidence) for s in SYMPTOMS if (evidence := s.find(measurements))]
+    harming = _is_held_up(measurements, finished)
+    faults = {
+        symptom.name
+        for symptom, evidence in found
+        if (symptom.counts is Counts.ALWAYS and evidence.until is None)
+        or (harming and (symptom.counts is Counts.ONCE or evidence.lasts))
+    }
+    if harming:
+        named = {symptom.name: symptom for symptom, _ in found}
+        faults |= {cause for name in faults for cause in named[name].causes if cause in named}
     # Every network begins at chance, so that step says nothing about the cause.
-    return sorted(found, key=lambda evidence: (evidence.symptom == STUCK_AT_CHANCE, evidence.step))
+    ordered = sorted((e for _, e in found), key=lambda e: (e.symptom == STUCK_AT_CHANCE, e.step))
+    return (
+        [evidence for evidence in ordered if evidence.symptom in faults],
+        [evidence for evidence in ordered if evidence.symptom not in faults],
+    )
+
+
+def find_evidence(measurements: Measurements, finished: bool = True) -> list[Evidence]:
+    """The faults among the symptoms, see `find_symptoms`."""
+    return find_symptoms(measurements, finished)[0]
+
+
+def _is_held_up(measurements, finished):
+    """Whether something keeps the network from learning."""
+    if has_learned(measurements):
+        return False
+    if np.isfinite(kappas(measurements)).any():
+        return True
+    enough = finished or len(measurements.step) >= ENOUGH
+    return enough and not is_improving(measurements)
+
+
+def _of_finding(finding: Mapping[str, str | None]) -> Evidence:
+    """A finding before the first step as evidence."""
+    return Evidence(
+        symptom=f"unsuitable {finding['check']}",
+        layer=finding["layer"],
+        step=0,
+        known=0,
+        value=np.nan,
+        threshold=np.nan,
+        words=f"{finding['words']}; {finding['why']}",
+        source="mnist_vg.check, before the first step",
+        advice=(finding["instead"],),
+    )
+
+
+def _from_findings(findings, measurements):
+    """Faults and remarks among what was found before the first step."""
+    share, _ = share_learned(measurements) if len(measurements.step) else (np.nan, np.nan)
+    faults, remarks = [], []
+    for finding in findings:
+        counts = finding["check"] in _STRUCTURAL or not share >= LEARNED_KAPPA
+        (faults if counts else remarks).append(_of_finding(finding))
+    return faults, remarks
 
 
 @dataclass(frozen=True)
@@ -83,61 +151,84 @@ class Diagnosis:
     Attributes:
         measurements: what its records hold.
         evidence: its symptoms, in the order in which they show.
+        remarks: symptoms that do not make it sick: they have passed, or it learns all the same.
         finished: whether the run has ended.
         full: whether it has the measures of a full record.
     """
 
     measurements: Measurements
     evidence: list[Evidence]
+    remarks: list[Evidence]
     finished: bool
     full: bool = False
 
     @classmethod
-    def of(cls, history: Mapping, finished: bool) -> "Diagnosis":
+    def of(
+        cls,
+        history: Mapping,
+        finished: bool,
+        settings: Mapping | None = None,
+        findings: Sequence[Mapping] = (),
+    ) -> "Diagnosis":
         """The diagnosis of a run.
 
         Args:
             history: what it has recorded, see `runs.History`.
             finished: whether it has ended.
+            settings: of the run, see `advice.fitting`.
+            findings: what was found before its first step, see `Run`.
         """
         measurements = measurements_of(history)
+        parts = _from_findings(findings, measurements), find_symptoms(measurements, finished)
+        faults, remarks = ([*before, *later] for before, later in zip(*parts, strict=True))
         full = "gradient_std" in history
-        return cls(measurements, find_evidence(measurements), finished, full)
+        return cls(measurements, fitting(faults, settings or {}), remarks, finished, full)
+
+    @classmethod
+    def of_run(cls, run: Run) -> "Diagnosis":
+        """The diagnosis of a run in its folder."""
+        return cls.of(run.history, run.status == "finished", run.settings, run.findings)
 
     def __repr__(self):
         return "\n    ".join([self.verdict, *(evidence.line for evidence in self.evidence)])
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no symptom and, once the run is finished, the network has learned.
+        """Whether there is no symptom, and no sign that the network does not learn.
 
-        A run without accuracies may have learned what its loss does not show, so it is
+        What a finished run has learned may not be known, or it may still get better: then it is
         healthy if it has no symptom.
         """
-        recorded = len(self.measurements.step) > 0
-        unknown = recorded and not np.isfinite(kappas(self.measurements)).any()
-        return not self.evidence and (
-            not self.finished or unknown or has_learned(self.measurements)
-        )
+        return not self.evidence and self.verdict != NOT_LEARNED
 
     @property
     def verdict(self) -> str:
         """The symptoms in words, in the order in which they show, or what else can be said."""
         if self.evidence:
-            return SEPARATOR.join(evidence.symptom for evidence in self.evidence)
+            return SEPARATOR.join(dict.fromkeys(evidence.symptom for evidence in self.evidence))
         if not len(self.measurements.step):
             return "nothing recorded"
-        if not self.healthy:
-            return NOT_LEARNED
-        if has_learned(self.measurements):
+        learned = has_learned(self.measurements)
+        if learned:
             return HEALTHY
-        return "no symptom found" if self.finished else "no symptom so far"
+        if not self.finished:
+            return "no symptom so far"
+        if learned is None:
+            return "no symptom found"
+        return STILL_IMPROVING if is_improving(self.measurements) else NOT_LEARNED
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to try where there is no symptom; empty if nothing needs to change."""
+        return () if self.evidence else _ADVICE.get(self.verdict, ())
 
     @property
     def learned_share(self) -> float:
-        """How much the newest record has learned, see `share_learned`; NaN if it is not known."""
-        shares = share_learned(self.measurements)[-1:]
-        return float(shares[0, 0]) if shares.size else np.nan
+        """How much has been learned, 0 to 1, see `learning.shares`; NaN if it is not known."""
+        known = shares(self.measurements)[-1:]
+        if not np.isfinite(kappas(self.measurements)).any():
+            known = np.array(share_learned(self.measurements)[:1])
+        return float(np.maximum(known[0], 0)) if known.size else np.nan
 
     @property
     def layer_marks(self) -> dict[str, str]:
@@ -149,6 +240,9 @@ class Diagnosis:
     def lacks(self) -> dict[str, str]:
         """Symptoms that could not be looked for, and what would have to be recorded for each."""
         known = {key for key in NEEDS if np.isfinite(getattr(self.measurements, key)).any()}
+        known.add("validation")  # Not every training has validation data.
+        if "accuracy" in known:
+            known.add("same_answer")  # A test split tells the same.
         if len(self.measurements.layers) == 1:
             known |= {"dead", "saturated"}  # A single layer has no activation to record.
         needs = NEEDS | NEEDS_IN_FULL if self.full else NEEDS
@@ -177,7 +271,7 @@ def diagnose(run: Run | str | os.PathLike) -> Diagnosis | Diagnoses:
     found = run if isinstance(run, Run) else Run.load(run)
     if found is None:
         return diagnose_runs(run)
-    return Diagnosis.of(found.history, found.status == "finished")
+    return Diagnosis.of_run(found)
 
 
 def diagnose_runs(logdir: str | os.PathLike, names: Sequence[str] = ()) -> Diagnoses:

@@ -24,6 +24,12 @@ class Measurements:
     Attributes:
         step: int `[records]`.
         loss: of the step's batch, `[records]`.
+        mean_loss: averaged since the record before, `[records]`.
+        data_loss: of the step's batch, without penalties, `[records]`.
+        same_answer: what the same answer for all of the batch costs, `[records]`.
+        spread: how much the answers of a batch differ, over their size, `[records]`.
+        nonfinite_batch: how many of the batch's inputs, targets and outputs are NaN or Inf,
+            `[records, 3]`.
         test_loss: of the test split, `[records]`.
         accuracy: of the test split, `[records]`.
         chance_accuracy: of always answering the most frequent label, `[records]`.
@@ -31,16 +37,24 @@ class Measurements:
         layers: names of the layers.
         condition: relative condition number, `[records, layers]`.
         nonfinite: how many gradients and weights are NaN or Inf, `[records, layers]`.
+        nonfinite_weights: how many weights of all layers are, `[records]`.
         update_ratio: norm of the update over that of the weights, `[records, layers]`.
         state: whether a layer gets a gradient, see `runs.marks`, `[records, layers]`.
         activation_layers: names of the layers with an activation.
         dead: share of units that are zero on the whole batch, `[records, activation_layers]`.
         saturated: share of units at an end of their activation for most of the batch,
             `[records, activation_layers]`.
+        validation: of a run with validation data, `[validations, 3]`: step, validation loss, and
+            the training's loss averaged since the validation before.
     """
 
     step: np.ndarray
     loss: np.ndarray
+    mean_loss: np.ndarray
+    data_loss: np.ndarray
+    same_answer: np.ndarray
+    spread: np.ndarray
+    nonfinite_batch: np.ndarray
     test_loss: np.ndarray
     accuracy: np.ndarray
     chance_accuracy: np.ndarray
@@ -48,11 +62,13 @@ class Measurements:
     layers: Sequence[str]
     condition: np.ndarray
     nonfinite: np.ndarray
+    nonfinite_weights: np.ndarray
     update_ratio: np.ndarray
     state: np.ndarray
     activation_layers: Sequence[str]
     dead: np.ndarray
     saturated: np.ndarray
+    validation: np.ndarray
 
     def then(self, later: "Measurements") -> "Measurements":
         """These records followed by later ones of the same run, with columns matched by layer."""
@@ -65,6 +81,15 @@ class Measurements:
             if isinstance(values, np.ndarray)
         }
         return Measurements(layers=layers, activation_layers=hidden, **rows)
+
+    def until(self, records: int) -> "Measurements":
+        """The first records, as they were when there were no more."""
+        rows = {
+            key: values[:records]
+            for key, values in vars(self).items()
+            if isinstance(values, np.ndarray) and key != "validation"
+        }
+        return dataclasses.replace(self, **rows)
 
     def _with_columns(self, layers, hidden):
         """The same records with exactly these columns, in this order."""
@@ -142,19 +167,37 @@ def measurements_of(history: Mapping) -> Measurements:
     arrays = {
         "step": steps,
         "loss": loss,
+        "mean_loss": column(tags.LOSS_TRAIN_MEAN),
+        "data_loss": column(tags.LOSS_DATA),
+        "same_answer": column(tags.LOSS_SAME_ANSWER),
+        "spread": column(tags.OUTPUT_SPREAD),
+        "nonfinite_batch": np.nan_to_num(np.stack([*map(column, tags.NONFINITE_BATCH)], axis=1)),
         "test_loss": column(tags.LOSS_TEST),
         "accuracy": column(tags.ACCURACY_TEST),
         "chance_accuracy": column(tags.CHANCE_ACCURACY),
         "chance_loss": column(tags.CHANCE_LOSS),
         "condition": condition,
         "nonfinite": sum(counts.values()),
+        "nonfinite_weights": counts[tags.WEIGHT_NONFINITE].sum(axis=1),
         "update_ratio": table(tags.UPDATE_RATIO),
         "state": np.nan_to_num(table(tags.LAYER_STATE), nan=WITH_GRADIENT),
         "dead": table(tags.UNITS_DEAD, hidden),
         "saturated": table(tags.UNITS_SATURATED, hidden),
     }
     rowwise = {key: np.asarray(values)[rows] for key, values in arrays.items()}
-    return Measurements(layers=layers, activation_layers=hidden, **rowwise)
+    validation = _validation(steps, column(tags.LOSS_VALIDATION), arrays["mean_loss"])
+    return Measurements(layers=layers, activation_layers=hidden, validation=validation, **rowwise)
+
+
+def _validation(steps, losses, training):
+    """Each validation, with the training's loss averaged since the one before."""
+    rows, begin = [], 0
+    for row in np.flatnonzero(~np.isnan(losses)):
+        since = training[begin : row + 1]
+        since = since[~np.isnan(since)]
+        rows.append((steps[row], losses[row], since.mean() if len(since) else np.nan))
+        begin = row + 1
+    return np.array(rows).reshape(-1, 3)
 
 
 def known(values):
@@ -165,17 +208,3 @@ def known(values):
 def kappas(measurements):
     """Kappa of each record, `[records]`; NaN where accuracy or chance is not recorded."""
     return kappa(measurements.accuracy, known(measurements.chance_accuracy))
-
-
-def share_learned(measurements):
-    """How much each record has learned, `[records, 1]`, 0 or more.
-
-    That is kappa or, without accuracies, the share of the first loss that is gone.
-    """
-    shares = kappas(measurements)
-    if not np.isfinite(shares).any():
-        loss = np.where(
-            np.isfinite(measurements.loss) & (measurements.loss > 0), measurements.loss, np.nan
-        )
-        shares = 1 - loss / loss[:1]
-    return np.maximum(shares, 0)[:, np.newaxis]

@@ -6,7 +6,7 @@ import numpy as np
 
 from mnist_vg.diagnosis.diagnosis import find_evidence
 from mnist_vg.diagnosis.measurements import measurements_of
-from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.runs.events import buckets
 
 
@@ -19,7 +19,10 @@ class Monitor:
 
     def __init__(self, history: Mapping | None = None):
         self._measurements = measurements_of(history) if history else None
-        self._told = {e.symptom for e in find_evidence(self._measurements)} if history else set()
+        self._told: set[str] = set()
+        records = len(self._measurements.step) if history else 0
+        for number in range(1, records + 1):
+            self._find(self._measurements.until(number))
 
     def record(
         self, step: int, scalars: Mapping[str, float], tables: Sequence[tuple[Sequence, Mapping]]
@@ -39,7 +42,11 @@ class Monitor:
                 history[group] = [buckets(**measured) if histogram else measured]
         newest = measurements_of(history)
         self._measurements = self._measurements.then(newest) if self._measurements else newest
-        found = find_evidence(self._measurements)
+        return self._find(self._measurements)
+
+    def _find(self, measurements):
+        """The symptoms that have not been told yet."""
+        found = find_evidence(measurements, finished=False)
         new = [evidence for evidence in found if evidence.symptom not in self._told]
         self._told |= {evidence.symptom for evidence in new}
         return new

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 import keras
+from keras.src.utils.naming import to_snake_case
 
 from mnist_vg.errors import UsageError
 from mnist_vg.keras_models.layer_names import layer_paths, model_name
@@ -151,3 +152,27 @@ def _has_activation(layer):
 def activation_range(layer: keras.layers.Layer) -> tuple[float, float] | None:
     """The ends of the range of a layer's activation, if it flattens toward both; else None."""
     return BOUNDED.get(getattr(getattr(layer, "activation", None), "__name__", None))
+
+
+def traits(model: keras.Model) -> dict[str, str | bool]:
+    """What a network has that others lack, as far as its layers tell.
+
+    Returns:
+        `activations`: their names; `normalization` and `skip_connections`: whether it has some.
+    """
+    layers = layer_paths(model).values()
+    kinds = {type(layer).__name__ for layer in layers}
+    names = dict.fromkeys(_activation_name(layer) for layer in layers if _has_activation(layer))
+    return {
+        "activations": ", ".join(names),
+        # The layer `Normalization` scales the data.
+        "normalization": any(kind.endswith("Normalization") for kind in kinds - {"Normalization"}),
+        "skip_connections": "Add" in kinds,
+    }
+
+
+def _activation_name(layer):
+    if isinstance(layer, _RECTIFIERS):
+        return to_snake_case(type(layer).__name__)
+    activation = layer.activation
+    return getattr(activation, "__name__", None) or to_snake_case(type(activation).__name__)

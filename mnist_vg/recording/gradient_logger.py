@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mnist_vg.checks.run_checks import check_fit
 from mnist_vg.errors import RunFailed, UsageError, first_line
+from mnist_vg.keras_models.layers import traits
 from mnist_vg.keras_models.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.keras_hooks import KerasHooks
 from mnist_vg.recording.mean_loss import MeanLoss
@@ -384,10 +385,12 @@ def _numbers(logs):
 
 def _settings(model):
     optimizers = [unscaled(optimizer) for optimizer in optimizers_of(model)]
-    settings = {"model": type(model).__name__}
+    settings = {"model": type(model).__name__, **traits(model)}
     if len(optimizers) == 1:
         settings["optimizer"] = type(optimizers[0]).__name__
         with contextlib.suppress(AttributeError):  # a MultiOptimizer
+            clipping = [optimizers[0].clipnorm, optimizers[0].clipvalue]
+            settings["clipping"] = any([*clipping, optimizers[0].global_clipnorm])
             rate = float(keras.ops.convert_to_numpy(optimizers[0].learning_rate))
             settings["learning_rate"] = float(f"{rate:.6g}")  # a schedule's present value
     return settings

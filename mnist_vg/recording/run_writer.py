@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.monitor import Monitor
-from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.errors import UsageError
 from mnist_vg.figures.drawings import profile_picture
 from mnist_vg.recording.event_log import EventLog
@@ -169,7 +169,7 @@ class RunWriter:
             The finished run.
         """
         results = finite_or_none(results)
-        diagnosis = diagnosis or Diagnosis.of(run.history, finished=True)
+        diagnosis = diagnosis or Diagnosis.of(run.history, True, run.settings, run.findings)
         card = card or {k: "not finite" if v is None else v for k, v in results.items()}
         symptoms = [evidence.line for evidence in diagnosis.evidence]
         self._log.conclude(

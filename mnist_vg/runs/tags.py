@@ -2,6 +2,7 @@
 
 LOSS_TRAIN = "loss/train"
 LOSS_TRAIN_MEAN = "loss/train_mean"
+LOSS_VALIDATION = "val_loss"
 LOSS_DATA = "loss/data"
 LOSS_SAME_ANSWER = "loss/same_answer"
 OUTPUT_SPREAD = "outputs/spread"

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.diagnosis.symptoms import Evidence
+from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.errors import UsageError
 from mnist_vg.recording.event_log import forward_graph
 from mnist_vg.recording.run_writer import RunWriter

@@ -1,0 +1,95 @@
+"""What a run has learned: better than what knows nothing, and still getting better."""
+
+import numpy as np
+
+from mnist_vg.diagnosis.measurements import Measurements, kappas
+from mnist_vg.runs.results import LEARNED_KAPPA
+
+SURE = 3.0
+"""Standard errors that a difference must be away from zero: by chance, one in 740 is."""
+
+FEWEST = 5
+"""Fewest records in each of two parts of a training that are compared."""
+
+GAIN = 0.01
+"""The least gain that counts, as a share of what knowing nothing costs, or of the loss before."""
+
+
+def shares(measurements: Measurements) -> np.ndarray:
+    """How much better than what knows nothing each record is: 0 as good as that, 1 perfect.
+
+    With test accuracies it is kappa, see `runs.results`. Otherwise it is the share of the loss
+    that the same answer for all inputs costs and the model saves; for a squared error, that is
+    the explained variance, R squared. The model may be worse, down to -1. It is NaN where
+    neither is recorded.
+
+    Returns:
+        `[records]`.
+    """
+    by_accuracy = kappas(measurements)
+    if np.isfinite(by_accuracy).any():
+        return by_accuracy
+    loss, same = measurements.data_loss, measurements.same_answer
+    with np.errstate(invalid="ignore", over="ignore"):
+        saved = (same - loss) / np.fmax(np.abs(same), np.abs(loss))
+    return np.where(loss == same, 0.0, saved)
+
+
+def has_learned(measurements: Measurements) -> bool | None:
+    """Whether the newest records show that the model has learned; None if they cannot.
+
+    A test accuracy shows it with a kappa of `LEARNED_KAPPA`. Losses of single batches are noisy:
+    the share that is saved has to be above zero by `SURE` standard errors of its mean, over the
+    newest third of the records.
+    """
+    if np.isfinite(kappas(measurements)).any():
+        return bool(kappas(measurements)[-1] >= LEARNED_KAPPA)
+    share, error = share_learned(measurements)
+    return None if np.isnan(share) else bool(share >= GAIN and share > SURE * error)
+
+
+def share_learned(measurements: Measurements) -> tuple[float, float]:
+    """Mean of `shares` over the newest third of the records, and its standard error.
+
+    NaN for both with fewer than `FEWEST` such records.
+    """
+    values = shares(measurements)
+    newest = values[-max(len(values) // 3, FEWEST) :]
+    newest = newest[~np.isnan(newest)]
+    if len(newest) < FEWEST:
+        return np.nan, np.nan
+    lost = len(measurements.loss) and not np.isfinite(measurements.loss[-1])
+    return (-1.0 if lost else float(newest.mean())), _error(newest)
+
+
+def is_improving(measurements: Measurements) -> bool:
+    """Whether the newest third of the records is better than the third before.
+
+    That is if the share saved has grown or the loss has fallen, by `GAIN` and by `SURE`
+    standard errors. With a test split, its loss and accuracy have no noise of a batch.
+    """
+    if np.isfinite(measurements.test_loss).any():
+        return _has_grown(kappas(measurements), 1) or _has_grown(-_log(measurements.test_loss), 1)
+    averaged = np.isfinite(measurements.mean_loss).any()
+    losses = measurements.mean_loss if averaged else measurements.loss
+    return _has_grown(shares(measurements), FEWEST) or _has_grown(-_log(losses), FEWEST)
+
+
+def _has_grown(values, fewest):
+    third = len(values) // 3
+    before, newest = values[-2 * third :][:third], values[-third:]
+    before, newest = (part[np.isfinite(part)] for part in (before, newest))
+    if third < fewest or min(len(before), len(newest)) < fewest:
+        return False
+    grown = newest.mean() - before.mean()
+    return bool(grown >= GAIN and grown >= SURE * np.hypot(_error(before), _error(newest)))
+
+
+def _log(losses):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.log(losses)
+
+
+def _error(values):
+    """Standard error of the mean; of a single value it is not known, and taken for 0."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -1,0 +1,173 @@
+"""The measures of the symptoms: functions from `Measurements` to `[records, columns]`.
+
+NaN stands where a value is not known.
+"""
+
+import numpy as np
+
+from mnist_vg.diagnosis.learning import shares
+from mnist_vg.diagnosis.measurements import known
+
+
+def cost_of_knowing_nothing(measurements):
+    """The loss of chance, that of the same answer for all inputs, or else the first loss: `[1]`."""
+    chance, same = known(measurements.chance_loss), measurements.same_answer
+    if np.isfinite(chance):
+        return chance
+    return np.nanmedian(same, keepdims=True) if np.isfinite(same).any() else measurements.loss[:1]
+
+
+def gradient_in_units_of_chance(measurements):
+    """The relative condition number, of what knowing nothing costs and not of the loss."""
+    reference = cost_of_knowing_nothing(measurements)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return measurements.condition * (measurements.loss / reference)[:, np.newaxis]
+
+
+def first_not_finite(measurements):
+    """Counts only of the last layer that has any: backpropagation carries them to the others."""
+    counts = np.nan_to_num(measurements.nonfinite)
+    later = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] - counts
+    return np.where(later == 0, counts, 0)
+
+
+def update(measurements):
+    """Norm of the update over that of the weights. Weights that are all zero have none."""
+    return np.where(np.isfinite(measurements.update_ratio), measurements.update_ratio, np.nan)
+
+
+def largest_update(measurements):
+    """The largest of all layers."""
+    largest = np.nan_to_num(update(measurements), nan=-1.0).max(axis=1, initial=-1.0)
+    return np.where(largest < 0, np.nan, largest)[:, np.newaxis]
+
+
+SWING = 0.2
+"""A relative rise of the loss from one record to the next that is more than noise."""
+SWING_RECORDS = 8
+
+
+def rises(measurements):
+    """Share of the last `SWING_RECORDS` records in which the loss rose by `SWING` or more.
+
+    The loss of a batch rises and falls with its examples. It counts over what the same answer
+    for all inputs costs on the same batch, and a rise has to lead from better to worse than that.
+    """
+    by_batch = not np.isfinite(measurements.test_loss).any()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = measurements.test_loss
+        if by_batch:
+            loss = measurements.data_loss / measurements.same_answer
+        rose = (loss[:-1] > 0) & (loss[1:] > (1 + SWING) * loss[:-1])
+        if by_batch:
+            rose &= (loss[:-1] <= 1 - SWING) & (loss[1:] >= 1 + SWING)
+    windows_of = np.full((len(loss), 1), np.nan)
+    if len(rose) >= SWING_RECORDS:
+        windows = np.lib.stride_tricks.sliding_window_view(rose, SWING_RECORDS)
+        windows_of[SWING_RECORDS:, 0] = windows.mean(axis=1)
+    return windows_of
+
+
+STUCK_RECORDS = 10
+
+
+def share_learned(measurements):
+    """Of test accuracies each record's share, of losses of batches the mean of ten: 0 or more."""
+    values = shares(measurements)
+    if not np.isfinite(measurements.accuracy).any() and len(values):
+        means = np.full(len(values), np.nan)
+        window = min(STUCK_RECORDS, len(values))
+        views = np.lib.stride_tricks.sliding_window_view(values, window)
+        means[window - 1 :] = views.mean(axis=-1)
+        # So that ten records in a row are known after ten records.
+        means[: window - 1] = means[window - 1]
+        values = means
+    return np.maximum(values, 0)[:, np.newaxis]
+
+
+def difference_to_same_answer(measurements):
+    """How much the same answer for all inputs would change the loss, as a share of it."""
+    loss, same = measurements.data_loss, measurements.same_answer
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (np.abs(loss - same) / np.abs(same))[:, np.newaxis]
+
+
+def costs_nothing(measurements):
+    """1 where neither the loss nor that of the same answer for all inputs is other than 0."""
+    nothing = (measurements.data_loss == 0) & (measurements.same_answer == 0)
+    return nothing.astype(float)[:, np.newaxis]
+
+
+def penalty(measurements):
+    """What regularizers and other penalties add to the loss, over that of the data."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (measurements.loss - measurements.data_loss) / np.abs(measurements.data_loss)
+    return share[:, np.newaxis]
+
+
+def validation_losses(measurements):
+    """Losses of validation and training without penalties, and the cost of knowing nothing."""
+    _, validation, training = measurements.validation.T
+    penalty = np.nan_to_num(measurements.loss - measurements.data_loss)
+    penalty = penalty[np.isfinite(penalty)].mean() if np.isfinite(penalty).any() else 0.0
+    nothing = cost_of_knowing_nothing(measurements)
+    return validation - penalty, training - penalty, nothing
+
+
+def lost_again(measurements):
+    """Share of what was gained on the validation data that is lost again, while training gains."""
+    if not len(measurements.validation) or not len(measurements.step):
+        return np.full((len(measurements.validation), 1), np.nan)
+    validation, training, nothing = validation_losses(measurements)
+    best = np.minimum.accumulate(np.where(np.isnan(validation), np.inf, validation))
+    at_best = training[np.maximum.accumulate(np.where(validation == best, np.arange(len(best)), 0))]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lost = (validation - best) / (nothing - best)
+    gaining = (best < nothing) & (training < at_best)
+    return np.where(gaining, lost, 0.0)[:, np.newaxis]
+
+
+def validation_over_nothing(measurements):
+    """Validation loss over the cost of knowing nothing, where training has learned."""
+    if not len(measurements.validation) or not len(measurements.step):
+        return np.full((len(measurements.validation), 1), np.nan)
+    validation, training, nothing = validation_losses(measurements)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        learned = (nothing > 0) & (training <= (1 - LEARNED_BY_TRAINING) * nothing)
+        return np.where(learned, validation / nothing, 0.0)[:, np.newaxis]
+
+
+LEARNED_BY_TRAINING = 0.3
+"""Share of the cost of knowing nothing that training has to save before validation is compared."""
+
+
+FINITE_DATA = ("data without values that are not finite",)
+FINITE_LOSS = ("a loss without log(0), division by 0 or sqrt at 0", "labels that fit the loss")
+SMALLER_STEPS = ("a lower learning rate", "smaller initial weights", "gradient clipping")
+
+
+def origin(measurements, record):
+    """Where in the step the values that are not finite begin, as far as the record tells.
+
+    Returns:
+        Words, and what to try.
+    """
+    if measurements.nonfinite_weights[record]:
+        return "; the weights are not finite, so it began in an update before", SMALLER_STEPS
+    inputs, targets, outputs = measurements.nonfinite_batch[record]
+    if inputs:
+        return f"; it began in the inputs: {inputs:.0f} of the batch's are not finite", FINITE_DATA
+    if outputs:
+        return "; inputs and weights are finite, so it began in a layer", SMALLER_STEPS
+    if targets:
+        return (
+            f"; it began in the targets: {targets:.0f} of the batch's are not finite",
+            FINITE_DATA,
+        )
+    if np.isfinite(measurements.loss[record]):
+        return "; the loss is finite, so it began in backpropagation", FINITE_LOSS
+    if np.isfinite(measurements.data_loss[record]):
+        return "; it began in a penalty", FINITE_LOSS
+    if np.isfinite(measurements.spread[record]):
+        return "; the model's outputs are finite, so it began in the loss", FINITE_LOSS
+    return "", SMALLER_STEPS
