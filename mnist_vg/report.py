@@ -23,6 +23,7 @@ from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
+    from mnist_vg.checks.findings import Checks
     from mnist_vg.cure import Cure
 
 PLAIN_WIDTH = 160
@@ -188,6 +189,24 @@ def remark_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
         for name, diagnosis in diagnoses.items()
         for remark in diagnosis.remarks
     ]
+
+
+def checks_table(checks: "Checks") -> Table:
+    """What was found before training, causes first."""
+    table = Table()
+    for heading in ("Check", "Where", "Finding", "Why it matters", "Write instead"):
+        table.add_column(heading)
+    for found in checks.findings:
+        table.add_row(found.check, found.layer or "", found.words, found.why, found.instead)
+    if not checks.findings:
+        table.add_row("nothing found")
+    return table
+
+
+def checks_lines(checks: "Checks") -> list[str]:
+    """What was looked at and what was skipped, a line each."""
+    looked = [f"looked at: {line}" for line in checks.looked]
+    return looked + [f"skipped: {line}" for line in checks.skipped]
 
 
 def not_recorded_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from mnist_vg.checks.network import check_weights
 from mnist_vg.checks.run_checks import check_fit
 from mnist_vg.errors import RunFailed, UsageError, first_line
 from mnist_vg.keras_models.layers import traits
@@ -259,7 +260,18 @@ class GradientLogger(keras.callbacks.Callback):
         if not optimizers_of(self.model):
             raise UsageError(f"model: it has no Keras optimizer; compile it with one, or {_LOOP}")
         if self.model.built and not self.model.trainable_variables:
-            raise UsageError("model: it has no weights to train, so there is no gradient")
+            self._note_frozen()
+            raise UsageError(
+                "model: all of its layers are frozen, so nothing can be learned and there is no "
+                "gradient; set trainable=True on those that are to learn, and compile it again"
+            )
+
+    def _note_frozen(self):
+        """Leave a run that says why there is no gradient, for `mnist-vg diagnose`."""
+        settings = _settings(self.model)
+        recorder = Recorder(self._folder, None, settings=settings, overwrite=self._overwrite)
+        with contextlib.closing(recorder):
+            recorder.note_findings(check_weights(self.model))
 
     def on_train_batch_begin(self, batch, logs=None):
         """Replace the model's training function by the hooked one, for one execution."""
