@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import filelock
 import pytest
 
-from mnist_vg import datasets
+from mnist_vg import GradientLogger, datasets
 from mnist_vg.cli import cli
 
 COMMAND = [sys.executable, "-m", "mnist_vg"]
@@ -84,6 +84,15 @@ def _processes_share_programs(tmp_path_factory):
     """What one process has compiled is not compiled again by the next."""
     folder = tmp_path_factory.mktemp("xla")
     PROCESS["env"]["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={folder}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fits_are_not_checked():
+    """Checks before the first step have tests of their own, which ask for `check=True`."""
+    with pytest.MonkeyPatch.context() as patch:
+        defaults = GradientLogger.__init__.__kwdefaults__
+        patch.setitem(defaults, "check", False)
+        yield
 
 
 @pytest.fixture(scope="session")

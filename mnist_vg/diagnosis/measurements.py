@@ -44,8 +44,9 @@ class Measurements:
         dead: share of units that are zero on the whole batch, `[records, activation_layers]`.
         saturated: share of units at an end of their activation for most of the batch,
             `[records, activation_layers]`.
-        validation: of a run with validation data, `[validations, 3]`: step, validation loss, and
-            the training's loss averaged since the validation before.
+        validation: of a run with validation data, `[validations, 4]`: step, validation loss, the
+            training's loss averaged since the validation before, and how much of their first
+            values is left in the moving averages of batch normalization, 0 to 1.
     """
 
     step: np.ndarray
@@ -185,19 +186,21 @@ def measurements_of(history: Mapping) -> Measurements:
         "saturated": table(tags.UNITS_SATURATED, hidden),
     }
     rowwise = {key: np.asarray(values)[rows] for key, values in arrays.items()}
-    validation = _validation(steps, column(tags.LOSS_VALIDATION), arrays["mean_loss"])
+    validation = _validation(
+        steps, *map(column, (tags.LOSS_VALIDATION, tags.MOVING_AVERAGE, tags.LOSS_TRAIN_MEAN))
+    )
     return Measurements(layers=layers, activation_layers=hidden, validation=validation, **rowwise)
 
 
-def _validation(steps, losses, training):
+def _validation(steps, losses, left, training):
     """Each validation, with the training's loss averaged since the one before."""
     rows, begin = [], 0
     for row in np.flatnonzero(~np.isnan(losses)):
         since = training[begin : row + 1]
         since = since[~np.isnan(since)]
-        rows.append((steps[row], losses[row], since.mean() if len(since) else np.nan))
+        rows.append((steps[row], losses[row], since.mean() if len(since) else np.nan, left[row]))
         begin = row + 1
-    return np.array(rows).reshape(-1, 3)
+    return np.array(rows).reshape(-1, 4)
 
 
 def known(values):

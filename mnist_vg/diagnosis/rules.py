@@ -107,7 +107,7 @@ def penalty(measurements):
 
 def validation_losses(measurements):
     """Losses of validation and training without penalties, and the cost of knowing nothing."""
-    _, validation, training = measurements.validation.T
+    _, validation, training, _ = measurements.validation.T
     penalty = np.nan_to_num(measurements.loss - measurements.data_loss)
     penalty = penalty[np.isfinite(penalty)].mean() if np.isfinite(penalty).any() else 0.0
     nothing = cost_of_knowing_nothing(measurements)
@@ -135,6 +135,36 @@ def validation_over_nothing(measurements):
     with np.errstate(divide="ignore", invalid="ignore"):
         learned = (nothing > 0) & (training <= (1 - LEARNED_BY_TRAINING) * nothing)
         return np.where(learned, validation / nothing, 0.0)[:, np.newaxis]
+
+
+def behind(measurements):
+    """How much of their first values the moving averages hold, where validation is behind."""
+    if not len(measurements.validation) or not len(measurements.step):
+        return np.full((len(measurements.validation), 1), np.nan)
+    validation, training, nothing = validation_losses(measurements)
+    left = measurements.validation[:, 3]
+    with np.errstate(invalid="ignore"):
+        is_behind = validation - training >= BEHIND * nothing
+    return np.where(np.isnan(left), np.nan, is_behind * np.nan_to_num(left))[:, np.newaxis]
+
+
+BEHIND = 0.1
+"""Share of the cost of knowing nothing that validation has to cost more than training."""
+
+
+def growth(measurements):
+    """The loss, averaged over a third of the training, over that of the first records."""
+    loss = np.where(measurements.loss > 0, measurements.loss, np.nan)
+    third = max(len(loss) // 3, 1)
+    means = np.full(len(loss), np.nan)
+    if len(loss) >= GROWN_RECORDS:
+        views = np.lib.stride_tricks.sliding_window_view(loss, third)
+        means[third - 1 :] = views.mean(axis=-1) / loss[0]
+    return means[:, np.newaxis]
+
+
+GROWN_RECORDS = 6
+"""Fewest records in whose last third a loss can be said to have risen."""
 
 
 LEARNED_BY_TRAINING = 0.3

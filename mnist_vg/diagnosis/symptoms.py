@@ -21,8 +21,10 @@ OSCILLATING_LOSS = "oscillating loss"
 PENALTY_TOO_STRONG = "penalty too strong"
 ONE_ANSWER = "one answer for all inputs"
 LOSS_OF_ZERO = "loss of zero"
+RISING_LOSS = "rising loss"
 STUCK_AT_CHANCE = "stuck at chance"
 OVERFITTING = "overfitting"
+MOVING_AVERAGES_BEHIND = "moving averages behind"
 VALIDATION_FAR_OFF = "validation far off"
 
 
@@ -35,6 +37,7 @@ NEEDS = {
     "state": "gradients",
     "accuracy": "an accuracy",
     "test_loss": "a test loss",
+    "loss": "a loss",
     "same_answer": "the loss of the same answer for all inputs (GradientLogger)",
     "validation": "a validation loss",
 }
@@ -208,6 +211,23 @@ SYMPTOMS = (
         needs=("test_loss", "same_answer"),
     ),
     Symptom(
+        name=RISING_LOSS,
+        measure=rules.growth,
+        threshold=5.0,
+        columns=None,
+        still=True,
+        words="over a third of the training, the loss is {value:.2g} times the first one (healthy: "
+        "less than {threshold:g} times)",
+        source="set on benchmarks/anyone.py",
+        advice=(
+            "a lower learning rate",
+            "gradient clipping",
+            "between two networks, a weaker opponent: a lower rate, dropout",
+        ),
+        causes=(UPDATES_TOO_LARGE, EXPLODING_GRADIENTS),
+        needs=("loss",),
+    ),
+    Symptom(
         name=PENALTY_TOO_STRONG,
         measure=rules.penalty,
         threshold=1.0,
@@ -291,6 +311,22 @@ SYMPTOMS = (
         needs=("validation",),
     ),
     Symptom(
+        name=MOVING_AVERAGES_BEHIND,
+        measure=rules.behind,
+        threshold=0.1,
+        columns=None,
+        counts=Counts.ALWAYS,
+        still=True,
+        of_validation=True,
+        words="validation costs more than training, and the moving averages of batch "
+        "normalization still hold {value:.0%} of their first values (healthy: less than "
+        "{threshold:.0%})",
+        source="an exponential average holds momentum**steps of its first value (Ioffe and "
+        "Szegedy 2015, algorithm 2)",
+        advice=("a lower momentum of batch normalization, such as 0.9", "more steps"),
+        needs=("validation",),
+    ),
+    Symptom(
         name=VALIDATION_FAR_OFF,
         measure=rules.validation_over_nothing,
         threshold=1.0,
@@ -305,9 +341,9 @@ SYMPTOMS = (
         source="the model knows less of the validation data than one that ignores its inputs",
         advice=(
             "the same preprocessing for both data sets",
-            "a lower momentum of batch normalization (0.9), or more steps",
             "more data",
         ),
+        causes=(MOVING_AVERAGES_BEHIND,),
         needs=("validation",),
     ),
 )

@@ -1,6 +1,8 @@
 """What keeps a training step that is measured equal to one that is not, to the last bit."""
 
 import tensorflow as tf
+from tensorflow.core.framework.op_def_pb2 import OpDef
+from tensorflow.python.framework import op_def_registry
 
 
 def draws_numbers() -> bool:
@@ -19,12 +21,17 @@ def draws_numbers() -> bool:
 
 
 def _draws_in(graph):
+    return any({"seed", "seed2"} <= {a.name for a in kind.attr} for kind in kinds_of(graph))
+
+
+def kinds_of(graph: tf.Graph) -> list[OpDef]:
+    """The kinds of operations in a graph and in the functions that it calls."""
     kinds = {operation.type: operation.op_def for operation in graph.get_operations()}
-    arguments = [{argument.name for argument in kind.attr} for kind in kinds.values()]
-    functions = graph._functions.values()
-    return any({"seed", "seed2"} <= names for names in arguments) or any(
-        _draws_in(function.graph) for function in functions
-    )
+    for function in graph._functions.values():
+        definition = getattr(function, "cached_definition", None) or function.definition
+        for node in definition.node_def:
+            kinds.setdefault(node.op, op_def_registry.get(node.op))
+    return [kind for kind in kinds.values() if kind is not None]
 
 
 def multiplied_apart(gradients):

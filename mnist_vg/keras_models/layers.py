@@ -154,6 +154,12 @@ def activation_range(layer: keras.layers.Layer) -> tuple[float, float] | None:
     return BOUNDED.get(getattr(getattr(layer, "activation", None), "__name__", None))
 
 
+def largest_momentum(model: keras.Model) -> float:
+    """The largest momentum of the moving averages that train; 0 without any."""
+    layers = [layer for layer in model._flatten_layers() if hasattr(layer, "moving_mean")]
+    return max((float(layer.momentum) for layer in layers if layer.trainable), default=0.0)
+
+
 def traits(model: keras.Model) -> dict[str, str | bool]:
     """What a network has that others lack, as far as its layers tell.
 

@@ -23,6 +23,8 @@ class Losses(CompileLoss):
     def build(self, y_true, y_pred):
         """Match the losses with targets and outputs, as Keras does, and wrap them."""
         super().build(y_true, y_pred)
+        # With several outputs, each loss would be noted in a metric.
+        self._metrics = [None] * len(self._flat_losses)
         self._flat_losses = [entry._replace(loss=self._wrap(entry)) for entry in self._flat_losses]
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from mnist_vg.checks.network import check_weights
 from mnist_vg.checks.run_checks import check_fit
 from mnist_vg.errors import RunFailed, UsageError, first_line
-from mnist_vg.keras_models.layers import traits
+from mnist_vg.keras_models.layers import largest_momentum, traits
 from mnist_vg.keras_models.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.keras_hooks import KerasHooks
 from mnist_vg.recording.mean_loss import MeanLoss
@@ -23,6 +23,7 @@ from mnist_vg.runs.tags import (
     LAYER_MEASURES,
     LOSS_TRAIN,
     LOSS_TRAIN_MEAN,
+    MOVING_AVERAGE,
     SKIPPED_STEPS,
 )
 
@@ -351,6 +352,8 @@ class GradientLogger(keras.callbacks.Callback):
         self._mean_loss.end_epoch()
         metrics = _numbers(logs)
         metrics.pop("loss", None)
+        if "val_loss" in metrics and (momentum := largest_momentum(self.model)):
+            metrics[MOVING_AVERAGE] = momentum**self._hooks.steps
         if metrics:
             self._note(max(self._hooks.steps - 1, 0), metrics)
 

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
+from mnist_vg.keras_models.graphs import kinds_of
 from mnist_vg.keras_models.losses import Losses, has_losses
 from mnist_vg.runs.tags import LOSS_DATA, LOSS_SAME_ANSWER, NONFINITE_BATCH, OUTPUT_SPREAD
 
@@ -134,10 +135,7 @@ def _floating(tree):
 
 def _leaves_traces(graph):
     """Whether a function changes a variable, draws a random number or calls Python."""
-    functions = (function.graph for function in graph._functions.values())
     return any(
-        operation.op_def.is_stateful
-        and operation.type not in _HARMLESS
-        and "Call" not in operation.type
-        for operation in graph.get_operations()
-    ) or any(_leaves_traces(function) for function in functions)
+        kind.is_stateful and kind.name not in _HARMLESS and "Call" not in kind.name
+        for kind in kinds_of(graph)
+    )
