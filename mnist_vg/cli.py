@@ -336,7 +336,7 @@ def diagnose(context, logdir, run, as_json):
 
     Without a RUN, all runs are diagnosed, the worst first. Only event files are read, so a run
     need not be finished, and may be from GradientLogger or Recorder. The exit code is 1 if a run
-    is not healthy.
+    is sick, else 3 if one could not be judged (too little is recorded, or it broke off), else 0.
     """
     from mnist_vg import report
     from mnist_vg.diagnosis.diagnosis import diagnose_runs
@@ -350,7 +350,14 @@ def diagnose(context, logdir, run, as_json):
         lines = report.mark_lines, report.remark_lines, report.not_recorded_lines
         for line in itertools.chain(*(made(diagnoses) for made in lines)):
             console.print(line, soft_wrap=True)
-    context.exit(0 if all(diagnosis.healthy for diagnosis in diagnoses.values()) else 1)
+    context.exit(_exit_code(diagnoses.values()))
+
+
+def _exit_code(diagnoses):
+    """1 if a run is sick, else 3 if one could not be judged, else 0."""
+    if any(diagnosis.judged and not diagnosis.healthy for diagnosis in diagnoses):
+        return 1
+    return 0 if all(diagnosis.judged for diagnosis in diagnoses) else 3
 
 
 @cli.command()

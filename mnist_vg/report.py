@@ -164,7 +164,7 @@ def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:
         table.add_column(heading, justify="right" if heading == "From step" else "left")
     for name, diagnosis in diagnoses.items():
         if not diagnosis.evidence:
-            style = None if diagnosis.healthy else "red"
+            style = None if diagnosis.healthy else "red" if diagnosis.judged else "yellow"
             table.add_row(
                 name, diagnosis.verdict, "", "", "", _listed(diagnosis.advice), style=style
             )
@@ -246,6 +246,7 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
         [
             {
                 "run": name,
+                "judged": diagnosis.judged,
                 "healthy": diagnosis.healthy,
                 "verdict": diagnosis.verdict,
                 "finished": diagnosis.finished,

@@ -4,15 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 from conftest import assert_refused, call_command, run_command
 from rich.console import Console
 
 from mnist_vg import SUITES, Run, Scenario, UsageError, train
-from mnist_vg.diagnosis.diagnosis import Diagnosis
+from mnist_vg.cli import _exit_code
+from mnist_vg.diagnosis.diagnosis import BROKE_OFF, NOTHING_RECORDED, Diagnosis
 from mnist_vg.report import Display
 from mnist_vg.runs import events
+from mnist_vg.runs.folder import claim_folder
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -276,12 +279,33 @@ def test_diagnose_reads_runs_that_were_killed(logdir, tmp_path):
     assert (done.returncode, done.stderr) == (1, "")
     assert diagnoses(done) == [
         ("sick", "vanishing gradients", evidence.layer, str(evidence.step)),
-        ("begun", "nothing recorded", "", ""),
-        ("empty", "nothing recorded", "", ""),
-        ("young", "no symptom so far", "", ""),
+        ("begun", NOTHING_RECORDED, "", ""),
+        ("empty", NOTHING_RECORDED, "", ""),
+        ("young", BROKE_OFF, "", ""),
     ]
-    done = run_command("diagnose", tmp_path, "empty")
-    assert (done.returncode, diagnoses(done)) == (0, [("empty", "nothing recorded", "", "")])
+    for name, verdict in (("empty", NOTHING_RECORDED), ("young", BROKE_OFF)):
+        done = run_command("diagnose", tmp_path, name)
+        assert (done.returncode, diagnoses(done)) == (3, [(name, verdict, "", "")])
+    with claim_folder(tmp_path / "young"):  # As the process does that trains it.
+        assert call_command("diagnose", tmp_path, "young") == 0
+        assert call_command("diagnose", tmp_path, "young", "empty") == 3
+
+
+@pytest.mark.parametrize(
+    ("healths", "code"),
+    [
+        ([], 0),
+        (["healthy"], 0),
+        (["healthy", "unknown"], 3),
+        (["unknown", "sick", "healthy"], 1),
+    ],
+)
+def test_a_sick_run_counts_before_one_that_could_not_be_judged(healths, code):
+    diagnoses = [
+        types.SimpleNamespace(judged=health != "unknown", healthy=health == "healthy")
+        for health in healths
+    ]
+    assert _exit_code(diagnoses) == code
 
 
 def test_a_terminal_gets_a_live_bar(tmp_path):

@@ -518,9 +518,28 @@ def test_a_single_record_can_show_a_symptom(symptom):
 )
 def test_without_records_nothing_is_diagnosed(history):
     told = Diagnosis.of(history, finished=True)
-    assert (told.evidence, told.verdict) == ([], "nothing recorded")
+    assert (told.evidence, told.verdict) == ([], "could not judge: nothing recorded")
+    assert (told.judged, told.healthy) == (False, False)
     assert np.isnan(told.learned_share)
     assert list(told.lacks) == [name for name in NAMES if name not in OF_VALIDATION]
+
+
+def test_one_record_shows_no_training():
+    for finished in (False, True):
+        told = Diagnosis.of(logged(records=1), finished)
+        assert (told.judged, told.verdict) == (False, "could not judge: only one record")
+        assert Diagnosis.of(logged(records=2), finished).judged
+    assert Diagnosis.of(sick("non-finite values", 1.0, 0, 1, 1), finished=True).judged
+
+
+def test_a_run_that_broke_off_is_judged_by_its_symptoms_or_if_it_has_learned():
+    young = Diagnosis.of(healthy(), finished=False, broke_off=True)
+    assert (young.judged, young.healthy) == (False, False)
+    assert young.verdict == "could not judge: broke off early"
+    learned = healthy() | {"accuracy/test": np.full(12, 0.9)}
+    assert Diagnosis.of(learned, finished=False, broke_off=True).verdict == "healthy"
+    diverged = Diagnosis.of(sick("non-finite values", 1.0, 3, 9), finished=False, broke_off=True)
+    assert (diverged.judged, diverged.verdict) == (True, "non-finite values")
 
 
 def test_steps_without_a_gradient_are_ignored():

@@ -12,6 +12,7 @@ from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_o
 from mnist_vg.diagnosis.symptom import Counts, Evidence
 from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS
 from mnist_vg.errors import UsageError, nearest
+from mnist_vg.runs.folder import broke_off
 from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import LEARNED_KAPPA
@@ -26,6 +27,9 @@ SEPARATOR = ", "
 HEALTHY = "healthy"
 NOT_LEARNED = "not learned, no known symptom"
 STILL_IMPROVING = "still improving"
+NOTHING_RECORDED = "could not judge: nothing recorded"
+ONE_RECORD = "could not judge: only one record"
+BROKE_OFF = "could not judge: broke off early"
 
 _ADVICE = {
     STILL_IMPROVING: ("more steps",),
@@ -46,7 +50,7 @@ def first_cause(verdict: str) -> str:
 def is_verdict(text: str) -> bool:
     """Whether this may be the verdict of a finished run with accuracies."""
     known = {symptom.name for symptom in SYMPTOMS}
-    without = (HEALTHY, NOT_LEARNED, STILL_IMPROVING)
+    without = (HEALTHY, NOT_LEARNED, STILL_IMPROVING, ONE_RECORD)
     return text in without or known.issuperset(text.split(SEPARATOR))
 
 
@@ -154,6 +158,7 @@ class Diagnosis:
         remarks: symptoms that do not make it sick: they have passed, or it learns all the same.
         finished: whether the run has ended.
         full: whether it has the measures of a full record.
+        broke_off: whether the run ended without being saved, see `runs.folder.broke_off`.
     """
 
     measurements: Measurements
@@ -161,6 +166,7 @@ class Diagnosis:
     remarks: list[Evidence]
     finished: bool
     full: bool = False
+    broke_off: bool = False
 
     @classmethod
     def of(
@@ -169,6 +175,7 @@ class Diagnosis:
         finished: bool,
         settings: Mapping | None = None,
         findings: Sequence[Mapping] = (),
+        broke_off: bool = False,
     ) -> "Diagnosis":
         """The diagnosis of a run.
 
@@ -177,37 +184,59 @@ class Diagnosis:
             finished: whether it has ended.
             settings: of the run, see `advice.fitting`.
             findings: what was found before its first step, see `Run`.
+            broke_off: whether it ended without being saved.
         """
         measurements = measurements_of(history)
         parts = _from_findings(findings, measurements), find_symptoms(measurements, finished)
         faults, remarks = ([*before, *later] for before, later in zip(*parts, strict=True))
         full = "gradient_std" in history
-        return cls(measurements, fitting(faults, settings or {}), remarks, finished, full)
+        faults = fitting(faults, settings or {})
+        return cls(measurements, faults, remarks, finished, full, broke_off)
 
     @classmethod
     def of_run(cls, run: Run) -> "Diagnosis":
         """The diagnosis of a run in its folder."""
-        return cls.of(run.history, run.status == "finished", run.settings, run.findings)
+        finished = run.status == "finished"
+        return cls.of(run.history, finished, run.settings, run.findings, broke_off(run))
 
     def __repr__(self):
         return "\n    ".join([self.verdict, *(evidence.line for evidence in self.evidence)])
+
+    @property
+    def judged(self) -> bool:
+        """Whether the records are enough to call the run sick or healthy."""
+        return not self._not_judged
+
+    @property
+    def _not_judged(self):
+        """Why the run could not be judged; empty if it could be, for which a symptom is enough.
+
+        A single record shows no training. What a run that broke off has not recorded might
+        have shown a symptom.
+        """
+        if self.evidence:
+            return ""
+        records = len(self.measurements.step)
+        if records < 2:
+            return ONE_RECORD if records else NOTHING_RECORDED
+        return BROKE_OFF if self.broke_off and not has_learned(self.measurements) else ""
 
     @property
     def healthy(self) -> bool:
         """Whether there is no symptom, and no sign that the network does not learn.
 
         What a finished run has learned may not be known, or it may still get better: then it is
-        healthy if it has no symptom.
+        healthy if it has no symptom. A run that could not be judged is not healthy.
         """
-        return not self.evidence and self.verdict != NOT_LEARNED
+        return self.judged and not self.evidence and self.verdict != NOT_LEARNED
 
     @property
     def verdict(self) -> str:
         """The symptoms in words, in the order in which they show, or what else can be said."""
         if self.evidence:
             return SEPARATOR.join(dict.fromkeys(evidence.symptom for evidence in self.evidence))
-        if not len(self.measurements.step):
-            return "nothing recorded"
+        if not self.judged:
+            return self._not_judged
         learned = has_learned(self.measurements)
         if learned:
             return HEALTHY
@@ -297,6 +326,7 @@ def diagnose_runs(logdir: str | os.PathLike, names: Sequence[str] = ()) -> Diagn
 
     def severity(item):
         _, diagnosis = item
-        return diagnosis.healthy, np.nan_to_num(diagnosis.learned_share, nan=-1.0)
+        share = np.nan_to_num(diagnosis.learned_share, nan=-1.0)
+        return diagnosis.healthy, not diagnosis.judged, share
 
     return Diagnoses(sorted(diagnoses.items(), key=severity))

@@ -148,6 +148,36 @@ def claim_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def broke_off(run: Run) -> bool:
+    """Whether a run ended without being saved: its log broke, or its process died.
+
+    A remote folder has no lock, so a run there counts as running for as long as it says so.
+    """
+    return run.status == "broken" or (
+        run.status == "running" and not is_remote(run.folder) and not _is_claimed(run.folder)
+    )
+
+
+def _is_claimed(folder):
+    return any(_is_locked(path) for path in (folder, folder / LOCK_FILE))
+
+
+def _is_locked(path):
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextlib.contextmanager
 def _folder_locked(folder):
     """Within the context, the folder itself is locked, if its file system can do that.
