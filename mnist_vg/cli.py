@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
-from mnist_vg.errors import RunFailed, UsageError
+from mnist_vg.errors import RunFailed, UsageError, nearest
 from mnist_vg.runs.folder import SWEEP_FILE
 from mnist_vg.runs.paths import as_path, is_remote
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
@@ -330,8 +330,14 @@ def check(context, place, as_json):
 @click.argument("logdir", type=_LogPath(), default="logdir")
 @click.argument("run", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table")
+@click.option(
+    "--against",
+    metavar="RUN",
+    help="Also compare with a good run, a name in LOGDIR or a folder: from which step on which "
+    "layers differ",
+)
 @click.pass_context
-def diagnose(context, logdir, run, as_json):
+def diagnose(context, logdir, run, as_json, against):
     """Say what is wrong with RUNs in LOGDIR, where, and what to try.
 
     Without a RUN, all runs are diagnosed, the worst first. Only event files are read, so a run
@@ -339,18 +345,47 @@ def diagnose(context, logdir, run, as_json):
     is sick, else 3 if one could not be judged (too little is recorded, or it broke off), else 0.
     """
     from mnist_vg import report
-    from mnist_vg.diagnosis.diagnosis import diagnose_runs
+    from mnist_vg.diagnosis.diagnosis import diagnose_each
+    from mnist_vg.runs.run import find_named
 
-    diagnoses = diagnose_runs(logdir, run)
+    runs = find_named(logdir, run)
+    comparisons = _compare(runs, _good_run(logdir, against)) if against else {}
+    diagnoses = diagnose_each(runs)
     if as_json:
-        click.echo(report.diagnosis_json(diagnoses))
+        click.echo(report.diagnosis_json(diagnoses, comparisons))
     else:
         console = report.make_console()
         console.print(report.diagnosis_table(diagnoses))
+        for shown in report.comparison_parts(comparisons, against):
+            console.print(shown, soft_wrap=isinstance(shown, str))
         lines = report.mark_lines, report.remark_lines, report.not_recorded_lines
         for line in itertools.chain(*(made(diagnoses) for made in lines)):
             console.print(line, soft_wrap=True)
     context.exit(_exit_code(diagnoses.values()))
+
+
+def _good_run(logdir, given):
+    from mnist_vg.diagnosis.diagnosis import diagnose as diagnose_run
+    from mnist_vg.runs.run import Run, find_named
+
+    run = Run.load(logdir / given) or Run.load(given)
+    if run is None:
+        raise UsageError(
+            f"against: {given!r} is no run; give its folder, or its name in {logdir}: "
+            f"{nearest(given, find_named(logdir))}"
+        )
+    good = diagnose_run(run)
+    if not good.healthy:
+        click.echo(f"against: {given} is no healthy run: {good.verdict}", err=True)
+    return run
+
+
+def _compare(runs, good):
+    """The comparison of each run with a good one, which may be among them."""
+    from mnist_vg.runs.comparison import compare
+
+    others = {name: run for name, run in runs.items() if run.folder != good.folder}
+    return {name: compare(run.history, good.history) for name, run in others.items()}
 
 
 def _exit_code(diagnoses):

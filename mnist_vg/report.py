@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,7 +18,8 @@ from rich.text import Text
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.symptom import Evidence
-from mnist_vg.runs.marks import marks_line
+from mnist_vg.runs.comparison import Comparison
+from mnist_vg.runs.marks import listed, marks_line
 from mnist_vg.runs.results import result_row, spread_of
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
@@ -232,6 +234,57 @@ def mark_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
     ]
 
 
+SHOWN_DIFFERENCES = 12
+"""So many differences of a run are shown, and the others are counted."""
+
+
+def comparison_parts(comparisons: Mapping[str, Comparison], good: str | None) -> list[Table | str]:
+    """A table of the differences from a good run, and lines on what could not be compared.
+
+    Args:
+        comparisons: comparisons with the good run by the run's name.
+        good: the good run; None without one.
+    """
+    table = Table(title=f"Different from {good}", title_justify="left")
+    for heading in ("Run", "From step", "Where", "What differs"):
+        table.add_column(heading, justify="right" if heading == "From step" else "left")
+    lines = []
+    for name, comparison in comparisons.items():
+        shown = comparison.differences[:SHOWN_DIFFERENCES]
+        for number, difference in enumerate(shown):
+            run = "" if number else name
+            table.add_row(run, str(difference.step), difference.layer, difference.words)
+        table.add_section()
+        lines += [f"{name}: {line}" for line in _comparison_lines(comparison, len(shown))]
+    return [*([table] if table.row_count else []), *lines]
+
+
+def _comparison_lines(comparison, shown):
+    records, count = comparison.records, len(comparison.differences)
+    if not records:
+        return ["no record at a step that the good run has, too; nothing was compared"]
+    lines = [] if count else [f"no layer differs, at {records} records"]
+    if count > shown:
+        lines.append(f"{count - shown} more differences (--json has them all)")
+    for layers, where in (
+        (comparison.only_here, "here"),
+        (comparison.only_good, "in the good run"),
+    ):
+        if layers:
+            lines.append(f"not compared, only {where}: {listed(layers)}")
+    return lines
+
+
+def _comparison_facts(comparison):
+    """A comparison in a form that JSON can hold."""
+    facts = vars(comparison).items()
+    plain = [
+        _plain(vars(difference) | {"words": difference.words})
+        for difference in comparison.differences
+    ]
+    return {key: plain if key == "differences" else value for key, value in facts}
+
+
 def _plain(facts):
     """The facts with None for numbers that are not finite, which JSON does not have."""
     return {
@@ -240,8 +293,10 @@ def _plain(facts):
     }
 
 
-def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
-    """The diagnoses as JSON: a list with one object per run."""
+def diagnosis_json(
+    diagnoses: Mapping[str, Diagnosis], comparisons: Mapping[str, Comparison] = MappingProxyType({})
+) -> str:
+    """The diagnoses, and comparisons with a good run, as JSON: a list with one object per run."""
     return json.dumps(
         [
             {
@@ -256,6 +311,7 @@ def diagnosis_json(diagnoses: Mapping[str, Diagnosis]) -> str:
                 "remarks": [_plain(vars(evidence)) for evidence in diagnosis.remarks],
                 "not_recorded": diagnosis.lacks,
             }
+            | ({"against": _comparison_facts(comparisons[name])} if name in comparisons else {})
             for name, diagnosis in diagnoses.items()
         ],
         indent=2,

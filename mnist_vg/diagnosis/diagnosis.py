@@ -11,12 +11,10 @@ from mnist_vg.diagnosis.learning import has_learned, is_improving, share_learned
 from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of
 from mnist_vg.diagnosis.symptom import Counts, Evidence
 from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS
-from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.folder import broke_off
 from mnist_vg.runs.marks import layer_marks
-from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import LEARNED_KAPPA
-from mnist_vg.runs.run import Run, find_runs
+from mnist_vg.runs.run import Run, find_named
 
 ENOUGH = 20
 """Records of single batches from which on a running training can be called sick: a fifth of those
@@ -316,13 +314,12 @@ def diagnose_runs(logdir: str | os.PathLike, names: Sequence[str] = ()) -> Diagn
     Raises:
         UsageError: the folder holds no run, or no run of one of these names.
     """
-    logdir = as_path(logdir)
-    found = {run.folder.relative_to(logdir).as_posix(): run for run in find_runs(logdir)}
-    found = {name if name != "." else run.name: run for name, run in found.items()}
-    for name in names:
-        if name not in found:
-            raise UsageError(f"run: {name!r} is not in {logdir}; {nearest(name, found)}")
-    diagnoses = {name: diagnose(run) for name, run in found.items() if name in names or not names}
+    return diagnose_each(find_named(logdir, names))
+
+
+def diagnose_each(runs: Mapping[str, Run]) -> Diagnoses:
+    """Diagnoses of runs by name, the worst first."""
+    diagnoses = {name: diagnose(run) for name, run in runs.items()}
 
     def severity(item):
         _, diagnosis = item

@@ -30,14 +30,15 @@ def marks_line(marks: Mapping[str, str]) -> str:
     if without:
         gets, them = ("gets", "it") if len(without) == 1 else ("get", "them")
         parts.append(
-            f"{_listed(without)} {gets} no gradient (the loss does not use {them}, or an operation "
+            f"{listed(without)} {gets} no gradient (the loss does not use {them}, or an operation "
             f"without a gradient, such as argmax, comes between)"
         )
     if frozen:
-        parts.append(f"frozen: {_listed(frozen)}")
+        parts.append(f"frozen: {listed(frozen)}")
     return "; ".join(parts)
 
 
-def _listed(layers):
+def listed(layers: Sequence[str]) -> str:
+    """The first few layers by name, and how many there are besides."""
     more = len(layers) - LISTED
     return ", ".join(layers[:LISTED]) + (f" and {more} more" if more > 0 else "")
