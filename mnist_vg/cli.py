@@ -336,8 +336,15 @@ def check(context, place, as_json):
     help="Also compare with a good run, a name in LOGDIR or a folder: from which step on which "
     "layers differ",
 )
+@click.option("--sarif", type=_LogPath(), metavar="FILE", help="Also write SARIF, for CI")
+@click.option(
+    "--html",
+    type=_LogPath(),
+    metavar="FILE",
+    help="Also write one HTML page, with a picture of each run's gradients",
+)
 @click.pass_context
-def diagnose(context, logdir, run, as_json, against):
+def diagnose(context, logdir, run, as_json, against, sarif, html):
     """Say what is wrong with RUNs in LOGDIR, where, and what to try.
 
     Without a RUN, all runs are diagnosed, the worst first. Only event files are read, so a run
@@ -349,8 +356,17 @@ def diagnose(context, logdir, run, as_json, against):
     from mnist_vg.runs.run import find_named
 
     runs = find_named(logdir, run)
-    comparisons = _compare(runs, _good_run(logdir, against)) if against else {}
     diagnoses = diagnose_each(runs)
+    runs = {name: runs[name] for name in diagnoses}
+    comparisons = _compare(runs, _good_run(logdir, against)) if against else {}
+    if sarif:
+        from mnist_vg.sarif import sarif as as_sarif
+
+        _write("sarif", sarif, as_sarif(diagnoses, runs))
+    if html:
+        from mnist_vg.page import page
+
+        _write("html", html, page(diagnoses, runs, comparisons, against))
     if as_json:
         click.echo(report.diagnosis_json(diagnoses, comparisons))
     else:
@@ -386,6 +402,13 @@ def _compare(runs, good):
 
     others = {name: run for name, run in runs.items() if run.folder != good.folder}
     return {name: compare(run.history, good.history) for name, run in others.items()}
+
+
+def _write(option, path, text):
+    try:
+        path.write_bytes(text.encode())
+    except OSError as error:
+        raise UsageError(f"{option}: {path} cannot be written ({error.strerror})") from error
 
 
 def _exit_code(diagnoses):

@@ -168,18 +168,18 @@ def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:
         if not diagnosis.evidence:
             style = None if diagnosis.healthy else "red" if diagnosis.judged else "yellow"
             table.add_row(
-                name, diagnosis.verdict, "", "", "", _listed(diagnosis.advice), style=style
+                name, diagnosis.verdict, "", "", "", one_of(diagnosis.advice), style=style
             )
         for number, evidence in enumerate(diagnosis.evidence):
             run, where, step = "" if number else name, evidence.layer or "", str(evidence.step)
             table.add_row(
-                run, evidence.symptom, where, step, evidence.words, _listed(evidence.advice)
+                run, evidence.symptom, where, step, evidence.words, one_of(evidence.advice)
             )
         table.add_section()
     return table
 
 
-def _listed(options):
+def one_of(options: Sequence[str]) -> str:
     """Options as one phrase: "a", "a, or b", "a, b, or c"."""
     return ", or ".join(filter(None, [", ".join(options[:-1]), *options[-1:]]))
 
@@ -250,22 +250,23 @@ def comparison_parts(comparisons: Mapping[str, Comparison], good: str | None) ->
         table.add_column(heading, justify="right" if heading == "From step" else "left")
     lines = []
     for name, comparison in comparisons.items():
-        shown = comparison.differences[:SHOWN_DIFFERENCES]
-        for number, difference in enumerate(shown):
+        for number, difference in enumerate(comparison.differences[:SHOWN_DIFFERENCES]):
             run = "" if number else name
             table.add_row(run, str(difference.step), difference.layer, difference.words)
         table.add_section()
-        lines += [f"{name}: {line}" for line in _comparison_lines(comparison, len(shown))]
+        more = len(comparison.differences) - SHOWN_DIFFERENCES
+        if more > 0:
+            lines.append(f"{name}: {more} more differences (--json has them all)")
+        lines += [f"{name}: {line}" for line in comparison_lines(comparison)]
     return [*([table] if table.row_count else []), *lines]
 
 
-def _comparison_lines(comparison, shown):
-    records, count = comparison.records, len(comparison.differences)
-    if not records:
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """What a comparison has not found, or not compared."""
+    if not comparison.records:
         return ["no record at a step that the good run has, too; nothing was compared"]
-    lines = [] if count else [f"no layer differs, at {records} records"]
-    if count > shown:
-        lines.append(f"{count - shown} more differences (--json has them all)")
+    found = comparison.differences
+    lines = [] if found else [f"no layer differs, at {comparison.records} records"]
     for layers, where in (
         (comparison.only_here, "here"),
         (comparison.only_good, "in the good run"),
