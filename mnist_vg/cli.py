@@ -348,12 +348,14 @@ def diagnose(context, logdir, run, as_json, against, sarif, html):
     """Say what is wrong with RUNs in LOGDIR, where, and what to try.
 
     Without a RUN, all runs are diagnosed, the worst first. Only event files are read, so a run
-    need not be finished, and may be from GradientLogger or Recorder. The exit code is 1 if a run
-    is sick, else 3 if one could not be judged (too little is recorded, or it broke off), else 0.
+    need not be finished, and may be from GradientLogger or Recorder. Without any of these, runs of
+    Keras' TensorBoard callback, PyTorch Lightning or SummaryWriter are read as far as they go. The
+    exit code is 1 if a run is sick, else 3 if one could not be judged (too little is recorded, or
+    it broke off), else 0.
     """
     from mnist_vg import report
     from mnist_vg.diagnosis.diagnosis import diagnose_each
-    from mnist_vg.runs.run import find_named
+    from mnist_vg.runs.finding import find_named
 
     runs = find_named(logdir, run)
     diagnoses = diagnose_each(runs)
@@ -375,16 +377,17 @@ def diagnose(context, logdir, run, as_json, against, sarif, html):
         for shown in report.comparison_parts(comparisons, against):
             console.print(shown, soft_wrap=isinstance(shown, str))
         lines = report.mark_lines, report.remark_lines, report.not_recorded_lines
-        for line in itertools.chain(*(made(diagnoses) for made in lines)):
+        told = itertools.chain(*(made(diagnoses) for made in lines), report.foreign_lines(runs))
+        for line in told:
             console.print(line, soft_wrap=True)
     context.exit(_exit_code(diagnoses.values()))
 
 
 def _good_run(logdir, given):
     from mnist_vg.diagnosis.diagnosis import diagnose as diagnose_run
-    from mnist_vg.runs.run import Run, find_named
+    from mnist_vg.runs.finding import find_named, load
 
-    run = Run.load(logdir / given) or Run.load(given)
+    run = load(logdir / given) or load(given)
     if run is None:
         raise UsageError(
             f"against: {given!r} is no run; give its folder, or its name in {logdir}: "

@@ -9,6 +9,7 @@ from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.figures.drawings import profile_picture
 from mnist_vg.report import (
     comparison_lines,
+    foreign_lines,
     mark_lines,
     not_recorded_lines,
     one_of,
@@ -82,6 +83,7 @@ def _section(name, diagnosis, run, comparison, good):
     ]
     made = mark_lines, remark_lines, not_recorded_lines
     notes = [line for lines in made for line in lines({name: diagnosis})]
+    notes += foreign_lines({name: run})
     if diagnosis.advice:
         notes.insert(0, f"Try: {one_of(diagnosis.advice)}")
     differences = []

@@ -19,9 +19,11 @@ from rich.text import Text
 from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.runs.comparison import Comparison
+from mnist_vg.runs.foreign import ForeignRun
 from mnist_vg.runs.marks import listed, marks_line
 from mnist_vg.runs.results import result_row, spread_of
 from mnist_vg.runs.run import Run
+from mnist_vg.runs.tags import GRADIENTS, WEIGHTS
 from mnist_vg.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -233,6 +235,30 @@ def mark_lines(diagnoses: Mapping[str, Diagnosis]) -> list[str]:
         if diagnosis.layer_marks
     ]
 
+
+def foreign_lines(runs: Mapping[str, Run]) -> list[str]:
+    """What was found in the runs of other programs, a line for each of them."""
+    return [
+        f"{name}: not recorded by mnist_vg; found: {', '.join(_contents(run.history))} "
+        "(GradientLogger and Recorder record the rest)"
+        for name, run in runs.items()
+        if isinstance(run, ForeignRun)
+    ]
+
+
+def _contents(history):
+    """The scalars of a run of another program, and of how many layers it has histograms."""
+    layers = len(history.get("layers", ()))
+    of_layers = [
+        f"{group} of {layers} layer{'s' if layers > 1 else ''}"
+        for group in (GRADIENTS, WEIGHTS)
+        if group in history
+    ]
+    scalars = [name for name in history if history[name].ndim == 1 and name not in _AXES]
+    return [*scalars, *of_layers] or ["nothing"]
+
+
+_AXES = ("step", "layers", "activation_layers")
 
 SHOWN_DIFFERENCES = 12
 """So many differences of a run are shown, and the others are counted."""

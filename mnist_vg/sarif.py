@@ -9,6 +9,7 @@ from urllib.parse import quote
 from mnist_vg.diagnosis.diagnosis import NOT_LEARNED, Diagnosis
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.report import one_of
+from mnist_vg.runs.foreign import ForeignRun
 from mnist_vg.runs.paths import is_remote
 from mnist_vg.runs.run import RUN_FILE, Run
 
@@ -112,13 +113,17 @@ def _result(rule, level, text, name, layer, run):
             {
                 # Some services show only results that are in a line of a file.
                 "physicalLocation": {
-                    "artifactLocation": {"uri": _uri(run.folder / RUN_FILE)},
+                    "artifactLocation": {"uri": _uri(_file_of(run))},
                     "region": {"startLine": 1},
                 },
                 "logicalLocations": [place],
             }
         ],
     }
+
+
+def _file_of(run):
+    return run.folder if isinstance(run, ForeignRun) else run.folder / RUN_FILE
 
 
 def _uri(path):

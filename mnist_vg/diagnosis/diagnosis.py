@@ -11,10 +11,11 @@ from mnist_vg.diagnosis.learning import has_learned, is_improving, share_learned
 from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of
 from mnist_vg.diagnosis.symptom import Counts, Evidence
 from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS
+from mnist_vg.runs.finding import find_named, load
 from mnist_vg.runs.folder import broke_off
 from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.results import LEARNED_KAPPA
-from mnist_vg.runs.run import Run, find_named
+from mnist_vg.runs.run import Run
 
 ENOUGH = 20
 """Records of single batches from which on a running training can be called sick: a fifth of those
@@ -27,6 +28,7 @@ NOT_LEARNED = "not learned, no known symptom"
 STILL_IMPROVING = "still improving"
 NOTHING_RECORDED = "could not judge: nothing recorded"
 ONE_RECORD = "could not judge: only one record"
+NO_GRADIENTS = "could not judge: no gradients recorded"
 BROKE_OFF = "could not judge: broke off early"
 
 _ADVICE = {
@@ -209,14 +211,16 @@ class Diagnosis:
     def _not_judged(self):
         """Why the run could not be judged; empty if it could be, for which a symptom is enough.
 
-        A single record shows no training. What a run that broke off has not recorded might
-        have shown a symptom.
+        A single record shows no training. Gradients that another program has not recorded
+        might have shown a symptom, and so might what a run that broke off has not recorded.
         """
         if self.evidence:
             return ""
         records = len(self.measurements.step)
         if records < 2:
             return ONE_RECORD if records else NOTHING_RECORDED
+        if not np.isfinite(self.measurements.nonfinite).any():
+            return NO_GRADIENTS
         return BROKE_OFF if self.broke_off and not has_learned(self.measurements) else ""
 
     @property
@@ -295,7 +299,7 @@ def diagnose(run: Run | str | os.PathLike) -> Diagnosis | Diagnoses:
     Raises:
         UsageError: the folder holds no run, or cannot be read.
     """
-    found = run if isinstance(run, Run) else Run.load(run)
+    found = run if isinstance(run, Run) else load(run)
     if found is None:
         return diagnose_runs(run)
     return Diagnosis.of_run(found)

@@ -152,11 +152,14 @@ def measurements_of(history: Mapping) -> Measurements:
             norms[lacking] = histogram_norm(history[histograms])[lacking]
         return norms
 
-    loss = column(tags.LOSS_TRAIN)
+    loss = column(tags.LOSS_TRAIN if tags.LOSS_TRAIN in history else tags.LOSS_TRAIN_MEAN)
     counts = {group: np.nan_to_num(table(group)) for group in tags.NONFINITE}
     # Steps without a gradient hold notes, or the final weights.
     rows = np.isfinite(table(tags.GRADIENT_MEAN_ABS)) | (counts[tags.GRADIENT_NONFINITE] > 0)
     rows = rows.any(axis=1)
+    with_gradients = rows.any()
+    if not with_gradients:  # Other programs than ours record a loss without gradients.
+        rows = ~np.isnan(loss)
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = norm("weight_norm", tags.WEIGHTS, tags.WEIGHT_NONFINITE)
         gradients = norm("gradient_norm", tags.GRADIENTS, tags.GRADIENT_NONFINITE)
@@ -178,10 +181,12 @@ def measurements_of(history: Mapping) -> Measurements:
         "chance_accuracy": column(tags.CHANCE_ACCURACY),
         "chance_loss": column(tags.CHANCE_LOSS),
         "condition": condition,
-        "nonfinite": sum(counts.values()),
+        "nonfinite": sum(counts.values()) if with_gradients else table(tags.GRADIENT_NONFINITE),
         "nonfinite_weights": counts[tags.WEIGHT_NONFINITE].sum(axis=1),
         "update_ratio": table(tags.UPDATE_RATIO),
-        "state": np.nan_to_num(table(tags.LAYER_STATE), nan=WITH_GRADIENT),
+        "state": np.nan_to_num(
+            table(tags.LAYER_STATE), nan=WITH_GRADIENT if with_gradients else np.nan
+        ),
         "dead": table(tags.UNITS_DEAD, hidden),
         "saturated": table(tags.UNITS_SATURATED, hidden),
     }

@@ -32,6 +32,15 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
     """Yield `(step, tag, tensor)` for each scalar, histogram and array, in the order of writing.
 
     `decode` turns a tensor into an array.
+    """
+    for path in event_files(folder):
+        for step, value in values_in(path):
+            if value.metadata.plugin_data.plugin_name in _READ_PLUGINS:
+                yield step, value.tag, value.tensor
+
+
+def values_in(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield `(step, value)` for each `Summary.Value` in an event file.
 
     A file is read up to the first record that is incomplete, as a killed run leaves it,
     or damaged. Checksums are not checked: without TensorFlow that takes a second per
@@ -40,16 +49,14 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
-    for path in event_files(folder):
-        data = path.read_bytes()
-        for start, end in _frames(io.BytesIO(data)):
-            try:
-                event = Event.FromString(data[start : end - 4])
-            except DecodeError:
-                break
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name in _READ_PLUGINS:
-                    yield event.step, value.tag, value.tensor
+    data = path.read_bytes()
+    for start, end in _frames(io.BytesIO(data)):
+        try:
+            event = Event.FromString(data[start : end - 4])
+        except DecodeError:
+            break
+        for value in event.summary.value:
+            yield event.step, value
 
 
 def read_points(folder: Path) -> dict[str, dict[int, Any]]:
@@ -65,6 +72,13 @@ def decode(tensor) -> np.ndarray:
     from tensorboard.util import tensor_util
 
     return tensor_util.make_ndarray(tensor).astype(float)
+
+
+def encode(array: np.ndarray):
+    """The tensor that `decode` turns into this array."""
+    from tensorboard.util import tensor_util
+
+    return tensor_util.make_tensor_proto(np.asarray(array, np.float64))
 
 
 def buckets(min, max, counts) -> np.ndarray:

@@ -12,6 +12,7 @@ from mnist_vg.runs.tags import (
     LAYER_MEASURES,
     LAYER_STATE,
     UNITS_DEAD,
+    WEIGHTS,
     layer_tag,
 )
 
@@ -47,7 +48,10 @@ class History(Mapping):
                 self._layers_of.setdefault(measure, []).append(layer)
         scalars = [tag for tag in self._points if tag.partition("/")[0] not in self._layers_of]
         # Each record has these measures of all layers; the first one only if some got no gradient.
-        columns = {"layers": (LAYER_STATE, GRADIENT_MEAN_ABS), "activation_layers": (UNITS_DEAD,)}
+        columns = {
+            "layers": (LAYER_STATE, GRADIENT_MEAN_ABS, WEIGHTS),  # Others record no gradients.
+            "activation_layers": (UNITS_DEAD,),
+        }
         found = {
             name: dict.fromkeys(layer for m in measures for layer in self._layers_of.get(m, ()))
             for name, measures in columns.items()

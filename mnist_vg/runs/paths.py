@@ -141,12 +141,11 @@ class RemotePath(PurePosixPath):
             names = gfile.listdir(str(self)) if gfile.exists(str(self)) else []
             yield from map(self.joinpath, fnmatch.filter(names, pattern))
 
-    def rglob(self, name: str) -> Iterator["RemotePath"]:
-        """Takes a name, not a pattern."""
+    def rglob(self, pattern: str) -> Iterator["RemotePath"]:
+        """The pattern is for names, not for paths."""
         with self._files() as gfile:
             for folder, _, names in gfile.walk(str(self)) if gfile.exists(str(self)) else ():
-                if name in names:
-                    yield RemotePath(folder) / name
+                yield from map(RemotePath(folder).joinpath, fnmatch.filter(names, pattern))
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
         with self._files() as gfile:

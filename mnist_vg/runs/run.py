@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vg.errors import UsageError, nearest
+from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import decode, read_points
 from mnist_vg.runs.history import History
 from mnist_vg.runs.paths import as_path, write_whole
@@ -148,32 +147,22 @@ def find_runs(logdir: str | os.PathLike) -> list[Run]:
     Raises:
         UsageError: there is no run, or the folder cannot be read.
     """
-    try:
-        folders = sorted(path.parent for path in as_path(logdir).rglob(RUN_FILE))
-    except OSError as error:
-        raise UsageError(f"logdir: {logdir} cannot be read ({error.strerror})") from error
+    folders = run_folders(logdir)
     if not folders:
         raise UsageError(f"logdir: {logdir} holds no run; train into it, or name another folder")
     return [Run.load(folder) for folder in folders]
 
 
-def find_named(logdir: str | os.PathLike, names: Sequence[str] = ()) -> dict[str, Run]:
-    """The runs in a folder by their paths in it.
-
-    Args:
-        logdir: the folder.
-        names: paths of runs in that folder; default: all runs.
+def run_folders(logdir: str | os.PathLike) -> list[Path]:
+    """The run folders in a folder and below it, in the order of their paths.
 
     Raises:
-        UsageError: the folder holds no run, or no run of one of these names.
+        UsageError: the folder cannot be read.
     """
-    logdir = as_path(logdir)
-    found = {run.folder.relative_to(logdir).as_posix(): run for run in find_runs(logdir)}
-    found = {name if name != "." else run.name: run for name, run in found.items()}
-    for name in names:
-        if name not in found:
-            raise UsageError(f"run: {name!r} is not in {logdir}; {nearest(name, found)}")
-    return {name: run for name, run in found.items() if name in names or not names}
+    try:
+        return sorted(path.parent for path in as_path(logdir).rglob(RUN_FILE))
+    except OSError as error:
+        raise UsageError(f"logdir: {logdir} cannot be read ({error.strerror})") from error
 
 
 def versions() -> dict[str, str]:
