@@ -82,8 +82,8 @@ def _section(name, diagnosis, run, comparison, good):
         (e.symptom, e.layer or "", e.step, e.words, one_of(e.advice)) for e in diagnosis.evidence
     ]
     made = mark_lines, remark_lines, not_recorded_lines
-    notes = [line for lines in made for line in lines({name: diagnosis})]
-    notes += foreign_lines({name: run})
+    lines = [*(line for of in made for line in of({name: diagnosis})), *foreign_lines({name: run})]
+    notes = [line.removeprefix(f"{name}: ") for line in lines]
     if diagnosis.advice:
         notes.insert(0, f"Try: {one_of(diagnosis.advice)}")
     differences = []
