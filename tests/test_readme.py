@@ -184,7 +184,8 @@ def test_the_commands_run_one_after_another(one_folder, arguments, monkeypatch, 
     few = ["--iterations", "20"] if arguments[0] == "train" and arguments[1:] else []
     few = [] if "--help" in arguments else few
     monkeypatch.chdir(one_folder)
-    sick = arguments[0] == "diagnose" and "relu" not in arguments
+    chosen = list(itertools.takewhile(lambda argument: argument[0] != "-", arguments))
+    sick = chosen[0] == "diagnose" and "relu" not in chosen
     with without_xla():
         assert call_command(*arguments, *few) == (1 if sick else 0)
     printed, errors = capfd.readouterr()
