@@ -1,0 +1,164 @@
+"""Whether anyone's models are judged right: runs of many architectures, diagnosed.
+
+    python benchmarks/anyone.py                  trains all cases and judges them
+    python benchmarks/anyone.py convnet vae      these alone
+    python benchmarks/anyone.py --keep FOLDER    keeps their runs in FOLDER
+    python benchmarks/anyone.py --judge FOLDER   judges runs that are kept, without training
+
+Every case trains under the defaults of `GradientLogger`. What is announced meanwhile is collected;
+an announcement is withdrawn if its symptom is none at the end.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from _common import smoke_option
+from click.testing import CliRunner
+from diagnosis import announcements
+
+from mnist_vg.cli import cli
+from mnist_vg.diagnosis import diagnose
+from mnist_vg.diagnosis.measurements import measurements_of
+from mnist_vg.runs.run import Run, find_runs
+
+EXIT_CODES = {0: "healthy", 1: "sick", 3: "could not judge"}
+"""What the exit codes of `mnist-vg diagnose` mean."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a run was judged.
+
+    Attributes:
+        name: kind of the case, case and run.
+        reached: what the case says that it reached.
+        verdict: in words, at the end.
+        code: the exit code of `mnist-vg diagnose`.
+        announced: the symptoms that were announced while it trained.
+        withdrawn: those of them that are no symptoms at the end.
+    """
+
+    name: str
+    reached: str
+    verdict: str
+    code: int
+    announced: list[str]
+    withdrawn: list[str]
+
+    @property
+    def row(self) -> str:
+        """A row of the table."""
+        cells = (
+            self.name.removesuffix("/run"),
+            self.reached or "",
+            self.verdict,
+            EXIT_CODES.get(self.code, str(self.code)),
+            ", ".join(self.announced),
+            str(len(self.withdrawn)),
+        )
+        return f"| {' | '.join(cells)} |"
+
+
+def train_all(names: Iterable[str], folder: Path, **options) -> None:
+    """Train cases into `folder/KIND/CASE`; default: all."""
+    from _healthy_runs import HEALTHY
+    from _runs_log import train
+
+    cases = {("healthy", name): case for name, case in HEALTHY.items()}
+    known = {name for _, name in cases}
+    if unknown := set(names) - known:
+        raise click.ClickException(f"case: {', '.join(unknown)} is none of {', '.join(known)}")
+    for (kind, name), case in cases.items():
+        if not names or name in names:
+            click.echo(f"{kind}/{name}", err=True)
+            train(case, folder / kind / name, **options)
+
+
+def judge(run: Run, folder: Path, replay: bool) -> Judgement:
+    """Judge a run of a case.
+
+    Args:
+        run: the run.
+        folder: that `train_all` trained into.
+        replay: whether to find out what would be announced today, from the records, instead of
+            reading what was announced.
+    """
+    case = json.loads((run.folder.parent / "case.json").read_text())
+    diagnosis = diagnose(run)
+    found = {evidence.symptom for evidence in diagnosis.evidence}
+    announced = [symptom for _, symptom in case["announced"].get(run.folder.name, [])]
+    if replay:
+        announced = list(announcements(measurements_of(run.history)))
+    called = CliRunner().invoke(cli, ["diagnose", str(run.folder.parent), run.folder.name])
+    return Judgement(
+        run.folder.relative_to(folder).as_posix(),
+        case["reached"],
+        diagnosis.verdict,
+        called.exit_code,
+        announced,
+        [symptom for symptom in announced if symptom not in found],
+    )
+
+
+def judge_all(folder: Path, replay: bool) -> None:
+    """Judge the runs in a folder, and print."""
+    judgements = [judge(run, folder, replay) for run in find_runs(folder)]
+    print("| Run | Reached | Verdict | Exit code | Announced | Withdrawn |")
+    print("|---|---|---|---|---|---|")
+    for judgement in judgements:
+        print(judgement.row)
+    for kind in sorted({judgement.name.partition("/")[0] for judgement in judgements}):
+        print_totals(kind, [j for j in judgements if j.name.startswith(f"{kind}/")])
+
+
+def print_totals(kind: str, judgements: list[Judgement]) -> None:
+    """Print the totals of one kind."""
+    runs = len(judgements)
+    sick = sum(judgement.code == 1 for judgement in judgements)
+    unknown = sum(judgement.code == 3 for judgement in judgements)
+    announced = sum(len(judgement.announced) for judgement in judgements)
+    withdrawn = sum(len(judgement.withdrawn) for judgement in judgements)
+    print(
+        f"\n{kind}: {sick} of {runs} runs called sick at the end, {unknown} not judged; "
+        f"{announced} announcements, {withdrawn} withdrawn ({withdrawn / runs:.1%} of runs)"
+    )
+
+
+def smoke() -> None:
+    """Train and judge one case."""
+    with tempfile.TemporaryDirectory() as folder:
+        train_all(["dense_classifier"], Path(folder))
+        judge_all(Path(folder), replay=False)
+        judge_all(Path(folder), replay=True)
+
+
+@click.command()
+@smoke_option(smoke)
+@click.argument("cases", nargs=-1)
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the runs in this folder")
+@click.option(
+    "--judge",
+    "kept",
+    type=click.Path(path_type=Path, exists=True),
+    help="Judge the runs that were kept in this folder, and train nothing",
+)
+@click.option(
+    "--replay", is_flag=True, help="Announce anew from the records, by the rules as they are now"
+)
+@click.option("--measures", default="default", show_default=True, help="Of `GradientLogger`")
+def main(cases, keep, kept, replay, measures):
+    """Train CASES (default: all), and judge their runs."""
+    if kept:
+        judge_all(kept, replay)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        train_all(cases, keep or Path(folder), measures=measures)
+        judge_all(keep or Path(folder), replay)
+
+
+if __name__ == "__main__":
+    main()
