@@ -19,7 +19,7 @@ from mnist_vg import GradientLogger, Recorder
 from mnist_vg.recording.run_writer import RunWriter
 
 CASE_FILE = "case.json"
-"""Beside the runs of a case: what it reached, its seconds, and what was announced, by run."""
+"""Beside the runs of a case: what it reached, its seconds of CPU, and announcements by run."""
 
 
 class Log:
@@ -76,24 +76,28 @@ def announcements() -> Iterator[dict[str, list[tuple[int, str]]]]:
         yield announced
 
 
-def train(case: Callable[[Log], str | None], folder: Path, **options) -> None:
+def train(case: Callable[[Log], str | None], folder: Path, **options) -> dict:
     """Train a case, and keep its runs in a folder.
 
     Args:
         case: the function.
         folder: of this case; made if it is missing.
         options: of every `GradientLogger` and `Recorder`.
+
+    Returns:
+        What is kept beside the runs.
     """
     keras.backend.clear_session()
     keras.config.set_dtype_policy("float32")
     keras.utils.set_random_seed(7)
     folder.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
+    start = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), announcements() as announced:
         figure = case(Log(folder, overwrite=True, **options))
     about = {
         "reached": figure,
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.process_time() - start, 1),
         "announced": announced,
     }
     (folder / CASE_FILE).write_text(json.dumps(about, indent=1))
+    return about

@@ -9,9 +9,12 @@ Every case trains under the defaults of `GradientLogger`. What is announced mean
 an announcement is withdrawn if its symptom is none at the end.
 """
 
+import functools
 import json
+import multiprocessing
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +26,11 @@ from diagnosis import announcements
 from mnist_vg.cli import cli
 from mnist_vg.diagnosis import diagnose
 from mnist_vg.diagnosis.measurements import measurements_of
+from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.run import Run, find_runs
 
+WORKERS = 2
+CASES_OF_A_PROCESS = 15
 EXIT_CODES = {0: "healthy", 1: "sick", 3: "could not judge"}
 """What the exit codes of `mnist-vg diagnose` mean."""
 
@@ -63,19 +69,38 @@ class Judgement:
         return f"| {' | '.join(cells)} |"
 
 
-def train_all(names: Iterable[str], folder: Path, **options) -> None:
-    """Train cases into `folder/KIND/CASE`; default: all."""
+@functools.cache
+def all_cases() -> dict[str, Callable]:
+    """Every case by its kind and name, such as "healthy/convnet"."""
     from _healthy_runs import HEALTHY
+
+    return {f"healthy/{name}": case for name, case in HEALTHY.items()}
+
+
+def train_one(name: str, folder: Path, options: dict) -> str:
+    """Train a case into its folder; the line that says so."""
     from _runs_log import train
 
-    cases = {("healthy", name): case for name, case in HEALTHY.items()}
-    known = {name for _, name in cases}
-    if unknown := set(names) - known:
-        raise click.ClickException(f"case: {', '.join(unknown)} is none of {', '.join(known)}")
-    for (kind, name), case in cases.items():
-        if not names or name in names:
-            click.echo(f"{kind}/{name}", err=True)
-            train(case, folder / kind / name, **options)
+    about = train(all_cases()[name], folder / name, **options)
+    return f"{name}: {about['reached']}; {about['seconds']} s of CPU"
+
+
+def train_all(names: Iterable[str], folder: Path, **options) -> None:
+    """Train cases into `folder/KIND/CASE`; default: all."""
+    known = {name for case in all_cases() for name in (case, case.partition("/")[2])}
+    if unknown := sorted(set(names) - known):
+        raise UsageError(f"case: {unknown[0]!r} is none; {nearest(unknown[0], known)}")
+    chosen = [
+        case
+        for case in all_cases()
+        if not names or case in names or case.partition("/")[2] in names
+    ]
+    # TensorFlow keeps what it has traced, so a process trains a few cases only.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, spawn, max_tasks_per_child=CASES_OF_A_PROCESS) as pool:
+        jobs = [pool.submit(train_one, case, folder, options) for case in chosen]
+        for job in jobs:
+            click.echo(job.result(), err=True)
 
 
 def judge(run: Run, folder: Path, replay: bool) -> Judgement:
