@@ -6,7 +6,7 @@ reached, in words (see `reached`).
 
 import contextlib
 import io
-import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +17,6 @@ import keras
 
 from mnist_vg import GradientLogger, Recorder
 from mnist_vg.recording.run_writer import RunWriter
-
-CASE_FILE = "case.json"
-"""Beside the runs of a case: what it reached, its seconds of CPU, and announcements by run."""
 
 
 class Log:
@@ -77,27 +74,22 @@ def announcements() -> Iterator[dict[str, list[tuple[int, str]]]]:
 
 
 def train(case: Callable[[Log], str | None], folder: Path, **options) -> dict:
-    """Train a case, and keep its runs in a folder.
+    """Train a case, and keep its runs in a folder, instead of those that are there.
 
     Args:
         case: the function.
-        folder: of this case; made if it is missing.
+        folder: of this case.
         options: of every `GradientLogger` and `Recorder`.
 
     Returns:
-        What is kept beside the runs.
+        What it reached, its seconds of CPU, and by run what was announced: step and symptom.
     """
+    shutil.rmtree(folder, ignore_errors=True)
     keras.backend.clear_session()
     keras.config.set_dtype_policy("float32")
     keras.utils.set_random_seed(7)
-    folder.mkdir(parents=True, exist_ok=True)
     start = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), announcements() as announced:
-        figure = case(Log(folder, overwrite=True, **options))
-    about = {
-        "reached": figure,
-        "seconds": round(time.process_time() - start, 1),
-        "announced": announced,
-    }
-    (folder / CASE_FILE).write_text(json.dumps(about, indent=1))
-    return about
+        figure = case(Log(folder, **options))
+    seconds = round(time.process_time() - start, 1)
+    return {"reached": figure, "seconds": seconds, "announced": announced}

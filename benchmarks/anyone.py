@@ -29,6 +29,8 @@ from mnist_vg.diagnosis.measurements import measurements_of
 from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.run import Run, find_runs
 
+CASE_FILE = "case.json"
+"""Beside the runs of a case: what it reached, its seconds of CPU, and announcements by run."""
 WORKERS = 2
 CASES_OF_A_PROCESS = 15
 EXIT_CODES = {0: "healthy", 1: "sick", 3: "could not judge"}
@@ -82,6 +84,7 @@ def train_one(name: str, folder: Path, options: dict) -> str:
     from _runs_log import train
 
     about = train(all_cases()[name], folder / name, **options)
+    (folder / name / CASE_FILE).write_text(json.dumps(about, indent=1))
     return f"{name}: {about['reached']}; {about['seconds']} s of CPU"
 
 
@@ -98,9 +101,10 @@ def train_all(names: Iterable[str], folder: Path, **options) -> None:
     # TensorFlow keeps what it has traced, so a process trains a few cases only.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, spawn, max_tasks_per_child=CASES_OF_A_PROCESS) as pool:
-        jobs = [pool.submit(train_one, case, folder, options) for case in chosen]
-        for job in jobs:
-            click.echo(job.result(), err=True)
+        jobs = {case: pool.submit(train_one, case, folder, options) for case in chosen}
+        for case, job in jobs.items():
+            error = job.exception()
+            click.echo(f"{case}: left out: {error!r}" if error else job.result(), err=True)
 
 
 def judge(run: Run, folder: Path, replay: bool) -> Judgement:
@@ -112,7 +116,7 @@ def judge(run: Run, folder: Path, replay: bool) -> Judgement:
         replay: whether to find out what would be announced today, from the records, instead of
             reading what was announced.
     """
-    case = json.loads((run.folder.parent / "case.json").read_text())
+    case = json.loads((run.folder.parent / CASE_FILE).read_text())
     diagnosis = diagnose(run)
     found = {evidence.symptom for evidence in diagnosis.evidence}
     announced = [symptom for _, symptom in case["announced"].get(run.folder.name, [])]
@@ -131,7 +135,8 @@ def judge(run: Run, folder: Path, replay: bool) -> Judgement:
 
 def judge_all(folder: Path, replay: bool) -> None:
     """Judge the runs in a folder, and print."""
-    judgements = [judge(run, folder, replay) for run in find_runs(folder)]
+    runs = [run for run in find_runs(folder) if (run.folder.parent / CASE_FILE).exists()]
+    judgements = [judge(run, folder, replay) for run in runs]
     print("| Run | Reached | Verdict | Exit code | Announced | Withdrawn |")
     print("|---|---|---|---|---|---|")
     for judgement in judgements:
