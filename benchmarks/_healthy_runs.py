@@ -5,6 +5,7 @@ of scikit-learn), and returns what it has reached; where that is not what it sho
 raises an error. So none is called healthy that is not.
 """
 
+import _common_tf  # noqa: F401 - imports TensorFlow quietly
 import _healthy_images  # noqa: F401 - each lists its cases
 import _healthy_loops  # noqa: F401
 import _healthy_sequences  # noqa: F401

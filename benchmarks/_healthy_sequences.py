@@ -115,8 +115,7 @@ def zero_attention(log: Log) -> str:
     x, y = sequences()
     words = keras.Input((16,), dtype="int32")
     path = embedded(words, 16)
-    for _ in range(2):
-        path = path + Gated()(block(path) - path)
+    path = path + Gated()(block(path) - path)
     outputs = L.Dense(2, "softmax")(L.GlobalAveragePooling1D()(path))
     model = classifying(keras.Model(words, outputs), O.Adam(2e-3))
     train(model, x, y, log, epochs=5)

@@ -132,21 +132,21 @@ def normalized(depth, width=32):
 
 @healthy
 def batch_normalization(log: Log) -> str:
-    """Six normalized layers."""
-    return learns_quadrants(log, normalized(6), O.Adam(5e-3))
+    """Four normalized layers."""
+    return learns_quadrants(log, normalized(4), O.Adam(5e-3))
 
 
 @healthy
 def layer_normalization(log: Log) -> str:
-    """Six layers, each with layer normalization, and swish."""
-    parts = [part for _ in range(6) for part in (L.Dense(32, "swish"), L.LayerNormalization())]
+    """Three layers, each with layer normalization, and swish."""
+    parts = [part for _ in range(3) for part in (L.Dense(32, "swish"), L.LayerNormalization())]
     return learns_quadrants(log, stack((8,), *parts, L.Dense(4, "softmax")), O.Adam(3e-3))
 
 
 @healthy
 def self_normalizing(log: Log) -> str:
-    """Eight SELU layers with LeCun's initializer."""
-    model = perceptron(activation="selu", hidden=8, kernel_initializer="lecun_normal")
+    """Five SELU layers with LeCun's initializer."""
+    model = perceptron(activation="selu", hidden=5, kernel_initializer="lecun_normal")
     return learns_quadrants(log, model, O.Adam(2e-3))
 
 
@@ -154,16 +154,6 @@ def self_normalizing(log: Log) -> str:
 def dropout(log: Log) -> str:
     """Half of the units are dropped."""
     layers = [part for _ in range(2) for part in (L.Dense(128, "relu"), L.Dropout(0.5))]
-    return learns_quadrants(log, stack((8,), *layers, L.Dense(4, "softmax")), O.Adam(5e-3))
-
-
-@healthy
-def weight_penalty(log: Log) -> str:
-    """An L1 penalty takes most weights of the first layer to zero, as it should."""
-    layers = (
-        L.Dense(64, "relu", kernel_regularizer=keras.regularizers.L1(1e-3)),
-        L.Dense(32, "relu"),
-    )
     return learns_quadrants(log, stack((8,), *layers, L.Dense(4, "softmax")), O.Adam(5e-3))
 
 
@@ -192,8 +182,8 @@ class ReZero(L.Layer):
 
 @healthy
 def rezero(log: Log) -> str:
-    """Twelve residual branches that begin as nothing."""
-    branches = (ReZero() for _ in range(12))
+    """Six residual branches that begin as nothing."""
+    branches = (ReZero() for _ in range(6))
     return learns_quadrants(
         log, stack((8,), L.Dense(32), *branches, L.Dense(4, "softmax")), O.Adam(5e-3)
     )
@@ -204,7 +194,7 @@ def fixup(log: Log) -> str:
     """Residual branches whose last kernel begins at zero, and a head of zeros."""
     inputs = keras.Input((8,))
     path = L.Dense(32)(inputs)
-    for _ in range(6):
+    for _ in range(4):
         inner = L.Dense(32, "relu")(path)
         path = path + L.Dense(32, kernel_initializer="zeros")(inner)
     outputs = L.Dense(4, "softmax", kernel_initializer="zeros")(path)
