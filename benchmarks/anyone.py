@@ -5,8 +5,9 @@
     python benchmarks/anyone.py --keep FOLDER    keeps their runs in FOLDER
     python benchmarks/anyone.py --judge FOLDER   judges runs that are kept, without training
 
-Every case trains under the defaults of `GradientLogger`. What is announced meanwhile is collected;
-an announcement is withdrawn if its symptom is none at the end.
+Every case trains under the defaults of `GradientLogger`. What is announced meanwhile is collected,
+or found out anew from the records of runs that are kept, so that rules can be changed without
+training again. An announcement is withdrawn if its symptom is none at the end.
 """
 
 import functools
@@ -26,12 +27,13 @@ from diagnosis import announcements
 from mnist_vg.cli import cli
 from mnist_vg.diagnosis import diagnose
 from mnist_vg.diagnosis.measurements import measurements_of
-from mnist_vg.errors import UsageError, nearest
+from mnist_vg.errors import nearest
 from mnist_vg.runs.run import Run, find_runs
 
 CASE_FILE = "case.json"
 """Beside the runs of a case: what it reached, its seconds of CPU, and announcements by run."""
 WORKERS = 2
+"""Cases that train at a time."""
 CASES_OF_A_PROCESS = 15
 EXIT_CODES = {0: "healthy", 1: "sick", 3: "could not judge"}
 """What the exit codes of `mnist-vg diagnose` mean."""
@@ -92,7 +94,7 @@ def train_all(names: Iterable[str], folder: Path, **options) -> None:
     """Train cases into `folder/KIND/CASE`; default: all."""
     known = {name for case in all_cases() for name in (case, case.partition("/")[2])}
     if unknown := sorted(set(names) - known):
-        raise UsageError(f"case: {unknown[0]!r} is none; {nearest(unknown[0], known)}")
+        raise click.UsageError(f"case: {unknown[0]!r} is none; {nearest(unknown[0], known)}")
     chosen = [
         case
         for case in all_cases()
@@ -113,8 +115,8 @@ def judge(run: Run, folder: Path, replay: bool) -> Judgement:
     Args:
         run: the run.
         folder: that `train_all` trained into.
-        replay: whether to find out what would be announced today, from the records, instead of
-            reading what was announced.
+        replay: whether to find out from the records what would be announced by the rules as they
+            are now, instead of reading what was announced.
     """
     case = json.loads((run.folder.parent / CASE_FILE).read_text())
     diagnosis = diagnose(run)
@@ -161,7 +163,7 @@ def print_totals(kind: str, judgements: list[Judgement]) -> None:
 def smoke() -> None:
     """Train and judge one case."""
     with tempfile.TemporaryDirectory() as folder:
-        train_all(["dense_classifier"], Path(folder))
+        train_all(["logistic_regression"], Path(folder))
         judge_all(Path(folder), replay=False)
         judge_all(Path(folder), replay=True)
 
@@ -176,18 +178,15 @@ def smoke() -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Judge the runs that were kept in this folder, and train nothing",
 )
-@click.option(
-    "--replay", is_flag=True, help="Announce anew from the records, by the rules as they are now"
-)
 @click.option("--measures", default="default", show_default=True, help="Of `GradientLogger`")
-def main(cases, keep, kept, replay, measures):
+def main(cases, keep, kept, measures):
     """Train CASES (default: all), and judge their runs."""
     if kept:
-        judge_all(kept, replay)
+        judge_all(kept, replay=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         train_all(cases, keep or Path(folder), measures=measures)
-        judge_all(keep or Path(folder), replay)
+        judge_all(keep or Path(folder), replay=False)
 
 
 if __name__ == "__main__":
