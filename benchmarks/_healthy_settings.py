@@ -104,7 +104,7 @@ def full_batch(log: Log) -> str:
 @healthy
 def one_epoch(log: Log) -> str:
     """One pass over many examples, which is all that it takes."""
-    x, y = quadrants(8000)
+    x, y = quadrants(12000)
     model = classifying(perceptron(64), O.Adam(5e-3))
     train(model, x, y, log, epochs=1, batch_size=16)
     return tells_apart(model, x, y)
