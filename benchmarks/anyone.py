@@ -163,7 +163,7 @@ def print_totals(kind: str, judgements: list[Judgement]) -> None:
 def smoke() -> None:
     """Train and judge one case."""
     with tempfile.TemporaryDirectory() as folder:
-        train_all(["logistic_regression"], Path(folder))
+        train_one("healthy/logistic_regression", Path(folder), {})
         judge_all(Path(folder), replay=False)
         judge_all(Path(folder), replay=True)
 
