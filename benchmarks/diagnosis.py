@@ -48,7 +48,10 @@ def announcements(measurements: Measurements) -> dict[str, int]:
     """What is announced while a run trains, and at which step; it may learn all the same."""
     firsts: dict[str, int] = {}
     for records, step in enumerate(measurements.step, start=1):
-        found = [evidence.symptom for evidence in find_evidence(measurements.until(records))]
+        found = [
+            evidence.symptom
+            for evidence in find_evidence(measurements.until(records), finished=False)
+        ]
         firsts = dict.fromkeys(found, int(step)) | firsts
     return firsts
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 NAMES = [symptom.name for symptom in SYMPTOMS]
 OF_BATCHES = ["penalty too strong", "loss of zero", "one answer for all inputs"]
-OF_VALIDATION = ["overfitting", "validation far off"]
+OF_VALIDATION = ["overfitting", "moving averages behind", "validation far off"]
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 EVERY = 40
 
@@ -419,6 +419,30 @@ def test_a_penalty_is_no_part_of_what_validation_is_compared_with():
         (yardstick(np.full(12, 2.1), 2.0) | {"loss/train": np.full(12, 4.3)}, "penalty too strong"),
     ],
 )
+def test_a_loss_that_rises_over_a_third_of_the_training():
+    for last, expected in [(10.0, ["rising loss"]), (9.9, [])]:
+        losses = np.where(np.arange(12) < 8, 2.0, last)
+        assert faults(logged(**{"loss/train": losses})) == expected
+        # Only if it is still so at the end.
+        assert faults(logged(**{"loss/train": np.roll(losses, -1)})) == []
+
+
+def test_averages_that_hold_their_first_values_count_where_validation_is_behind():
+    for left, validation, expected in [
+        (0.1, 1.2, ["moving averages behind"]),
+        (0.09, 1.2, []),
+        (0.1, 1.19, []),  # A tenth of what the same answer costs is 0.2.
+    ]:
+        history = validated(np.full(4, validation), np.ones(4))
+        history["moving_average/of_start"] = np.where(np.isnan(history["val_loss"]), np.nan, left)
+        assert faults(history) == expected
+
+
+def test_where_the_same_answer_costs_nothing_it_is_no_yardstick():
+    history = logged(records=60) | yardstick(0.2 + NOISE, 1e-5)
+    assert Diagnosis.of(history, finished=True).verdict == "no symptom found"
+
+
 def test_symptoms_of_the_loss(changes, symptom):
     assert faults(logged() | changes)[0] == symptom
     assert symptom not in faults(logged() | yardstick(np.full(12, 2.1), 2.0))
@@ -574,12 +598,12 @@ def test_a_network_of_one_layer_is_diagnosed_without_activations():
         (["weight_norm"], ["exploding gradients", "vanishing gradients"]),
         (["loss/test"], []),
         (["chance/loss"], []),
-        (["loss/train"], ["exploding gradients", "vanishing gradients"]),
+        (["loss/train"], ["exploding gradients", "vanishing gradients", "rising loss"]),
         (["accuracy/test", "chance/accuracy"], [*OF_BATCHES, "stuck at chance"]),
-        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[5:7], *NAMES[9:-2]]),
+        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[5:7], *NAMES[9:-3]]),
         (
             set(healthy()) - {"step", "layers", "activation_layers", "gradient_mean_abs"},
-            [n for n in NAMES[:-2] if n not in ("no gradient", "non-finite values")],
+            [n for n in NAMES[:-3] if n not in ("no gradient", "non-finite values")],
         ),
     ],
 )
@@ -660,7 +684,7 @@ SEEDS = range(60)
 
 def test_the_random_histories_cover_every_symptom():
     all_found = [{e.symptom for e in found(random_history(seed))} for seed in SEEDS]
-    assert set.union(*all_found) == set(NAMES) - {*OF_BATCHES, *OF_VALIDATION}
+    assert set.union(*all_found) == set(NAMES) - {*OF_BATCHES, *OF_VALIDATION, "rising loss"}
     assert set.intersection(*all_found) == set()
     assert sum(len(symptoms) > 2 for symptoms in all_found) > 20
 

@@ -32,6 +32,9 @@ SCALED_TO = 0.1
 """Labels all below it, and whole if multiplied by 255, look divided by 255: ten classes end at
 9 / 255 = 0.035."""
 
+NEAR_ZERO = 1e-4
+"""A target below it counts ten thousand times as much in a percentage error as one of unit size."""
+
 _RANGES = {
     "Sigmoid": (0.0, 1.0),
     "Softmax": (0.0, 1.0),
@@ -309,6 +312,14 @@ def _labels(case) -> Iterator[Finding]:
             f"the labels go from {span}, and {case.kind} takes 0 to 1",
             "the loss has no lower bound for such labels, and its gradient points the wrong way",
             "labels 0 and 1",
+        )
+    elif "percentage" in case.kind and np.mean(np.abs(labels) < NEAR_ZERO) > 0:
+        near = np.mean(np.abs(labels) < NEAR_ZERO)
+        yield case.finding(
+            "labels",
+            f"{case.kind} divides by the targets, and {near:.1%} of them are 0 or nearly so",
+            "these examples count thousands of times as much as all others",
+            "mean_absolute_error, or targets that are away from 0",
         )
     elif case.kind in _ONE_HOT and _no_distributions(case):
         sums = case.targets.sum(axis=-1)

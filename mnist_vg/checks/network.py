@@ -46,6 +46,22 @@ NUDGES = 2
 other, as residual branches or low-rank adapters begin with, need one step each."""
 
 
+DROPPED = 0.8
+"""Rate of dropout from which on a layer drops nearly all: in Srivastava et al. (2014, section 7.3)
+errors rise above a rate of 0.6."""
+
+_DROPOUTS = (
+    *(keras.layers.Dropout, keras.layers.AlphaDropout, keras.layers.GaussianDropout),
+    *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
+)
+_LINEAR = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_LINEAR_WITHOUT_WEIGHTS = (
+    *(keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Rescaling),
+    *(keras.layers.Normalization, keras.layers.AveragePooling2D, keras.layers.ZeroPadding2D),
+    *(keras.layers.GlobalAveragePooling2D, *_DROPOUTS),
+)
+
+
 def check_weights(model: keras.Model) -> list[Finding]:
     """What the weights say before anything passes through them."""
     weights = layer_weights(model, [])
@@ -54,6 +70,8 @@ def check_weights(model: keras.Model) -> list[Finding]:
         *_frozen(weights, trained),
         *_float16(model),
         *_unbounded_recurrence(model),
+        *_drops_nearly_all(model),
+        *_is_linear(model),
     ]
 
 
@@ -92,6 +110,42 @@ def _float16(model):
             f"it computes in float16{_and_others(half)}, and the loss is not scaled",
             "gradients below 6e-8, the smallest float16, become 0 (Micikevicius et al. 2018)",
             "the policy mixed_float16 with keras.optimizers.LossScaleOptimizer, or bfloat16",
+        )
+
+
+def _drops_nearly_all(model):
+    for path, layer in layer_paths(model).items():
+        rate = getattr(layer, "rate", None) if isinstance(layer, _DROPOUTS) else None
+        if rate is not None and rate >= DROPPED:
+            yield Finding(
+                "network",
+                path,
+                f"it drops {rate:.0%} of the values",
+                "hardly anything of an example reaches the next layer in training",
+                "rate=0.5 or less; the rate is the share that is dropped, not kept",
+            )
+
+
+def _is_linear(model):
+    """A model of several layers with weights and no activation before the last one."""
+    layers = [layer for layer in model._flatten_layers(include_self=False) if not layer._layers]
+    weighted = [layer for layer in layers if isinstance(layer, _LINEAR)]
+    known = all(isinstance(layer, _LINEAR + _LINEAR_WITHOUT_WEIGHTS) for layer in layers)
+    sequential = isinstance(model, keras.Sequential)
+    if not (sequential and known and len(weighted) > 1 and layers[-1] in weighted):
+        return
+    if all(layer.activation is keras.activations.linear for layer in weighted[:-1]):
+        widths = [layer.kernel.shape[-1] for layer in weighted]
+        if min(widths[:-1]) < widths[-1]:  # A bottleneck, as in a factorization.
+            return
+        yield Finding(
+            "network",
+            None,
+            f"no layer before the last has an activation: {len(weighted)} layers in a row are "
+            "linear",
+            "together they compute what a single layer could, so the model can learn no more "
+            "than a linear one",
+            "an activation such as relu in every layer before the last",
         )
 
 

@@ -17,9 +17,9 @@ from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.runs.run import Run
 
-ENOUGH = 20
-"""Records of single batches from which on a running training can be called sick: a fifth of those
-that a `fit` has at least. A rate that warms up has done so by then, and most do not take longer."""
+ENOUGH, MANY = 20, 60
+"""Records of single batches from which on a running training can be called sick, and from which on
+it is said to have learned little; a `fit` has 100 at least. A rate that warms up does so before."""
 
 SEPARATOR = ", "
 """Between the symptoms of a verdict."""
@@ -90,14 +90,14 @@ def find_symptoms(
         Faults and remarks, each in the order of steps, then in that of `SYMPTOMS`.
     """
     found = [(s, evidence) for s in SYMPTOMS if (evidence := s.find(measurements))]
-    harming = _is_held_up(measurements, finished)
+    counting = _counting(measurements, finished)
     faults = {
         symptom.name
         for symptom, evidence in found
         if (symptom.counts is Counts.ALWAYS and evidence.until is None)
-        or (harming and (symptom.counts is Counts.ONCE or evidence.lasts))
+        or (symptom.counts in counting and (symptom.counts is Counts.ONCE or evidence.lasts))
     }
-    if harming:
+    if counting:
         named = {symptom.name: symptom for symptom, _ in found}
         faults |= {cause for name in faults for cause in named[name].causes if cause in named}
     # Every network begins at chance, so that step says nothing about the cause.
@@ -113,14 +113,16 @@ def find_evidence(measurements: Measurements, finished: bool = True) -> list[Evi
     return find_symptoms(measurements, finished)[0]
 
 
-def _is_held_up(measurements, finished):
-    """Whether something keeps the network from learning."""
+def _counting(measurements, finished):
+    """The kinds of symptoms that count now: those that may keep the network from learning."""
     if has_learned(measurements):
-        return False
-    if np.isfinite(kappas(measurements)).any():
-        return True
-    enough = finished or len(measurements.step) >= ENOUGH
-    return enough and not is_improving(measurements)
+        return ()
+    known, records = np.isfinite(kappas(measurements)).any(), len(measurements.step)
+    if not known and is_improving(measurements):
+        return ()
+    if known or finished or records >= MANY:
+        return Counts.ONCE, Counts.LASTING, Counts.IN_THE_END
+    return (Counts.ONCE, Counts.LASTING) if records >= ENOUGH else ()
 
 
 def _of_finding(finding: Mapping[str, str | None]) -> Evidence:

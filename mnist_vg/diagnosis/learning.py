@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mnist_vg.diagnosis.measurements import Measurements, kappas
+from mnist_vg.diagnosis.measurements import Measurements, kappas, known, typical
 from mnist_vg.runs.results import LEARNED_KAPPA
 
 SURE = 3.0
@@ -15,13 +15,18 @@ GAIN = 0.01
 """The least gain that counts, as a share of what knowing nothing costs, or of the loss before."""
 
 
+NOTHING = 1e-3
+"""A cost of the same answer for all inputs that is nothing, as a share of the first loss."""
+
+
 def shares(measurements: Measurements) -> np.ndarray:
     """How much better than what knows nothing each record is: 0 as good as that, 1 perfect.
 
     With test accuracies it is kappa, see `runs.results`. Otherwise it is the share of the loss
     that the same answer for all inputs costs and the model saves; for a squared error, that is
     the explained variance, R squared. The model may be worse, down to -1. It is NaN where
-    neither is recorded.
+    neither is recorded, and where the same answer costs nothing: then it is no yardstick, as in
+    a loss that only compares the answers with each other.
 
     Returns:
         `[records]`.
@@ -30,6 +35,8 @@ def shares(measurements: Measurements) -> np.ndarray:
     if np.isfinite(by_accuracy).any():
         return by_accuracy
     loss, same = measurements.data_loss, measurements.same_answer
+    if not typical(np.abs(same)) > NOTHING * np.abs(known(loss)):
+        return np.full(len(loss), np.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         saved = (same - loss) / np.fmax(np.abs(same), np.abs(loss))
     return np.where(loss == same, 0.0, saved)
@@ -72,6 +79,7 @@ def is_improving(measurements: Measurements) -> bool:
         return _has_grown(kappas(measurements), 1) or _has_grown(-_log(measurements.test_loss), 1)
     averaged = np.isfinite(measurements.mean_loss).any()
     losses = measurements.mean_loss if averaged else measurements.loss
+    losses = losses - np.nan_to_num(measurements.loss - measurements.data_loss)  # The penalties.
     return _has_grown(shares(measurements), FEWEST) or _has_grown(-_log(losses), FEWEST)
 
 

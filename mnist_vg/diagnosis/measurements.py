@@ -213,6 +213,12 @@ def known(values):
     return values[np.isfinite(values)][:1] if np.isfinite(values).any() else np.array([np.nan])
 
 
+def typical(values):
+    """The median of what is finite; NaN if nothing is."""
+    finite = values[np.isfinite(values)]
+    return np.median(finite) if len(finite) else np.nan
+
+
 def kappas(measurements):
     """Kappa of each record, `[records]`; NaN where accuracy or chance is not recorded."""
     return kappa(measurements.accuracy, known(measurements.chance_accuracy))

@@ -6,7 +6,7 @@ NaN stands where a value is not known.
 import numpy as np
 
 from mnist_vg.diagnosis.learning import shares
-from mnist_vg.diagnosis.measurements import known
+from mnist_vg.diagnosis.measurements import known, typical
 
 
 def cost_of_knowing_nothing(measurements):
@@ -14,7 +14,8 @@ def cost_of_knowing_nothing(measurements):
     chance, same = known(measurements.chance_loss), measurements.same_answer
     if np.isfinite(chance):
         return chance
-    return np.nanmedian(same, keepdims=True) if np.isfinite(same).any() else measurements.loss[:1]
+    usual = typical(same)
+    return np.array([usual]) if usual > 0 else measurements.loss[:1]
 
 
 def gradient_in_units_of_chance(measurements):
@@ -92,6 +93,13 @@ def difference_to_same_answer(measurements):
         return (np.abs(loss - same) / np.abs(same))[:, np.newaxis]
 
 
+def below_zero(measurements):
+    """How far below zero the loss is, over the size of the first one."""
+    loss = measurements.data_loss
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (-loss / np.abs(known(loss)))[:, np.newaxis]
+
+
 def costs_nothing(measurements):
     """1 where neither the loss nor that of the same answer for all inputs is other than 0."""
     nothing = (measurements.data_loss == 0) & (measurements.same_answer == 0)
@@ -127,14 +135,22 @@ def lost_again(measurements):
     return np.where(gaining, lost, 0.0)[:, np.newaxis]
 
 
-def validation_over_nothing(measurements):
-    """Validation loss over the cost of knowing nothing, where training has learned."""
+def gap(measurements):
+    """How much more validation costs than training, over the cost of knowing nothing.
+
+    It is 0 where training has not learned, and where validation was better before.
+    """
     if not len(measurements.validation) or not len(measurements.step):
         return np.full((len(measurements.validation), 1), np.nan)
     validation, training, nothing = validation_losses(measurements)
     with np.errstate(divide="ignore", invalid="ignore"):
         learned = (nothing > 0) & (training <= (1 - LEARNED_BY_TRAINING) * nothing)
-        return np.where(learned, validation / nothing, 0.0)[:, np.newaxis]
+        share = np.where(learned, (validation - training) / nothing, 0.0)[:, np.newaxis]
+    return np.where(lost_again(measurements) >= LOST, 0.0, share)
+
+
+LOST = 0.5
+"""Share of what validation had gained that has to be lost again before it is overfitting."""
 
 
 def behind(measurements):
@@ -154,7 +170,8 @@ BEHIND = 0.1
 
 def growth(measurements):
     """The loss, averaged over a third of the training, over that of the first records."""
-    loss = np.where(measurements.loss > 0, measurements.loss, np.nan)
+    counts = np.isfinite(measurements.loss) & (measurements.loss > 0)
+    loss = np.where(counts, measurements.loss, np.nan)
     third = max(len(loss) // 3, 1)
     means = np.full(len(loss), np.nan)
     if len(loss) >= GROWN_RECORDS:

@@ -61,6 +61,8 @@ class Counts(Enum):
     """Once it has happened, unless the run learns all the same."""
     LASTING = auto()
     """While it lasts, unless the run learns all the same."""
+    IN_THE_END = auto()
+    """The same, but while a run trains only after many records: it says that little is learned."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ OSCILLATING_LOSS = "oscillating loss"
 PENALTY_TOO_STRONG = "penalty too strong"
 ONE_ANSWER = "one answer for all inputs"
 LOSS_OF_ZERO = "loss of zero"
+NEGATIVE_LOSS = "negative loss"
 RISING_LOSS = "rising loss"
 STUCK_AT_CHANCE = "stuck at chance"
 OVERFITTING = "overfitting"
@@ -247,10 +248,24 @@ SYMPTOMS = (
         records=2,
         columns=None,
         counts=Counts.ALWAYS,
+        from_start=True,
         still=True,
         words="the loss is exactly 0, and so is that of the same answer for all inputs",
         source="a loss that no answer can raise has no gradient",
         advice=("a loss and a last layer that fit the labels: mnist_vg.check(model, x, y)",),
+        needs=("same_answer",),
+    ),
+    Symptom(
+        name=NEGATIVE_LOSS,
+        measure=rules.below_zero,
+        threshold=100,
+        columns=None,
+        counts=Counts.ALWAYS,
+        still=True,
+        words="the loss is negative, and {value:.2g} times as large as at first (healthy: less "
+        "than {threshold:g} times)",
+        source="a loss without a lower bound has no minimum to find; set on benchmarks/anyone.py",
+        advice=("the sign of the loss", "labels that fit it: mnist_vg.check(model, x, y)"),
         needs=("same_answer",),
     ),
     Symptom(
@@ -275,6 +290,7 @@ SYMPTOMS = (
             PENALTY_TOO_STRONG,
             LOSS_OF_ZERO,
         ),
+        counts=Counts.IN_THE_END,
         needs=("same_answer",),
     ),
     Symptom(
@@ -292,12 +308,13 @@ SYMPTOMS = (
             "what helps against the symptoms above",
             "a look at data and labels: mnist_vg.check(model, x, y)",
         ),
+        counts=Counts.IN_THE_END,
         needs=("accuracy", "same_answer"),
     ),
     Symptom(
         name=OVERFITTING,
         measure=rules.lost_again,
-        threshold=0.5,
+        threshold=rules.LOST,
         records=2,
         columns=None,
         counts=Counts.ALWAYS,
@@ -328,19 +345,19 @@ SYMPTOMS = (
     ),
     Symptom(
         name=VALIDATION_FAR_OFF,
-        measure=rules.validation_over_nothing,
-        threshold=1.0,
+        measure=rules.gap,
+        threshold=0.4,
         records=2,
         columns=None,
         counts=Counts.ALWAYS,
-        from_start=True,
         still=True,
         of_validation=True,
-        words="the validation loss is {value:.2g} times what the same answer for all inputs "
-        "costs, though the training has learned (healthy: less than {threshold:g} times)",
-        source="the model knows less of the validation data than one that ignores its inputs",
+        words="validation costs more than training by {value:.0%} of what the same answer for all "
+        "inputs costs (healthy: less than {threshold:.0%})",
+        source="set on benchmarks/anyone.py",
         advice=(
             "the same preprocessing for both data sets",
+            "shuffled data: validation_split takes the last rows",
             "more data",
         ),
         causes=(MOVING_AVERAGES_BEHIND,),
