@@ -4,6 +4,11 @@
     python benchmarks/anyone.py convnet vae      these alone
     python benchmarks/anyone.py --keep FOLDER    keeps their runs in FOLDER
     python benchmarks/anyone.py --judge FOLDER   judges runs that are kept, without training
+    python benchmarks/anyone.py --judge FOLDER --recheck    also runs `mnist_vg.check` anew
+
+Besides healthy cases there are public reports of trainings that went wrong, each as it was ("sick")
+and put right ("twin"). Of those it counts how often the first words about them name the cause, and
+how often those of published linters do, where they are installed (see `_rivals`).
 
 Every case trains under the defaults of `GradientLogger`. What is announced meanwhile is collected,
 or found out anew from the records of runs that are kept, so that rules can be changed without
@@ -21,6 +26,8 @@ from pathlib import Path
 
 import click
 from _common import smoke_option
+from _report_scores import print_reports, recheck
+from _rivals import RIVALS, opinions
 from click.testing import CliRunner
 from diagnosis import announcements
 
@@ -76,9 +83,15 @@ class Judgement:
 @functools.cache
 def all_cases() -> dict[str, Callable]:
     """Every case by its kind and name, such as "healthy/convnet"."""
+    import _sick_runs_kept  # noqa: F401 - fills in REPORTS
     from _healthy_runs import HEALTHY
+    from _sick_runs import REPORTS
 
-    return {f"healthy/{name}": case for name, case in HEALTHY.items()}
+    cases = {f"healthy/{name}": case for name, case in HEALTHY.items()}
+    for state in ("sick", "twin"):
+        for name, report in REPORTS.items():
+            cases[f"{state}/{name}"] = functools.partial(report, sick=state == "sick")
+    return cases
 
 
 def train_one(name: str, folder: Path, options: dict) -> str:
@@ -124,15 +137,20 @@ def judge(run: Run, folder: Path, replay: bool) -> Judgement:
     announced = [symptom for _, symptom in case["announced"].get(run.folder.name, [])]
     if replay:
         announced = list(announcements(measurements_of(run.history)))
-    called = CliRunner().invoke(cli, ["diagnose", str(run.folder.parent), run.folder.name])
     return Judgement(
         run.folder.relative_to(folder).as_posix(),
         case["reached"],
         diagnosis.verdict,
-        called.exit_code,
+        exit_code(run),
         announced,
         [symptom for symptom in announced if symptom not in found],
     )
+
+
+def exit_code(run: Run) -> int:
+    """That of `mnist-vg diagnose`."""
+    arguments = "diagnose", str(run.folder.parent), run.folder.name
+    return CliRunner().invoke(cli, arguments).exit_code
 
 
 def judge_all(folder: Path, replay: bool) -> None:
@@ -145,6 +163,16 @@ def judge_all(folder: Path, replay: bool) -> None:
         print(judgement.row)
     for kind in sorted({judgement.name.partition("/")[0] for judgement in judgements}):
         print_totals(kind, [j for j in judgements if j.name.startswith(f"{kind}/")])
+    print_rivals([run for run in runs if run.folder.parents[1].name == "healthy"])
+    codes = {folder / judgement.name: judgement.code for judgement in judgements}
+    print_reports(folder, lambda run: codes[run.folder])
+
+
+def print_rivals(runs: list[Run]) -> None:
+    """Print how many healthy runs each rival calls sick."""
+    for name in RIVALS if runs else ():
+        sick = sum(opinions(run)[name].sick for run in runs)
+        print(f"healthy, {name}: {sick} of {len(runs)} runs called sick")
 
 
 def print_totals(kind: str, judgements: list[Judgement]) -> None:
@@ -163,7 +191,8 @@ def print_totals(kind: str, judgements: list[Judgement]) -> None:
 def smoke() -> None:
     """Train and judge one case."""
     with tempfile.TemporaryDirectory() as folder:
-        train_one("healthy/logistic_regression", Path(folder), {})
+        for case in ("healthy/logistic_regression", "sick/all_frozen", "twin/all_frozen"):
+            train_one(case, Path(folder), {})
         judge_all(Path(folder), replay=False)
         judge_all(Path(folder), replay=True)
 
@@ -178,10 +207,13 @@ def smoke() -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Judge the runs that were kept in this folder, and train nothing",
 )
+@click.option("--recheck", "anew", is_flag=True, help="Run `mnist_vg.check` anew on the reports")
 @click.option("--measures", default="default", show_default=True, help="Of `GradientLogger`")
-def main(cases, keep, kept, measures):
+def main(cases, keep, kept, anew, measures):
     """Train CASES (default: all), and judge their runs."""
     if kept:
+        if anew:
+            recheck(kept)
         judge_all(kept, replay=True)
         return
     with tempfile.TemporaryDirectory() as folder:
