@@ -44,10 +44,16 @@ def curves(run: Run) -> dict[str, np.ndarray]:
     """Step, loss, and where they were recorded validation loss and norm of the whole gradient."""
     history = run.history
     loss = history.get(tags.LOSS_TRAIN_MEAN, history.get(tags.LOSS_TRAIN))
-    columns = {"step": history["step"], "loss": loss, "val_loss": history.get("val_loss")}
-    if "gradient_norm" in history:
-        columns["grad_norm"] = np.sqrt(np.nansum(history["gradient_norm"] ** 2, axis=1))
-    return {name: values for name, values in columns.items() if values is not None}
+    columns = {"step": history["step"], "loss": loss}
+    columns["grad_norm"] = np.sqrt(np.sum(history["gradient_norm"] ** 2, axis=1))
+    # At the end of an epoch there may be metrics alone. The loss may be NaN, weights have a norm.
+    recorded = np.isfinite(history["weight_norm"]).any(axis=1)
+    if "val_loss" in history:
+        columns["val_loss"] = np.full(len(loss), np.nan)
+        taken = np.flatnonzero(np.isfinite(history["val_loss"]))
+        before = [np.flatnonzero(recorded[: row + 1])[-1] for row in taken]
+        columns["val_loss"][before] = history["val_loss"][taken]
+    return {name: values[recorded] for name, values in columns.items()}
 
 
 def trainproof(columns) -> Opinion:

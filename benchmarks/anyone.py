@@ -2,6 +2,7 @@
 
     python benchmarks/anyone.py                  trains all cases and judges them
     python benchmarks/anyone.py convnet vae      these alone
+    python benchmarks/anyone.py sick twin        all of these kinds
     python benchmarks/anyone.py --keep FOLDER    keeps their runs in FOLDER
     python benchmarks/anyone.py --judge FOLDER   judges runs that are kept, without training
     python benchmarks/anyone.py --judge FOLDER --recheck    also runs `mnist_vg.check` anew
@@ -104,15 +105,12 @@ def train_one(name: str, folder: Path, options: dict) -> str:
 
 
 def train_all(names: Iterable[str], folder: Path, **options) -> None:
-    """Train cases into `folder/KIND/CASE`; default: all."""
-    known = {name for case in all_cases() for name in (case, case.partition("/")[2])}
-    if unknown := sorted(set(names) - known):
+    """Train cases, or all of a kind, into `folder/KIND/CASE`; default: all."""
+    names = set(names)
+    known = {name for case in all_cases() for name in (case, *case.split("/"))}
+    if unknown := sorted(names - known):
         raise click.UsageError(f"case: {unknown[0]!r} is none; {nearest(unknown[0], known)}")
-    chosen = [
-        case
-        for case in all_cases()
-        if not names or case in names or case.partition("/")[2] in names
-    ]
+    chosen = [case for case in all_cases() if not names or names & {case, *case.split("/")}]
     # TensorFlow keeps what it has traced, so a process trains a few cases only.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, spawn, max_tasks_per_child=CASES_OF_A_PROCESS) as pool:
