@@ -51,34 +51,27 @@ def said_of(folder: Path, code_of) -> Said:
         folder: of the case.
         code_of: from a run to the exit code of `mnist-vg diagnose`.
     """
-    runs = sorted(find_runs(folder), key=lambda run: code_of(run) != 1)  # The sick one, if any.
-    checked = folder / "check.json"
+    from _sick_runs import CHECK_FILE, REFUSAL_FILE
+
+    runs = sorted(find_runs(folder), key=lambda run: code_of(run) != 1)  # A sick one first.
+    checked, refused = folder / CHECK_FILE, folder / REFUSAL_FILE
     before = json.loads(checked.read_text())["findings"] if checked.exists() else []
-    refused = folder / "refused.txt"
+    during = [finding for run in runs for finding in run.findings]
     found = [evidence for run in runs for evidence in diagnose(run).evidence]
-    views = [opinions(run) for run in runs]
+    views = [opinions(run) for run in runs] or [dict.fromkeys(RIVALS, Opinion(False, ""))]
     return Said(
         json.loads((folder / "case.json").read_text())["reached"],
         _words(before),
-        refused.read_text()
-        if refused.exists()
-        else _words([finding for run in runs for finding in run.findings]),
-        f"{found[0].symptom}: {found[0].line}" if found else "",
+        refused.read_text() if refused.exists() else _words(during),
+        found[0].line if found else "",
         code_of(runs[0]) if runs else 2,
-        {
-            name: max(
-                (view[name] for view in views), key=lambda o: o.sick, default=Opinion(False, "")
-            )
-            for name in RIVALS
-        },
+        {name: max((view[name] for view in views), key=lambda view: view.sick) for name in RIVALS},
     )
 
 
 def _words(findings):
-    return " ".join(filter(None, (findings[0].get(key) for key in _KEYS))) if findings else ""
-
-
-_KEYS = ("check", "layer", "words")
+    keys = "check", "layer", "words"
+    return " ".join(filter(None, (findings[0][key] for key in keys))) if findings else ""
 
 
 def outcome(report, said: Said, words: str) -> str:
@@ -92,9 +85,11 @@ def outcome(report, said: Said, words: str) -> str:
 
 def rival_outcome(report, opinion: Opinion) -> str:
     """What a rival's first finding about a run with a fault comes to."""
-    if not opinion.sick:
-        return SILENT if opinion.words else HEALTHY
-    return CAUSE if re.search(report.named, opinion.words, re.IGNORECASE) else SYMPTOM
+    if not opinion.words:
+        return HEALTHY
+    if re.search(report.named, opinion.words, re.IGNORECASE):
+        return CAUSE
+    return SYMPTOM if opinion.sick else SILENT
 
 
 def recheck(folder: Path) -> None:

@@ -108,7 +108,7 @@ def all_float16(log, sick):
 @report(
     "L2 regularization outweighs the loss",
     "stackoverflow.com: Keras L2 regularization makes the network not learn",
-    named=r"regulari[sz]|weight penalt|l2",
+    named=r"regulari[sz]|penalt|\bl2\b",
     shows="vanish|shrink|differs between",
 )
 def strong_l2(log, sick):
@@ -443,7 +443,7 @@ class Sample(L.Layer):
     "an autoencoder's divergence outweighs its reconstruction",
     "issue 12 of AppliedDataSciencePartners/WorldModels",
     goal=0.2,
-    named=r"\bkl\b|diverg|collapse|outweigh|regulari[sz]|added loss",
+    named=r"\bkl\b|diverg|collapse|outweigh|regulari[sz]|penalt|added loss",
     shows="differs between|no gradient|vanish",
 )
 def collapsed_autoencoder(log, sick):
