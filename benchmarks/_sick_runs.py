@@ -268,7 +268,7 @@ def relu_at_the_output(log, sick):
     "four layers of sigmoids",
     "ai.stackexchange.com 16557",
     goal=0.5,
-    named=r"vanish|shrink|too deep|saturat|differs between examples",
+    named=r"vanish|shrink|too deep|saturat|differs? between examples",
 )
 def deep_sigmoids(log, sick):
     rng = np.random.default_rng(0)
@@ -493,8 +493,8 @@ def sgd_too_fast(log, sick):
 @report(
     "ReLUs with a negative bias are dead",
     "ai.stackexchange.com 39853",
-    shows="no gradient",
-    named=r"dead|exactly 0|gives? 0",
+    shows="no gradient|gradient is exactly 0",
+    named=r"dead|(units?|outputs?|relus?).* 0\b",
 )
 def dead_relus(log, sick):
     x, y = digits()

@@ -109,7 +109,7 @@ def all_float16(log, sick):
     "L2 regularization outweighs the loss",
     "stackoverflow.com: Keras L2 regularization makes the network not learn",
     named=r"regulari[sz]|penalt|\bl2\b",
-    shows="vanish|shrink|differs between",
+    shows="vanish|shrink|differs? between",
 )
 def strong_l2(log, sick):
     x, y = digits()
@@ -245,7 +245,7 @@ def tanh_at_the_output(log, sick):
     "sequences are padded at their end, and not masked",
     "keras issue 1855",
     named=r"\bpad|mask",
-    shows="vanish|shrink|differs between|too deep|time step",
+    shows="vanish|shrink|differs? between|too deep|time step",
 )
 def padding_not_masked(log, sick):
     rng = np.random.default_rng(0)
@@ -308,7 +308,7 @@ def validation_is_one_class(log, sick):
     "batch normalization of batches of one",
     "keras issue 8837",
     goal=0.7,
-    named=r"batch.*(of|size).*(1|one)\b|batch normali|examples alike|differs between examples",
+    named=r"batch.*(of|size).*(1|one)\b|batch normali|examples alike|differs? between examples",
     shows="no gradient|frozen|vanish|validation",
 )
 def batches_of_one(log, sick):
@@ -354,7 +354,7 @@ def clipped_to_nothing(log, sick):
     "what counts is a hundred steps back, in a simple recurrent layer",
     "stats.stackexchange.com 340898",
     named=r"time step|through time|(vanish|shrink).*(rnn|recurr)|(rnn|recurr).*(vanish|shrink)",
-    shows="vanish|shrink|differs between|explod|validation|overfit|memor",
+    shows="vanish|shrink|differs? between|explod|validation|overfit|memor",
 )
 def long_memory(log, sick):
     rng = np.random.default_rng(0)
@@ -444,7 +444,7 @@ class Sample(L.Layer):
     "issue 12 of AppliedDataSciencePartners/WorldModels",
     goal=0.2,
     named=r"\bkl\b|diverg|collapse|outweigh|regulari[sz]|penalt|added loss",
-    shows="differs between|no gradient|vanish",
+    shows="differs? between|no gradient|vanish",
 )
 def collapsed_autoencoder(log, sick):
     x, _ = digits()
@@ -494,7 +494,7 @@ def not_clipped(log, sick):
 @report(
     "weights drawn from 0 to 1, before sigmoids",
     "stackoverflow.com: Differences between numpy.random.rand vs numpy.random.randn",
-    named=r"saturat|(initial|start).*weights|grows|vanish|differs between",
+    named=r"saturat|(initial|start).*weights|grows|vanish|differs? between",
     shows="dead|no gradient|shrink",
 )
 def weights_from_0_to_1(log, sick):
