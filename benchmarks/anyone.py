@@ -111,13 +111,16 @@ def train_all(names: Iterable[str], folder: Path, **options) -> None:
     if unknown := sorted(names - known):
         raise click.UsageError(f"case: {unknown[0]!r} is none; {nearest(unknown[0], known)}")
     chosen = [case for case in all_cases() if not names or names & {case, *case.split("/")}]
-    # TensorFlow keeps what it has traced, so a process trains a few cases only.
+    # TensorFlow keeps what it has traced, so a process trains a few cases only. With
+    # `max_tasks_per_child`, Python 3.11 may wait forever for processes that have ended.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, spawn, max_tasks_per_child=CASES_OF_A_PROCESS) as pool:
-        jobs = {case: pool.submit(train_one, case, folder, options) for case in chosen}
-        for case, job in jobs.items():
-            error = job.exception()
-            click.echo(f"{case}: left out: {error!r}" if error else job.result(), err=True)
+    for start in range(0, len(chosen), WORKERS * CASES_OF_A_PROCESS):
+        some = chosen[start : start + WORKERS * CASES_OF_A_PROCESS]
+        with ProcessPoolExecutor(WORKERS, spawn) as pool:
+            jobs = {case: pool.submit(train_one, case, folder, options) for case in some}
+            for case, job in jobs.items():
+                error = job.exception()
+                click.echo(f"{case}: left out: {error!r}" if error else job.result(), err=True)
 
 
 def judge(run: Run, folder: Path, replay: bool) -> Judgement:
