@@ -53,8 +53,9 @@ def said_of(folder: Path, code_of) -> Said:
     """
     from _sick_runs import CHECK_FILE, REFUSAL_FILE
 
-    runs = sorted(find_runs(folder), key=lambda run: code_of(run) != 1)  # A sick one first.
     checked, refused = folder / CHECK_FILE, folder / REFUSAL_FILE
+    runs = [] if refused.exists() else find_runs(folder)
+    runs = sorted(runs, key=lambda run: code_of(run) != 1)  # A sick one first.
     before = json.loads(checked.read_text())["findings"] if checked.exists() else []
     during = [finding for run in runs for finding in run.findings]
     found = [evidence for run in runs for evidence in diagnose(run).evidence]

@@ -6,7 +6,7 @@ nothing else: none looks at data, model or layers.
 
 - trainproof 0.22 reads event files and tables, of any framework. Called sick: FAIL or WARN.
 - gradsnitch 0.1 has a callback for Keras, whose rows have no norm of the gradient. Called sick: any
-  finding.
+  finding. Its lists of likely causes are the same for every run, and are left out.
 - losslint 0.4 reads event files and tables, of any framework. Called sick: an error or a warning;
   what it calls "info" (the loss is on a plateau, overfitting begins) is said, but no verdict.
 
@@ -79,7 +79,7 @@ def gradsnitch(columns) -> Opinion:
     from gradsnitch import lint
 
     found = lint(pandas.DataFrame(columns).rename(columns={"loss": "train_loss"}))
-    return _opinion([f"{f.name}: {f.evidence} {f.likely_cause}" for f in found], bool(found))
+    return _opinion([f"{f.name}: {f.evidence}" for f in found], bool(found))
 
 
 def losslint(columns) -> Opinion:

@@ -252,7 +252,7 @@ def adam_too_fast(log, sick):
 @report(
     "ReLU before the targets of a regression, dead at the start",
     "a public pull request",
-    named=r"end in ReLU|out of reach|dead",
+    named=r"end in ReLU|out of reach|dead (unit|output|relu)",
     shows="frozen|no gradient",
 )
 def relu_at_the_output(log, sick):
@@ -494,7 +494,7 @@ def sgd_too_fast(log, sick):
     "ReLUs with a negative bias are dead",
     "ai.stackexchange.com 39853",
     shows="no gradient|gradient is exactly 0",
-    named=r"dead|(units?|outputs?|relus?).* 0\b",
+    named=r"dead (unit|output|relu)|(units?|outputs?|relus?).* 0\b",
 )
 def dead_relus(log, sick):
     x, y = digits()
