@@ -262,7 +262,7 @@ def padding_not_masked(log, sick):
 @report(
     "images were divided by 255 twice",
     "magenta pull request 925",
-    named=r"too small|inputs?.*(scale|small)|divided",
+    named=r"too small|inputs?.*(scale|small|root mean square)|divided",
     shows="vanish|small",
 )
 def scaled_twice(log, sick):
@@ -309,7 +309,7 @@ def validation_is_one_class(log, sick):
     "keras issue 8837",
     goal=0.7,
     named=r"batch.*(of|size).*(1|one)\b|batch normali|examples alike|differs? between examples",
-    shows="no gradient|frozen|vanish|validation",
+    shows="no gradient|gradient is exactly 0|frozen|vanish|validation",
 )
 def batches_of_one(log, sick):
     x, y = digits(600)
@@ -495,7 +495,7 @@ def not_clipped(log, sick):
     "weights drawn from 0 to 1, before sigmoids",
     "stackoverflow.com: Differences between numpy.random.rand vs numpy.random.randn",
     named=r"saturat|(initial|start).*weights|grows|vanish|differs? between",
-    shows="dead|no gradient|shrink",
+    shows="dead|no gradient|gradient is exactly 0|shrink",
 )
 def weights_from_0_to_1(log, sick):
     x, y = digits()
