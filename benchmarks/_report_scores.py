@@ -54,7 +54,7 @@ def said_of(folder: Path, code_of) -> Said:
     from _sick_runs import CHECK_FILE, REFUSAL_FILE
 
     checked, refused = folder / CHECK_FILE, folder / REFUSAL_FILE
-    runs = [] if refused.exists() else find_runs(folder)
+    runs = find_runs(folder) if any(folder.glob("*/run.json")) else []
     runs = sorted(runs, key=lambda run: code_of(run) != 1)  # A sick one first.
     before = json.loads(checked.read_text())["findings"] if checked.exists() else []
     during = [finding for run in runs for finding in run.findings]
