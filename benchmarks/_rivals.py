@@ -43,7 +43,8 @@ class Opinion:
 def curves(run: Run) -> dict[str, np.ndarray]:
     """Step, loss, and where they were recorded validation loss and norm of the whole gradient."""
     history = run.history
-    loss = history.get(tags.LOSS_TRAIN_MEAN, history.get(tags.LOSS_TRAIN))
+    unknown = np.full(len(history["step"]), np.nan)
+    loss = history.get(tags.LOSS_TRAIN_MEAN, history.get(tags.LOSS_TRAIN, unknown))
     columns = {"step": history["step"], "loss": loss}
     columns["grad_norm"] = np.sqrt(np.sum(history["gradient_norm"] ** 2, axis=1))
     # At the end of an epoch there may be metrics alone. The loss may be NaN, weights have a norm.

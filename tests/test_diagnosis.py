@@ -15,7 +15,7 @@ from mnist_vg.runs.results import learned
 pytestmark = pytest.mark.filterwarnings("error")
 
 NAMES = [symptom.name for symptom in SYMPTOMS]
-OF_BATCHES = ["penalty too strong", "loss of zero", "one answer for all inputs"]
+OF_BATCHES = ["penalty too strong", "loss of zero", "negative loss", "one answer for all inputs"]
 OF_VALIDATION = ["overfitting", "moving averages behind", "validation far off"]
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 EVERY = 40
@@ -82,10 +82,14 @@ def in_order(evidence):
     return symptom == "stuck at chance", evidence.step, NAMES.index(symptom)
 
 
+def plain(evidence):
+    return replace(evidence, until=None, share=1.0, share_at_input=0.0)
+
+
 def found(history):
     """Every symptom that shows, whether or not it harms or has passed."""
     shown = itertools.chain(*find_symptoms(measurements_of(history)))
-    return [replace(e, until=None, share=1.0) for e in sorted(shown, key=in_order)]
+    return [plain(e) for e in sorted(shown, key=in_order)]
 
 
 def verdicts(history):
@@ -312,6 +316,18 @@ def test_a_symptom_expires():
     assert faults(history) == ["dead units"]
 
 
+def test_what_holds_up_the_first_layer_counts_if_little_is_learned():
+    for share, records, column, expected in [
+        (0.5, 12, 0, ["vanishing gradients"]),
+        (0.5, 11, 0, []),
+        (0.5, 60, 1, []),  # A layer further in may have nothing to do.
+        (0.7, 12, 0, []),
+    ]:
+        history = logged(records=60) | yardstick(2 - 2 * share + NOISE, 2.0)
+        history["gradient_norm"][:records, column] = 1e-6
+        assert faults(history) == expected
+
+
 def test_what_was_found_before_the_first_step_comes_first():
     finding = {"layer": None, "words": "a", "why": "b", "instead": "c"}
     history = logged(records=60) | yardstick(2 + NOISE, 2.0)
@@ -390,7 +406,9 @@ def validated(validation, training, same=2.0):
     ("validation", "training", "expected"),
     [
         ([1.5, 1.0, 1.5, 1.6], [1.8, 1.0, 0.5, 0.1], ["overfitting"]),
-        ([1.5, 1.0, 1.49, 1.49], [1.8, 1.0, 0.5, 0.1], []),  # Less than half of it is lost.
+        ([1.5, 1.0, 1.49, 1.49], [1.8, 1.0, 0.9, 0.9], []),  # Less than half of it is lost.
+        ([1.5, 1.0, 1.0, 1.0], [1.8, 1.0, 0.2, 0.2], ["validation far off"]),
+        ([1.5, 1.0, 1.0, 1.0], [1.8, 1.0, 0.21, 0.21], []),
         ([1.5, 1.0, 1.6, 1.2], [1.8, 1.0, 0.5, 0.1], []),  # It recovered.
         ([1.5, 1.0, 1.6, 1.6], [1.8, 1.0, 1.1, 1.2], []),  # Training got worse, too.
         ([2.5, 2.2, 3.0, 3.5], [1.3, 1.0, 0.5, 0.1], ["validation far off"]),
@@ -411,14 +429,6 @@ def test_a_penalty_is_no_part_of_what_validation_is_compared_with():
     assert faults(history) == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "symptom"),
-    [
-        (yardstick(np.full(12, 2.0), 2.0), "one answer for all inputs"),
-        (yardstick(np.zeros(12), 0.0), "loss of zero"),
-        (yardstick(np.full(12, 2.1), 2.0) | {"loss/train": np.full(12, 4.3)}, "penalty too strong"),
-    ],
-)
 def test_a_loss_that_rises_over_a_third_of_the_training():
     for last, expected in [(10.0, ["rising loss"]), (9.9, [])]:
         losses = np.where(np.arange(12) < 8, 2.0, last)
@@ -429,8 +439,8 @@ def test_a_loss_that_rises_over_a_third_of_the_training():
 
 def test_averages_that_hold_their_first_values_count_where_validation_is_behind():
     for left, validation, expected in [
-        (0.1, 1.2, ["moving averages behind"]),
-        (0.09, 1.2, []),
+        (0.1, 1.21, ["moving averages behind"]),
+        (0.09, 1.21, []),
         (0.1, 1.19, []),  # A tenth of what the same answer costs is 0.2.
     ]:
         history = validated(np.full(4, validation), np.ones(4))
@@ -443,6 +453,15 @@ def test_where_the_same_answer_costs_nothing_it_is_no_yardstick():
     assert Diagnosis.of(history, finished=True).verdict == "no symptom found"
 
 
+@pytest.mark.parametrize(
+    ("changes", "symptom"),
+    [
+        (yardstick(np.full(12, 2.0), 2.0), "one answer for all inputs"),
+        (yardstick(np.zeros(12), 0.0), "loss of zero"),
+        (yardstick(2 - 19 * np.arange(12), 2.0), "negative loss"),
+        (yardstick(np.full(12, 2.1), 2.0) | {"loss/train": np.full(12, 4.3)}, "penalty too strong"),
+    ],
+)
 def test_symptoms_of_the_loss(changes, symptom):
     assert faults(logged() | changes)[0] == symptom
     assert symptom not in faults(logged() | yardstick(np.full(12, 2.1), 2.0))
@@ -751,7 +770,7 @@ def test_a_monitor_reports_each_symptom_once_and_at_once():
             told += news
             if record >= 7:
                 later += resumed.record(*as_recorded(history, record))
-        told, later = ([replace(e, until=None, share=1.0) for e in es] for es in (told, later))
+        told, later = ([*map(plain, es)] for es in (told, later))
         in_the_end = found(history)
         # "Stuck at chance" may be reported and be over at the end.
         told_for_good = [e for e in told if e in in_the_end or e.symptom != "stuck at chance"]

@@ -69,7 +69,7 @@ def check_weights(model: keras.Model) -> list[Finding]:
     return [
         *_frozen(weights, trained),
         *_float16(model),
-        *_unbounded_recurrence(model),
+        *(() if _clips(model) else _unbounded_recurrence(model)),
         *_drops_nearly_all(model),
         *_is_linear(model),
     ]
@@ -147,6 +147,13 @@ def _is_linear(model):
             "than a linear one",
             "an activation such as relu in every layer before the last",
         )
+
+
+def _clips(model):
+    """Whether the optimizer clips gradients, which keeps a recurrent layer from exploding."""
+    optimizer = unscaled(model.optimizer) if model.compiled else None
+    names = "clipnorm", "global_clipnorm", "clipvalue"
+    return any(getattr(optimizer, name, None) for name in names)
 
 
 def _unbounded_recurrence(model):

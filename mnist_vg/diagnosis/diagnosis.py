@@ -9,7 +9,7 @@ import numpy as np
 from mnist_vg.diagnosis.advice import fitting
 from mnist_vg.diagnosis.learning import has_learned, is_improving, share_learned, shares
 from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of
-from mnist_vg.diagnosis.symptom import Counts, Evidence
+from mnist_vg.diagnosis.symptom import LONG, Counts, Evidence
 from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS
 from mnist_vg.runs.finding import find_named, load
 from mnist_vg.runs.folder import broke_off
@@ -80,7 +80,8 @@ def find_symptoms(
 
     A symptom is a fault while it harms. Most do not harm a network that has learned or still
     gets better, and not once they have passed. But a symptom that has passed counts if it
-    explains one that lasts. See `Counts`.
+    explains one that lasts. See `Counts`. And what kept the layer nearest the input from learning
+    for long has held up a network that has learned little, though more than nothing.
 
     Args:
         measurements: of the run.
@@ -91,11 +92,13 @@ def find_symptoms(
     """
     found = [(s, evidence) for s in SYMPTOMS if (evidence := s.find(measurements))]
     counting = _counting(measurements, finished)
+    little = finished and share_learned(measurements)[0] < LEARNED_KAPPA
     faults = {
         symptom.name
         for symptom, evidence in found
         if (symptom.counts is Counts.ALWAYS and evidence.until is None)
         or (symptom.counts in counting and (symptom.counts is Counts.ONCE or evidence.lasts))
+        or (symptom.counts is Counts.LASTING and little and evidence.share_at_input >= LONG)
     }
     if counting:
         named = {symptom.name: symptom for symptom, _ in found}

@@ -35,11 +35,17 @@ def shares(measurements: Measurements) -> np.ndarray:
     if np.isfinite(by_accuracy).any():
         return by_accuracy
     loss, same = measurements.data_loss, measurements.same_answer
-    if not typical(np.abs(same)) > NOTHING * np.abs(known(loss)):
+    if not is_yardstick(measurements):
         return np.full(len(loss), np.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         saved = (same - loss) / np.fmax(np.abs(same), np.abs(loss))
     return np.where(loss == same, 0.0, saved)
+
+
+def is_yardstick(measurements: Measurements) -> bool:
+    """Whether the same answer for all inputs is recorded, and costs something."""
+    first = np.abs(known(measurements.data_loss))[0]
+    return bool(typical(np.abs(measurements.same_answer)) > NOTHING * first)
 
 
 def has_learned(measurements: Measurements) -> bool | None:

@@ -5,17 +5,17 @@ NaN stands where a value is not known.
 
 import numpy as np
 
-from mnist_vg.diagnosis.learning import shares
+from mnist_vg.diagnosis.learning import is_yardstick, shares
 from mnist_vg.diagnosis.measurements import known, typical
 
 
 def cost_of_knowing_nothing(measurements):
     """The loss of chance, that of the same answer for all inputs, or else the first loss: `[1]`."""
-    chance, same = known(measurements.chance_loss), measurements.same_answer
+    chance = known(measurements.chance_loss)
     if np.isfinite(chance):
         return chance
-    usual = typical(same)
-    return np.array([usual]) if usual > 0 else measurements.loss[:1]
+    usual = typical(measurements.same_answer)
+    return np.array([usual]) if is_yardstick(measurements) else measurements.loss[:1]
 
 
 def gradient_in_units_of_chance(measurements):

@@ -20,6 +20,7 @@ class Evidence:
         known: step of the record that made it certain.
         until: step of the last record that shows it; None if it lasts.
         share: of the records, how many show it, 0 to 1.
+        share_at_input: of the records, in how many the layer nearest the input shows it.
         value: what was measured at `known`.
         threshold: what the value is beyond.
         words: value and threshold in words.
@@ -38,6 +39,7 @@ class Evidence:
     advice: tuple[str, ...]
     until: int | None = None
     share: float = 1.0
+    share_at_input: float = 0.0
 
     @property
     def lasts(self) -> bool:
@@ -146,6 +148,7 @@ class Symptom:
             advice=advice,
             until=int(steps[last]) if passed_by else None,
             share=float(passed.any(axis=1).mean()),
+            share_at_input=float(passed[:, 0].mean()) if self.columns == "layers" else 0.0,
         )
 
 
