@@ -251,7 +251,7 @@ SYMPTOMS = (
         from_start=True,
         still=True,
         words="the loss is exactly 0, and so is that of the same answer for all inputs",
-        source="a loss that no answer can raise has no gradient",
+        source="a loss that is 0 whatever the answer cannot tell right from wrong",
         advice=("a loss and a last layer that fit the labels: mnist_vg.check(model, x, y)",),
         needs=("same_answer",),
     ),
