@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-from mnist_vg.diagnosis.symptoms import SWING, SWING_RECORDS
+from mnist_vg.diagnosis.rules import SWING, SWING_RECORDS
 
 
 class Text(NamedTuple):
     """The words of one page, its example, and what its picture is to show.
 
-    The example is a scenario, or empty for that of `symptom_no_gradient`.
+    The example is a scenario, or empty for a model of `symptom_models`.
     `measure` says what the symptom measures, `shows` what the picture shows; `tags`,
     `tab` and `size` are those of `picture.take_picture`.
     """
@@ -36,10 +36,11 @@ TEXTS = {
         "of zero: there is no gradient at all, so no record shows one. Keras warns that "
         '"Gradients do not exist for variables".',
         measure="whether a layer that is to be trained gets a gradient",
-        shows="the weights of the encoder are the same at every record of the run with argmax",
-        look="`weights/encoder` in Histograms, the newest record in front: with argmax, all "
-        "slices are alike; with softmax, they spread. There is no `gradients/encoder` and no "
-        "`gradient_mean_abs/encoder` of the run with argmax. The card *layers without a gradient* "
+        shows="with argmax there is one slice of the encoder's weights, and with softmax many",
+        look="`weights/encoder` in Histograms, the newest record in front: with argmax there is "
+        "one slice, since weights without a gradient are recorded once; with softmax the slices "
+        "spread. There is no `gradients/encoder` and no `gradient_mean_abs/encoder` of the run "
+        "with argmax. The card *layers without a gradient* "
         "in the Text tab names the layer.",
         tags="weights.encoder$",
         tab="histograms",
@@ -118,8 +119,8 @@ TEXTS = {
         "with ReLU by half of it; above 1 it grows exponentially with depth, and so does the "
         "signal on its way forward. A large gradient alone is no symptom: a loss in other units "
         "has a gradient in other units. So the measure sets it against weights and loss.",
-        measure="the norm of a layer's weights times that of its gradient, over the loss of "
-        "knowing nothing (the first loss where that is not recorded)",
+        measure="the norm of a layer's weights times that of its gradient, over the loss of chance "
+        "(where that is not recorded: of the same answer for all inputs, or the first loss)",
         shows="gradients and loss that start some orders of magnitude too large",
         look="`gradient_mean_abs/…` and `loss/test` at the first records, and the numbers on "
         "their axes: beside the sick run's curves the cured run's are lines at zero. Untick "
@@ -193,7 +194,8 @@ TEXTS = {
         "learned meanwhile. The measure takes the loss on the test split, if there is one: its "
         "swings are no noise of single batches.",
         measure=f"the share of {SWING_RECORDS} records in a row at which the loss is larger by "
-        f"{SWING:.0%} or more than at the record before",
+        f"{SWING:.0%} or more than at the record before (without a test loss: of the batch, over "
+        "that of the same answer for all inputs, and from clearly below it to clearly above)",
         shows="the sick run's loss and accuracy go up and down, the cured run's get better",
         look="`loss/test` with smoothing at 0, for it hides just this: the sick run's falls and "
         "rises again, the cured run's falls. Where a peak dwarfs the rest of the axis, "
@@ -212,11 +214,97 @@ TEXTS = {
         "learns. Other equal weights are no better: units that are alike get the same gradient, "
         "and stay alike.",
         measure="Cohen's kappa of the test accuracy: the share of what chance gets wrong that the "
-        "network gets right (the share of the first loss that is gone, without an accuracy)",
+        "network gets right (without a test accuracy: the share of the loss of the same answer for "
+        "all inputs that the network saves, the mean of ten records)",
         shows="the sick run's accuracy is a flat line at chance, and nothing reaches its layers",
         look="`accuracy/test` stays flat, and `loss/test` at `chance/loss`, the entropy of the "
         "labels. Then see what else is flat: here `gradient_mean_abs/…`, zero in every layer.",
         tags="(loss|accuracy).test|gradient_mean_abs.layer[16]",
+    ),
+    "penalty too strong": Text(
+        example="",
+        what="Regularizers add more to the loss than the data do. The optimizer makes the "
+        "weights small, whatever the network answers.",
+        why="A penalty is a sum over all weights, and the loss of the data a mean over examples. "
+        "So the same factor weighs more in a larger network. The gradient of an L1 penalty is its "
+        "factor, at every weight other than 0. Where the data's gradient of a weight is smaller, "
+        "the weight goes to 0. It does not come to rest there: Adam divides by the running size of "
+        "the gradient, so weights swing around 0, and what is left of the penalty stays.",
+        measure="what penalties add to the loss, over the loss of the data",
+        shows="the sick run's loss falls from 800 to 15, and that of its data stays at chance",
+        look="`loss/train` is the sum, `loss/data` the loss without penalties. In the sick run the "
+        "sum falls far, which looks like learning, and the loss of the data stays where "
+        "`loss/same_answer` is. `accuracy` is what it costs.",
+        tags="loss.(train|data|same_answer)$|^accuracy",
+    ),
+    "loss of zero": Text(
+        example="",
+        what="The loss is exactly 0 from the first steps on. Every answer is as good as any other.",
+        why="A loss of 0 means that nothing can get better. On real data that is hardly ever true: "
+        "mostly the loss does not compare what it should. In the example, softmax divides a single "
+        "unit by itself, so the output is 1 for every input. Categorical cross-entropy is then "
+        "label · log(1), which is 0 for both labels. Other causes are weights of 0 for all "
+        "examples or for the loss, and a hinge or margin that every answer keeps.",
+        measure="the loss of the data, and that of the same answer for all inputs",
+        shows="the sick run's loss is a line at zero, and its accuracy stays at one half",
+        look="`loss/data` and `loss/same_answer` of the sick run are both lines at zero. "
+        "`accuracy` shows that nothing is learned. The gradient need not be 0: here Keras computes "
+        "softmax and cross-entropy in one step, whose gradient takes for granted that labels add "
+        "up to 1.",
+        tags="loss.(data|same_answer)$|^accuracy|val_accuracy",
+    ),
+    "one answer for all inputs": Text(
+        example="",
+        what="The network gives every example the same answer. What it is given makes no "
+        "difference.",
+        why="Somewhere between inputs and outputs the examples become alike. Dead or saturated "
+        "units, weights that a penalty made small, and many layers of sigmoids do that. So does a "
+        "recurrent layer that reads on after the text has ended: Keras' LSTM begins with forget "
+        "gates at about 0.73, and after 50 zeros 0.73^50, or 1e-7, of the last word is left. "
+        "What is left to learn is how frequent the labels are.",
+        measure="how much the loss would change if each answer were the mean of the batch's "
+        "answers, as a share of the loss",
+        shows="the sick run's outputs do not differ between examples, and its accuracy stays at "
+        "chance",
+        look="`outputs/spread`, by how much the answers of a batch differ, over their size: a line "
+        "at zero in the sick run. `loss/data` and `loss/same_answer` of the sick run are the same "
+        "curve; in the cured run the first one falls and the second one stays.",
+        tags="loss.(data|same_answer)$|outputs.spread|^accuracy",
+    ),
+    "overfitting": Text(
+        example="",
+        what="The loss on validation data falls and then rises again, while that on the training "
+        "data falls on.",
+        why="With more weights than examples, a network can learn single examples by heart, with "
+        "their noise and their wrong labels. That is worth nothing on other data. What most "
+        "examples have in common is learned first, so validation gets better before it gets worse.",
+        measure="of what the validation loss had gained over the same answer for all inputs, the "
+        "share that is lost again, while the training's loss fell further",
+        shows="the sick run's validation loss falls for some epochs and then rises, and its "
+        "validation accuracy falls",
+        look="`val_loss` and, beside it, `loss/data`. The sick run's validation loss has its "
+        "lowest point after a few epochs. In the cured run it keeps what it has gained; that it "
+        "stands higher in the first epochs is the penalty, which is part of it. "
+        "`val_accuracy` shows what it costs.",
+        tags="val_(loss|accuracy)|loss.data$|^accuracy",
+    ),
+    "validation far off": Text(
+        example="",
+        what="On the training data the network learns, and on the validation data it is worse than "
+        "one answer for all inputs, from the first epoch on.",
+        why="The two are not given the same network or the same kind of data. Often only one of "
+        "them is scaled, or has its classes in another order. The network itself differs, too: "
+        "batch normalization takes mean and variance of the batch in training, and moving averages "
+        "in validation. These begin at 0 and 1. With Keras' momentum of 0.99, 0.99^64 or 53% of "
+        "that is left after 64 steps. In the example the mean is 300, sixty times the spread, so "
+        "validation sees inputs that are shifted by many times their spread.",
+        measure="the validation loss over that of the same answer for all inputs, where the "
+        "training has saved 30% or more of that",
+        shows="the sick run's validation loss is in the hundreds, and its training is as good as "
+        "the cured run's",
+        look="`val_loss` and `val_accuracy` of both runs; `loss/data` and `accuracy` are the same "
+        "in both, since the momentum plays no part in training.",
+        tags="val_(loss|accuracy)|loss.data$|^accuracy",
     ),
 }
 """The pages, by their symptom."""

@@ -8,22 +8,28 @@ the pages from these runs. Needs what docs/picture.py needs.
 """
 
 import inspect
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pages import markdown_table, run, write
 from picture import take_picture
-from symptom_no_gradient import argmax, network, softmax, train
+from symptom_models import EXAMPLES, train
 from symptom_texts import TEXTS
 
-from mnist_vg import Scenario, UsageError
+from mnist_vg import Scenario, UsageError, diagnose
 from mnist_vg.cure import cure
-from mnist_vg.diagnosis.diagnosis import Diagnosis
-from mnist_vg.diagnosis.symptoms import NO_GRADIENT, SYMPTOMS, UPDATES_TOO_SMALL, Symptom
+from mnist_vg.diagnosis.symptoms import (
+    LOSS_OF_ZERO,
+    NO_GRADIENT,
+    SYMPTOMS,
+    UPDATES_TOO_SMALL,
+    Symptom,
+)
 from mnist_vg.report import Display, cure_lines, cure_table, make_console
-from mnist_vg.runs.results import LEARNED_KAPPA
-from mnist_vg.runs.tags import LOSS_TRAIN
+from mnist_vg.runs.tags import LOSS_DATA, LOSS_SAME_ANSWER, LOSS_VALIDATION
 from mnist_vg.scenarios.suites import find_scenario
 
 SCOPES = {
@@ -33,17 +39,16 @@ SCOPES = {
 }
 """What a symptom's columns are, in words."""
 
-INDEX = f"""# Symptoms
+INDEX = """# Symptoms
 
 What keeps a network from learning, how to see it in TensorBoard, and what helps. `make symptoms`
 trains an example of each with the remedies that fit, and writes these pages.
 
-{{table}}
-A network that could learn has no symptom: where its test accuracy, corrected for chance, is
-{LEARNED_KAPPA} or more, whatever is measured has not kept it from that. The examples are the suite
-`symptoms` (`mnist-vg list`), each under three seeds; a picture is of the first seed that shows the
-symptom. (No scenario has a layer without a gradient, so that example is a model of Keras.) How
-the rules are used, and how well they do: [diagnosis](../diagnosis.md).
+{table}
+A symptom is a fault while it harms: most do not harm a network that learns all the same, see
+[diagnosis](../diagnosis.md). The examples of ten symptoms are the suite `symptoms`
+(`mnist-vg list`), each under three seeds; the picture is of the first seed that shows the symptom.
+The other examples are models of Keras.
 """
 
 
@@ -67,10 +72,11 @@ def main(
     for symptom in symptoms:
         text = TEXTS[symptom.name]
         page = folder / _page(symptom.name)
-        if symptom.name == NO_GRADIENT:
-            sick, cured = (train(choose, logdir / "no_gradient") for choose in (argmax, softmax))
-            _picture([sick, cured], page.with_suffix(".png"), text, seconds)
-            write(page, _text(symptom, sick, *_keras_example(sick, cured)))
+        if symptom.name in EXAMPLES:
+            example = EXAMPLES[symptom.name]
+            runs = train(example, logdir / page.stem)
+            _picture(runs, page.with_suffix(".png"), text, seconds)
+            write(page, _text(symptom, runs[0], *_keras_example(example, runs)))
             continue
         with Display(make_console(), brief=True) as display:
             found = cure(find_scenario(text.example), logdir, seeds=seeds, watch=display.watch)
@@ -89,7 +95,7 @@ def _example(symptom, found):
     # What comes nearest to a cure, where there is none.
     after = found.recommended or max(found.trials, key=lambda trial: trial.accuracy)
     for sick, cured in zip(found.before.runs, after.runs, strict=True):
-        evidence = Diagnosis.of(sick.history, finished=True).evidence
+        evidence = diagnose(sick).evidence
         if symptom.name in (each.symptom for each in evidence):
             return sick, cured
     raise UsageError(f"{found.before.scenario.name}: no seed shows {symptom.name}")
@@ -111,25 +117,41 @@ def _scenario_example(found, logdir):
     return example, f"{command}\n\n{_cure(found)}"
 
 
-def _keras_example(sick, cured):
-    """The same for the model of Keras."""
-    code = "\n\n".join(inspect.getsource(part) for part in (network, argmax, softmax))
-    losses = [f"{run.history[LOSS_TRAIN][-10:].mean():.3f}" for run in (sick, cured)]
-    example = f"""The example is this model, trained to repeat its first input, with `argmax`:
+def _keras_example(example, runs):
+    """The same for a model of Keras."""
+    code = "\n\n".join(inspect.getsource(part) for part in (example.network, *example.parts))
+    words = f"""The example is this model, {example.task}, with `{runs[0].name}`:
 
 ```python
 {code}```"""
-    cure = f"""Use the layer, or put an operation with a gradient in place of the one without. With
-`softmax`, the encoder trains: the loss of the last ten records is {losses[1]}, and {losses[0]} with
-`argmax`. If a layer is not meant to train, set its `trainable=False`. It is then marked as
-frozen, which is no symptom.
-"""
-    return example, cure
+    return words, f"{example.cure}\n\n{_results(runs)}"
+
+
+COLUMNS = {
+    LOSS_DATA: ("Loss, mean of the last ten records", "{:.3g}"),
+    LOSS_SAME_ANSWER: ("Loss of the same answer for all inputs", "{:.3g}"),
+    LOSS_VALIDATION: ("Validation loss", "{:.3g}"),
+    "val_accuracy": ("Validation accuracy", "{:.1%}"),
+}
+"""What the results of a model of Keras are: ten records of a batch each, or the last validation."""
+
+
+def _results(runs):
+    """What the runs of an example have learned."""
+    columns = [(tag, *column) for tag, column in COLUMNS.items() if tag in runs[0].history]
+    rows = []
+    for run_of in runs:
+        cells = [f"`{run_of.name}`"]
+        for tag, _, form in columns:
+            values = run_of.history[tag][np.isfinite(run_of.history[tag])]
+            cells.append(form.format(values[-10 if tag.startswith("loss") else -1 :].mean()))
+        rows.append(cells)
+    return markdown_table(["", *(heading for _, heading, _ in columns)], rows)
 
 
 def _text(symptom, sick, example, cure):
     text = TEXTS[symptom.name]
-    evidence = Diagnosis.of(sick.history, finished=True).evidence
+    evidence = diagnose(sick).evidence
     page = Path(_page(symptom.name))
     return f"""# {symptom.name.capitalize()}
 
@@ -151,7 +173,7 @@ def _text(symptom, sick, example, cure):
 ## What `mnist-vg diagnose` finds
 
 ```
-$ mnist-vg diagnose {sick.folder.parent} {sick.name}
+$ mnist-vg diagnose {sick.folder.parent} {shlex.quote(sick.name)}
 {chr(10).join(each.line for each in evidence)}
 ```
 
@@ -186,16 +208,21 @@ def _rule(symptom):
     return markdown_table(["", ""], [[key, value] for key, value in words.items() if value])
 
 
+CONDITIONS = {NO_GRADIENT: "it gets none", LOSS_OF_ZERO: "both are 0, up to rounding"}
+"""Of symptoms that have no number for a threshold."""
+
+
 def _limit(symptom):
     """Threshold, where, and for how long, in words."""
-    if symptom.name == NO_GRADIENT:
-        return "it gets none, in any layer, at a record"
-    bound = "at most" if symptom.below else "at least"
-    records = "a record" if symptom.records == 1 else f"{symptom.records} records in a row"
+    bound = f"{'at most' if symptom.below else 'at least'} {symptom.threshold:.4g}"
+    unit = "validation" if symptom.of_validation else "record"
+    several = f"{symptom.records} {unit}s in a row"
     since = ", from the first one on" if symptom.from_start else ""
     until = ", and at the newest one" if symptom.still else ""
-    where = SCOPES[symptom.columns]
-    return f"{bound} {symptom.threshold:.4g}{where}, at {records}{since}{until}"
+    return (
+        f"{CONDITIONS.get(symptom.name, bound)}{SCOPES[symptom.columns]}, at "
+        f"{f'a {unit}' if symptom.records == 1 else several}{since}{until}"
+    )
 
 
 def _cure(found):

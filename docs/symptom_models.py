@@ -1,0 +1,239 @@
+"""Models of Keras that show a symptom which no scenario has, each with and without its fault."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from mnist_vg import GradientLogger, Run, datasets
+from mnist_vg.diagnosis import symptoms
+
+
+class Example(NamedTuple):
+    """A model that is trained twice.
+
+    Attributes:
+        network: makes the compiled model, with the fault or without it.
+        values: what it is given, by the name of the run: first with the fault, then without.
+        parts: what else of the code the page shows.
+        data: inputs and targets; or those of the training, then those of the validation.
+        task: what the model learns, in words.
+        cure: what helps, in words.
+        fit: options of `fit`.
+        logger: options of `GradientLogger`.
+    """
+
+    network: Callable[[Any], keras.Model]
+    values: dict[str, Any]
+    data: Callable[[], tuple]
+    task: str
+    cure: str
+    fit: dict[str, int]
+    parts: tuple[Callable, ...] = ()
+    logger: Mapping[str, Any] = MappingProxyType({})
+
+
+def train(example: Example, folder: Path) -> list[Run]:
+    """Train an example with its fault and without it, and return both runs."""
+    runs = []
+    for name, value in example.values.items():
+        keras.utils.set_random_seed(0)
+        x, y, *validation = example.data()
+        logger = GradientLogger(folder / name, overwrite=True, **example.logger)
+        options = dict(example.fit, validation_data=validation or None, verbose=0)
+        example.network(value).fit(x, y, callbacks=[logger], **options)
+        runs.append(Run.load(folder / name))
+    return runs
+
+
+def codes(choose):
+    """An encoder that chooses one of 16 codes, and a decoder."""
+    inputs = keras.Input((8,))
+    code = choose(keras.layers.Dense(16, name="encoder")(inputs))
+    hidden = keras.layers.Dense(16, "relu", name="hidden")(code)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="decoder")(hidden))
+    model.compile("adam", "mse")
+    return model
+
+
+def argmax(scores):
+    """The code with the largest score, without a gradient."""
+    return keras.ops.one_hot(keras.ops.argmax(scores, axis=-1), 16)
+
+
+def softmax(scores):
+    """A share of each code, with a gradient."""
+    return keras.ops.softmax(scores)
+
+
+def normal():
+    """Normal inputs, the first of which is the target."""
+    inputs = np.random.default_rng(0).normal(size=(8192, 8)).astype(np.float32)
+    return inputs, inputs[:, :1]
+
+
+def regularized(penalty):
+    """Digits, with a penalty on every kernel."""
+    hidden = keras.layers.Dense(256, "relu", kernel_regularizer=penalty, name="hidden")
+    digit = keras.layers.Dense(10, "softmax", kernel_regularizer=penalty, name="digit")
+    model = keras.Sequential([hidden, digit])
+    optimizer = keras.optimizers.Adam(0.005)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def mnist():
+    """Some of MNIST, scaled to unit range."""
+    loaded = datasets.load()
+    train, test = loaded.train, loaded.test
+    parts = train.inputs[:8192], train.labels[:8192], test.inputs[:2000], test.labels[:2000]
+    return parts[0] / 255, parts[1], parts[2] / 255, parts[3]
+
+
+def odd_or_even(activation):
+    """One unit that tells odd digits from even ones."""
+    loss = "categorical_crossentropy" if activation == "softmax" else "binary_crossentropy"
+    hidden = keras.layers.Dense(32, "relu", name="hidden")
+    model = keras.Sequential([hidden, keras.layers.Dense(1, activation, name="odd")])
+    model.compile("adam", loss, metrics=["accuracy"])
+    return model
+
+
+def parities():
+    """Digits of 8 by 8 pixels, and whether each is odd."""
+    inputs, labels, *test = digits()
+    return inputs, labels[:, np.newaxis] % 2, test[0], test[1][:, np.newaxis] % 2
+
+
+def digits():
+    """Digits of 8 by 8 pixels."""
+    loaded = datasets.load("digits")
+    return loaded.train.inputs, loaded.train.labels, loaded.test.inputs, loaded.test.labels
+
+
+def last_word(mask_zero):
+    """Reads a text that zeros fill up, and tells which kind of word it ends in."""
+    words = keras.layers.Embedding(20, 8, mask_zero=mask_zero, name="words")
+    kind = keras.layers.Dense(1, "sigmoid", name="kind")
+    model = keras.Sequential([words, keras.layers.LSTM(16, name="reader"), kind])
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def texts():
+    """Texts of 5 to 10 words from 1 to 19, and zeros up to 60; is the last one above 9?"""
+    draw = np.random.default_rng(0)
+    words = draw.integers(1, 20, size=(2500, 60))
+    lengths = draw.integers(5, 11, size=len(words))
+    inputs = np.where(np.arange(60) < lengths[:, np.newaxis], words, 0)
+    last = words[np.arange(len(words)), lengths - 1, np.newaxis] > 9
+    return inputs[:2000], last[:2000].astype(int), inputs[2000:], last[2000:].astype(int)
+
+
+def wide(strength):
+    """Far more weights than examples, with weight decay of this strength."""
+    decay = keras.regularizers.L2(strength)
+    hidden = keras.layers.Dense(512, "relu", kernel_regularizer=decay, name="hidden")
+    digit = keras.layers.Dense(10, "softmax", kernel_regularizer=decay, name="digit")
+    model = keras.Sequential([hidden, digit])
+    optimizer = keras.optimizers.Adam(0.005)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def wrong_labels():
+    """300 digits, of which half have a label that is drawn at random."""
+    inputs, labels, *test = digits()
+    draw = np.random.default_rng(0)
+    drawn = np.where(draw.random(len(labels)) < 0.5, draw.integers(10, size=len(labels)), labels)
+    return inputs[:300], drawn[:300], *test
+
+
+def normalized(momentum):
+    """Measurements that batch normalization brings to unit scale."""
+    scale = keras.layers.BatchNormalization(momentum=momentum, name="scale")
+    hidden = keras.layers.Dense(32, "relu", name="hidden")
+    model = keras.Sequential([scale, hidden, keras.layers.Dense(1, "sigmoid", name="warmer")])
+    model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def temperatures():
+    """Eight temperatures in kelvin; is their mean above 300?"""
+    inputs = np.random.default_rng(0).normal(300, 5, size=(5096, 8)).astype(np.float32)
+    warmer = (inputs.mean(axis=1, keepdims=True) > 300).astype(int)
+    return inputs[:4096], warmer[:4096], inputs[4096:], warmer[4096:]
+
+
+EXAMPLES = {
+    symptoms.NO_GRADIENT: Example(
+        network=codes,
+        values={"argmax": argmax, "softmax": softmax},
+        parts=(argmax, softmax),
+        data=normal,
+        task="trained to repeat its first input",
+        cure="Use the layer, or put an operation with a gradient in place of the one without. If "
+        "a layer is not meant to train, set its `trainable=False`. It is then marked as frozen, "
+        "which is no symptom.",
+        fit={"batch_size": 256, "epochs": 20},
+        logger={"every": 20, "measures": "full"},
+    ),
+    symptoms.PENALTY_TOO_STRONG: Example(
+        network=regularized,
+        values={
+            "penalty=L1(0.1)": keras.regularizers.L1(0.1),
+            "penalty=L1(1e-5)": keras.regularizers.L1(1e-5),
+        },
+        data=mnist,
+        task="trained on 8,192 digits of MNIST",
+        cure="Begin without a regularizer, see that the network learns, and add as much as the "
+        "validation data ask for. An L1 or L2 penalty is a sum over all weights, so a larger "
+        "network needs a smaller factor.",
+        fit={"batch_size": 128, "epochs": 4},
+    ),
+    symptoms.LOSS_OF_ZERO: Example(
+        network=odd_or_even,
+        values={"activation=softmax": "softmax", "activation=sigmoid": "sigmoid"},
+        data=parities,
+        task="trained to tell odd digits from even ones",
+        cure="Choose the last layer and the loss together: a sigmoid with `binary_crossentropy` "
+        "for one unit; a softmax with `categorical_crossentropy` for one-hot labels, and with "
+        "`sparse_categorical_crossentropy` for whole numbers. `mnist_vg.check` says which of "
+        "them does not fit.",
+        fit={"batch_size": 32, "epochs": 10},
+    ),
+    symptoms.ONE_ANSWER: Example(
+        network=last_word,
+        values={"mask_zero=False": False, "mask_zero=True": True},
+        data=texts,
+        task="trained on texts of 5 to 10 words that are filled up with zeros to a length of 60",
+        cure="Follow the inputs through the network to the layer after which all examples are "
+        "alike. Here a mask lets the LSTM stop at the last word.",
+        fit={"batch_size": 64, "epochs": 10},
+    ),
+    symptoms.OVERFITTING: Example(
+        network=wide,
+        values={"strength=0": 0.0, "strength=0.01": 0.01},
+        data=wrong_labels,
+        task="trained on 300 digits, half of which have a label drawn at random",
+        cure="Weight decay, as here, dropout or fewer units leave less room to learn single "
+        "examples by heart. Early stopping ends the training where validation was best. More "
+        "data and better labels help, too.",
+        fit={"batch_size": 50, "epochs": 40},
+    ),
+    symptoms.VALIDATION_FAR_OFF: Example(
+        network=normalized,
+        values={"momentum=0.99": 0.99, "momentum=0.9": 0.9},
+        data=temperatures,
+        task="trained for 192 steps to tell whether the mean of eight temperatures in kelvin is "
+        "above 300",
+        cure="See that validation data are prepared as the training data are. With batch "
+        "normalization in a short training, lower its momentum. For inputs, an adapted "
+        "`keras.layers.Normalization` needs no moving averages at all.",
+        fit={"batch_size": 64, "epochs": 3},
+    ),
+}
+"""The examples, by their symptom."""
