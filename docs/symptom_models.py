@@ -16,22 +16,20 @@ class Example(NamedTuple):
     """A model that is trained twice.
 
     Attributes:
-        network: makes the compiled model, with the fault or without it.
+        make: the compiled model, and inputs and targets of the training, then of the validation.
         values: what it is given, by the name of the run: first with the fault, then without.
         parts: what else of the code the page shows.
-        data: inputs and targets; or those of the training, then those of the validation.
         task: what the model learns, in words.
         cure: what helps, in words.
         fit: options of `fit`.
         logger: options of `GradientLogger`.
     """
 
-    network: Callable[[Any], keras.Model]
+    make: Callable[[Any], tuple[keras.Model, tuple]]
     values: dict[str, Any]
-    data: Callable[[], tuple]
     task: str
     cure: str
-    fit: dict[str, int]
+    fit: dict[str, float]
     parts: tuple[Callable, ...] = ()
     logger: Mapping[str, Any] = MappingProxyType({})
 
@@ -41,10 +39,10 @@ def train(example: Example, folder: Path) -> list[Run]:
     runs = []
     for name, value in example.values.items():
         keras.utils.set_random_seed(0)
-        x, y, *validation = example.data()
+        model, (x, y, *validation) = example.make(value)
         logger = GradientLogger(folder / name, overwrite=True, **example.logger)
         options = dict(example.fit, validation_data=validation or None, verbose=0)
-        example.network(value).fit(x, y, callbacks=[logger], **options)
+        model.fit(x, y, callbacks=[logger], **options)
         runs.append(Run.load(folder / name))
     return runs
 
@@ -56,7 +54,7 @@ def codes(choose):
     hidden = keras.layers.Dense(16, "relu", name="hidden")(code)
     model = keras.Model(inputs, keras.layers.Dense(1, name="decoder")(hidden))
     model.compile("adam", "mse")
-    return model
+    return model, normal()
 
 
 def argmax(scores):
@@ -82,7 +80,7 @@ def regularized(penalty):
     model = keras.Sequential([hidden, digit])
     optimizer = keras.optimizers.Adam(0.005)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return model, mnist()
 
 
 def mnist():
@@ -99,7 +97,7 @@ def odd_or_even(activation):
     hidden = keras.layers.Dense(32, "relu", name="hidden")
     model = keras.Sequential([hidden, keras.layers.Dense(1, activation, name="odd")])
     model.compile("adam", loss, metrics=["accuracy"])
-    return model
+    return model, parities()
 
 
 def parities():
@@ -114,13 +112,32 @@ def digits():
     return loaded.train.inputs, loaded.train.labels, loaded.test.inputs, loaded.test.labels
 
 
+def three_layers(learning_rate):
+    """Digits, with this learning rate."""
+    layers = [keras.layers.Dense(64, "tanh", name=f"hidden{number}") for number in (1, 2, 3)]
+    model = keras.Sequential([*layers, keras.layers.Dense(10, name="digit")])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+    return model, digits()
+
+
+def one_or_ten(units):
+    """Digits from 0 to 9 as the targets of one sigmoid, or of ten units with a softmax."""
+    loss = "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy"
+    activation = "sigmoid" if units == 1 else "softmax"
+    hidden = keras.layers.Dense(32, "relu", name="hidden")
+    model = keras.Sequential([hidden, keras.layers.Dense(units, activation, name="digit")])
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    return model, digits()
+
+
 def last_word(mask_zero):
     """Reads a text that zeros fill up, and tells which kind of word it ends in."""
     words = keras.layers.Embedding(20, 8, mask_zero=mask_zero, name="words")
     kind = keras.layers.Dense(1, "sigmoid", name="kind")
     model = keras.Sequential([words, keras.layers.LSTM(16, name="reader"), kind])
     model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
-    return model
+    return model, texts()
 
 
 def texts():
@@ -141,7 +158,7 @@ def wide(strength):
     model = keras.Sequential([hidden, digit])
     optimizer = keras.optimizers.Adam(0.005)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return model, wrong_labels()
 
 
 def wrong_labels():
@@ -158,7 +175,7 @@ def normalized(momentum):
     hidden = keras.layers.Dense(32, "relu", name="hidden")
     model = keras.Sequential([scale, hidden, keras.layers.Dense(1, "sigmoid", name="warmer")])
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
-    return model
+    return model, temperatures()
 
 
 def temperatures():
@@ -168,12 +185,21 @@ def temperatures():
     return inputs[:4096], warmer[:4096], inputs[4096:], warmer[4096:]
 
 
+def rows_in(order):
+    """Digits with their rows in this order; `validation_split` takes the last ones."""
+    model = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    inputs, labels, *_ = digits()
+    draw = np.random.default_rng(0)
+    rows = np.argsort(labels) if order == "sorted" else draw.permutation(len(labels))
+    return model, (inputs[rows], labels[rows])
+
+
 EXAMPLES = {
     symptoms.NO_GRADIENT: Example(
-        network=codes,
+        make=codes,
         values={"argmax": argmax, "softmax": softmax},
         parts=(argmax, softmax),
-        data=normal,
         task="trained to repeat its first input",
         cure="Use the layer, or put an operation with a gradient in place of the one without. If "
         "a layer is not meant to train, set its `trainable=False`. It is then marked as frozen, "
@@ -181,13 +207,20 @@ EXAMPLES = {
         fit={"batch_size": 256, "epochs": 20},
         logger={"every": 20, "measures": "full"},
     ),
+    symptoms.RISING_LOSS: Example(
+        make=three_layers,
+        values={"learning_rate=1": 1.0, "learning_rate=0.001": 0.001},
+        task="trained on digits of 8 by 8 pixels",
+        cure="Lower the learning rate by factors of ten until the loss falls from the first steps "
+        "on.",
+        fit={"batch_size": 32, "epochs": 5},
+    ),
     symptoms.PENALTY_TOO_STRONG: Example(
-        network=regularized,
+        make=regularized,
         values={
             "penalty=L1(0.1)": keras.regularizers.L1(0.1),
             "penalty=L1(1e-5)": keras.regularizers.L1(1e-5),
         },
-        data=mnist,
         task="trained on 8,192 digits of MNIST",
         cure="Begin without a regularizer, see that the network learns, and add as much as the "
         "validation data ask for. An L1 or L2 penalty is a sum over all weights, so a larger "
@@ -195,9 +228,8 @@ EXAMPLES = {
         fit={"batch_size": 128, "epochs": 4},
     ),
     symptoms.LOSS_OF_ZERO: Example(
-        network=odd_or_even,
+        make=odd_or_even,
         values={"activation=softmax": "softmax", "activation=sigmoid": "sigmoid"},
-        data=parities,
         task="trained to tell odd digits from even ones",
         cure="Choose the last layer and the loss together: a sigmoid with `binary_crossentropy` "
         "for one unit; a softmax with `categorical_crossentropy` for one-hot labels, and with "
@@ -205,35 +237,48 @@ EXAMPLES = {
         "them does not fit.",
         fit={"batch_size": 32, "epochs": 10},
     ),
+    symptoms.NEGATIVE_LOSS: Example(
+        make=one_or_ten,
+        values={"units=1": 1, "units=10": 10},
+        task="trained on the digits 0 to 9",
+        cure="Use labels that the loss is made for: 0 and 1 for `binary_crossentropy`, a unit for "
+        "each class with `sparse_categorical_crossentropy`. In a loss of your own, look for a "
+        "wrong sign.",
+        fit={"batch_size": 32, "epochs": 10},
+    ),
     symptoms.ONE_ANSWER: Example(
-        network=last_word,
+        make=last_word,
         values={"mask_zero=False": False, "mask_zero=True": True},
-        data=texts,
         task="trained on texts of 5 to 10 words that are filled up with zeros to a length of 60",
         cure="Follow the inputs through the network to the layer after which all examples are "
         "alike. Here a mask lets the LSTM stop at the last word.",
         fit={"batch_size": 64, "epochs": 10},
     ),
     symptoms.OVERFITTING: Example(
-        network=wide,
+        make=wide,
         values={"strength=0": 0.0, "strength=0.01": 0.01},
-        data=wrong_labels,
         task="trained on 300 digits, half of which have a label drawn at random",
         cure="Weight decay, as here, dropout or fewer units leave less room to learn single "
         "examples by heart. Early stopping ends the training where validation was best. More "
         "data and better labels help, too.",
         fit={"batch_size": 50, "epochs": 40},
     ),
-    symptoms.VALIDATION_FAR_OFF: Example(
-        network=normalized,
+    symptoms.MOVING_AVERAGES_BEHIND: Example(
+        make=normalized,
         values={"momentum=0.99": 0.99, "momentum=0.9": 0.9},
-        data=temperatures,
         task="trained for 192 steps to tell whether the mean of eight temperatures in kelvin is "
         "above 300",
-        cure="See that validation data are prepared as the training data are. With batch "
-        "normalization in a short training, lower its momentum. For inputs, an adapted "
-        "`keras.layers.Normalization` needs no moving averages at all.",
+        cure="Lower the momentum of batch normalization, or train for more steps. For inputs, an "
+        "adapted `keras.layers.Normalization` needs no moving averages at all.",
         fit={"batch_size": 64, "epochs": 3},
+    ),
+    symptoms.VALIDATION_FAR_OFF: Example(
+        make=rows_in,
+        values={"order=sorted": "sorted", "order=shuffled": "shuffled"},
+        task="trained with `validation_split=0.2` on rows that are sorted by their label",
+        cure="Shuffle the data before `validation_split` takes the last rows. Prepare both data "
+        "sets with the same function, or by layers of the model.",
+        fit={"batch_size": 32, "epochs": 20, "validation_split": 0.2},
     ),
 }
 """The examples, by their symptom."""

@@ -221,6 +221,19 @@ TEXTS = {
         "labels. Then see what else is flat: here `gradient_mean_abs/…`, zero in every layer.",
         tags="(loss|accuracy).test|gradient_mean_abs.layer[16]",
     ),
+    "rising loss": Text(
+        example="",
+        what="The loss is much larger than at the first steps, and stays so.",
+        why="A network that has just been initialized is at about the loss of chance. Whatever "
+        "leads far above it is worse than no training at all. Mostly steps are too long: they "
+        "make the weights large, and then answers are wrong and sure. Between two networks that "
+        "train against each other, the loss of one rises where the other one is too strong.",
+        measure="the mean loss over a third of the training, over that of the first records",
+        shows="the sick run's loss is far above the cured run's, which falls from the first step",
+        look="`loss/train` with *Ignore outliers in chart scaling* off, and `val_loss`. "
+        "`update_ratio/…` shows steps that replace the weights.",
+        tags="loss.train$|val_(loss|accuracy)|update_ratio.hidden1",
+    ),
     "penalty too strong": Text(
         example="",
         what="Regularizers add more to the loss than the data do. The optimizer makes the "
@@ -252,6 +265,20 @@ TEXTS = {
         "softmax and cross-entropy in one step, whose gradient takes for granted that labels add "
         "up to 1.",
         tags="loss.(data|same_answer)$|^accuracy|val_accuracy",
+    ),
+    "negative loss": Text(
+        example="",
+        what="The loss falls below zero, and on and on.",
+        why="Most losses have a lower bound, and training ends near it. A loss without one is not "
+        "made for these labels, or has the wrong sign. In the example, binary cross-entropy is "
+        "-y log p - (1 - y) log(1 - p). For a label y of 0 or 1, both parts are positive. For a "
+        "label of 7 the second one is 6 log(1 - p), which falls without end as p goes to 1. So "
+        "the network learns one thing: a larger output for every input.",
+        measure="how far below zero the loss is, over the size of the first loss",
+        shows="the sick run's loss falls to some ten thousands below zero",
+        look="`loss/data`: in the sick run it falls faster and faster, in the cured run towards 0. "
+        "`val_accuracy` is what it costs.",
+        tags="loss.(data|same_answer)$|accuracy",
     ),
     "one answer for all inputs": Text(
         example="",
@@ -288,22 +315,35 @@ TEXTS = {
         "`val_accuracy` shows what it costs.",
         tags="val_(loss|accuracy)|loss.data$|^accuracy",
     ),
-    "validation far off": Text(
+    "moving averages behind": Text(
         example="",
-        what="On the training data the network learns, and on the validation data it is worse than "
-        "one answer for all inputs, from the first epoch on.",
-        why="The two are not given the same network or the same kind of data. Often only one of "
-        "them is scaled, or has its classes in another order. The network itself differs, too: "
-        "batch normalization takes mean and variance of the batch in training, and moving averages "
-        "in validation. These begin at 0 and 1. With Keras' momentum of 0.99, 0.99^64 or 53% of "
-        "that is left after 64 steps. In the example the mean is 300, sixty times the spread, so "
-        "validation sees inputs that are shifted by many times their spread.",
-        measure="the validation loss over that of the same answer for all inputs, where the "
-        "training has saved 30% or more of that",
+        what="On the training data the network learns, and on the validation data it does not, as "
+        "batch normalization still works with what it began with.",
+        why="In training, batch normalization takes mean and variance of the batch, and in "
+        "validation moving averages of them. These begin at 0 and 1. With Keras' momentum of 0.99, "
+        "0.99^192 or 15% of that is left after 192 steps. In the example the mean is 300, sixty "
+        "times the spread, so validation sees inputs that are shifted by many times their spread.",
+        measure="momentum to the power of the steps: the share of their first values that the "
+        "moving averages still hold, where validation costs more than training",
         shows="the sick run's validation loss is in the hundreds, and its training is as good as "
         "the cured run's",
         look="`val_loss` and `val_accuracy` of both runs; `loss/data` and `accuracy` are the same "
         "in both, since the momentum plays no part in training.",
+        tags="val_(loss|accuracy)|loss.data$|^accuracy",
+    ),
+    "validation far off": Text(
+        example="",
+        what="On the training data the network learns, and on the validation data it does far "
+        "worse, from the first epochs on.",
+        why="The network sees something else in validation than in training. In the example, "
+        "`validation_split` takes the last rows of sorted data: digits 8 and 9, which the training "
+        "never sees. Or only one of the data sets is scaled, or has its classes in another order.",
+        measure="the validation loss less that of the training, over the loss of the same answer "
+        "for all inputs",
+        shows="the sick run's validation loss rises from the first epoch on, and its training is "
+        "as good as the cured run's",
+        look="`val_loss` and `val_accuracy` of both runs. `loss/data` and `accuracy` look healthy "
+        "in both.",
         tags="val_(loss|accuracy)|loss.data$|^accuracy",
     ),
 }

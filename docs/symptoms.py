@@ -119,7 +119,7 @@ def _scenario_example(found, logdir):
 
 def _keras_example(example, runs):
     """The same for a model of Keras."""
-    code = "\n\n".join(inspect.getsource(part) for part in (example.network, *example.parts))
+    code = "\n\n".join(inspect.getsource(part) for part in (example.make, *example.parts))
     words = f"""The example is this model, {example.task}, with `{runs[0].name}`:
 
 ```python
