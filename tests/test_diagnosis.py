@@ -638,6 +638,11 @@ def test_measures_with_few_records_are_not_missing(records):
     assert Diagnosis.of(healthy(records), finished=False).lacks == {}
 
 
+def test_a_loss_of_zero_is_found_if_the_mean_of_the_outputs_is_rounded():
+    """As with softmax over one unit."""
+    assert faults(logged() | yardstick(np.zeros(12), 6e-8))[0] == "loss of zero"
+
+
 @pytest.mark.parametrize("loss", [0.0, np.inf, np.nan])
 def test_a_loss_of_zero_or_not_finite_is_no_symptom_of_a_gradient(loss):
     history = healthy()
