@@ -50,6 +50,14 @@ DROPPED = 0.8
 """Rate of dropout from which on a layer drops nearly all: in Srivastava et al. (2014, section 7.3)
 errors rise above a rate of 0.6."""
 
+FEWEST_INPUTS = 8
+"""Inputs of a unit from which on weights that are all positive are no chance: one in 256 units has
+them if signs are drawn."""
+
+ONE_SIDED = 2.0
+"""How many times the mean of its inputs a unit with positive weights may give. A mean, as in pools,
+gives 1."""
+
 _DROPOUTS = (
     *(keras.layers.Dropout, keras.layers.AlphaDropout, keras.layers.GaussianDropout),
     *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
@@ -70,6 +78,7 @@ def check_weights(model: keras.Model) -> list[Finding]:
         *_frozen(weights, trained),
         *_float16(model),
         *(() if _clips(model) else _unbounded_recurrence(model)),
+        *_one_sided(trained),
         *_drops_nearly_all(model),
         *_is_linear(model),
     ]
@@ -98,6 +107,29 @@ def _frozen(weights, trained):
             "the weights stay what they are, whatever the loss is",
             "layer.trainable = True for those to train, before compile; look at the names of the "
             "layers in model.summary()",
+        )
+
+
+def _one_sided(trained):
+    """Kernels without a negative value, as from a uniform distribution from 0 to 1."""
+    found = {}
+    for path, variables in trained.items():
+        for variable in variables:
+            inputs = int(np.prod(variable.shape[:-1]))
+            if len(variable.shape) < 2 or inputs < FEWEST_INPUTS or variable.constraint is not None:
+                continue
+            values = keras.ops.convert_to_numpy(variable)
+            if values.min() >= 0 and inputs * values.mean() >= ONE_SIDED and values.std() > 0:
+                found[path] = inputs * values.mean()
+    if found:
+        path = next(iter(found))
+        yield Finding(
+            "network",
+            path,
+            f"none of its initial weights is negative{_and_others([*found])}",
+            f"nothing cancels: each unit gives {found[path]:.0f} times the mean of its inputs, and "
+            "all units of a layer give nearly the same",
+            "weights around 0, such as Keras' default glorot_uniform",
         )
 
 
@@ -296,6 +328,14 @@ def _zero(model, steps, steps_later):
             f"all weights are 0{_and_others(zeros)}, and so is their gradient",
             "behind weights of 0 all units are 0, so nothing tells them apart and none is trained",
             "a random initializer, such as Keras' default glorot_uniform",
+        )
+    elif dead := [path for path, signal in steps.signals.items() if signal.scale == 0]:
+        yield Finding(
+            "network",
+            dead[0],
+            f"it gives 0 for all examples{_and_others(dead)}: its units are dead",
+            "where a ReLU gives 0 no gradient passes, so nothing before it is ever trained",
+            "initial weights and biases around 0, inputs of unit scale, or leaky_relu",
         )
     elif zero:
         yield Finding(

@@ -99,6 +99,7 @@ def find_symptoms(
         if (symptom.counts is Counts.ALWAYS and evidence.until is None)
         or (symptom.counts in counting and (symptom.counts is Counts.ONCE or evidence.lasts))
         or (symptom.counts is Counts.LASTING and little and evidence.share_at_input >= LONG)
+        or (symptom.counts is Counts.IF_LITTLE and little and evidence.until is None)
     }
     if counting:
         named = {symptom.name: symptom for symptom, _ in found}
@@ -124,8 +125,8 @@ def _counting(measurements, finished):
     if not known and is_improving(measurements):
         return ()
     if known or finished or records >= MANY:
-        return Counts.ONCE, Counts.LASTING, Counts.IN_THE_END
-    return (Counts.ONCE, Counts.LASTING) if records >= ENOUGH else ()
+        return tuple(Counts)
+    return (Counts.ONCE, Counts.LASTING, Counts.IF_LITTLE) if records >= ENOUGH else ()
 
 
 def _of_finding(finding: Mapping[str, str | None]) -> Evidence:

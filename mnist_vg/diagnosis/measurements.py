@@ -30,6 +30,7 @@ class Measurements:
         spread: how much the answers of a batch differ, over their size, `[records]`.
         nonfinite_batch: how many of the batch's inputs, targets and outputs are NaN or Inf,
             `[records, 3]`.
+        rate: the learning rate, `[records]`.
         test_loss: of the test split, `[records]`.
         accuracy: of the test split, `[records]`.
         chance_accuracy: of always answering the most frequent label, `[records]`.
@@ -56,6 +57,7 @@ class Measurements:
     same_answer: np.ndarray
     spread: np.ndarray
     nonfinite_batch: np.ndarray
+    rate: np.ndarray
     test_loss: np.ndarray
     accuracy: np.ndarray
     chance_accuracy: np.ndarray
@@ -176,6 +178,7 @@ def measurements_of(history: Mapping) -> Measurements:
         "same_answer": column(tags.LOSS_SAME_ANSWER),
         "spread": column(tags.OUTPUT_SPREAD),
         "nonfinite_batch": np.nan_to_num(np.stack([*map(column, tags.NONFINITE_BATCH)], axis=1)),
+        "rate": column(tags.LEARNING_RATE),
         "test_loss": column(tags.LOSS_TEST),
         "accuracy": column(tags.ACCURACY_TEST),
         "chance_accuracy": column(tags.CHANCE_ACCURACY),

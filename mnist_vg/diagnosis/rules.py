@@ -43,6 +43,18 @@ def largest_update(measurements):
     return np.where(largest < 0, np.nan, largest)[:, np.newaxis]
 
 
+FADED = 0.01
+"""A share of the largest learning rate with which weights move no more, beside what they did."""
+
+
+def faded_share(measurements):
+    """Share of the records so far with a learning rate of at most `FADED` of the largest."""
+    rate = measurements.rate
+    with np.errstate(invalid="ignore"):
+        faded = np.where(np.isnan(rate), np.nan, rate <= FADED * np.fmax.accumulate(rate))
+    return (np.cumsum(faded) / np.arange(1, len(rate) + 1))[:, np.newaxis]
+
+
 SWING = 0.2
 """A relative rise of the loss from one record to the next that is more than noise."""
 SWING_RECORDS = 8

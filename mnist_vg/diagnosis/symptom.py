@@ -50,8 +50,10 @@ class Evidence:
     def line(self) -> str:
         """Symptom, layer, steps and words in one line."""
         where = f" in {self.layer}" if self.layer else ""
-        when = "on" if self.until is None else f"to step {self.until}"
-        return f"{self.symptom}{where}, from step {self.step} {when}: {self.words}"
+        when = f"from step {self.step} " + ("on" if self.until is None else f"to step {self.until}")
+        if self.until == self.step:
+            when = f"at step {self.step}"
+        return f"{self.symptom}{where}, {when}: {self.words}"
 
 
 class Counts(Enum):
@@ -63,6 +65,8 @@ class Counts(Enum):
     """Once it has happened, unless the run learns all the same."""
     LASTING = auto()
     """While it lasts, unless the run learns all the same."""
+    IF_LITTLE = auto()
+    """While it lasts, also if the run has learned something, but less than substantially."""
     IN_THE_END = auto()
     """The same, but while a run trains only after many records: it says that little is learned."""
 

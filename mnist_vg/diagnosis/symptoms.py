@@ -11,6 +11,7 @@ from mnist_vg.runs.marks import WITHOUT_GRADIENT
 NO_GRADIENT = "no gradient"
 UPDATES_TOO_LARGE = "updates too large"
 UPDATES_TOO_SMALL = "updates too small"
+RATE_FADES_OUT = "learning rate fades out"
 SATURATED_UNITS = "saturated units"
 DEAD_UNITS = "dead units"
 EXPLODING_GRADIENTS = "exploding gradients"
@@ -37,6 +38,7 @@ NEEDS = {
     "nonfinite": "gradients",
     "state": "gradients",
     "accuracy": "an accuracy",
+    "rate": "a learning rate (GradientLogger)",
     "test_loss": "a test loss",
     "loss": "a loss",
     "same_answer": "the loss of the same answer for all inputs (GradientLogger)",
@@ -97,6 +99,19 @@ SYMPTOMS = (
         advice=("a higher learning rate",),
         causes=(VANISHING_GRADIENTS, DEAD_UNITS),
         needs=("update_ratio",),
+    ),
+    Symptom(
+        name=RATE_FADES_OUT,
+        measure=rules.faded_share,
+        threshold=0.5,
+        columns=None,
+        counts=Counts.IF_LITTLE,
+        still=True,
+        words="for {value:.0%} of the training, the learning rate is at most 1% of its largest "
+        "value (healthy: less than {threshold:.0%})",
+        source="cosine decay is below 1% for the last 6% (Loshchilov and Hutter 2017, equation 5)",
+        advice=("a schedule as long as the training", "a constant learning rate"),
+        needs=("rate",),
     ),
     Symptom(
         name=SATURATED_UNITS,
@@ -162,7 +177,7 @@ SYMPTOMS = (
             "a normalization",
             "skip connections",
         ),
-        causes=(UPDATES_TOO_LARGE, SATURATED_UNITS, DEAD_UNITS),
+        causes=(UPDATES_TOO_LARGE, SATURATED_UNITS, DEAD_UNITS, PENALTY_TOO_STRONG),
         needs=("condition",),
     ),
     Symptom(
@@ -234,7 +249,7 @@ SYMPTOMS = (
         threshold=1.0,
         records=10,
         columns=None,
-        still=True,
+        counts=Counts.ONCE,
         words="the penalties are {value:.2g} times the loss of the data (healthy: less than "
         "{threshold:g} times)",
         source="beyond it, the optimizer gains more by small weights than by right answers",

@@ -21,6 +21,7 @@ from mnist_vg.runs.tags import (
     GRADIENT_FLOW,
     KERNELS,
     LAYER_MEASURES,
+    LEARNING_RATE,
     LOSS_TRAIN,
     LOSS_TRAIN_MEAN,
     MOVING_AVERAGE,
@@ -340,6 +341,8 @@ class GradientLogger(keras.callbacks.Callback):
         returned = scalars.pop("loss", None)
         if not caught and has_own_train_step(self.model):
             scalars[LOSS_TRAIN] = returned
+        if (rate := _learning_rate(self.model)) is not None:
+            scalars[LEARNING_RATE] = rate
         return scalars | {LOSS_TRAIN_MEAN: self._mean_loss.take()}
 
     def on_test_begin(self, logs=None):
@@ -398,6 +401,15 @@ def _numbers(logs):
     }
 
 
+def _learning_rate(model):
+    """The present learning rate; None if there are several, or none."""
+    optimizers = [unscaled(optimizer) for optimizer in optimizers_of(model)]
+    with contextlib.suppress(AttributeError, ValueError):  # a MultiOptimizer, several optimizers
+        [optimizer] = optimizers
+        return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return None
+
+
 def _settings(model):
     optimizers = [unscaled(optimizer) for optimizer in optimizers_of(model)]
     settings = {"model": type(model).__name__, **traits(model)}
@@ -406,6 +418,6 @@ def _settings(model):
         with contextlib.suppress(AttributeError):  # a MultiOptimizer
             clipping = [optimizers[0].clipnorm, optimizers[0].clipvalue]
             settings["clipping"] = any([*clipping, optimizers[0].global_clipnorm])
-            rate = float(keras.ops.convert_to_numpy(optimizers[0].learning_rate))
-            settings["learning_rate"] = float(f"{rate:.6g}")  # a schedule's present value
+    if (rate := _learning_rate(model)) is not None:
+        settings["learning_rate"] = float(f"{rate:.6g}")  # a schedule's present value
     return settings

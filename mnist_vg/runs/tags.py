@@ -5,6 +5,7 @@ LOSS_TRAIN_MEAN = "loss/train_mean"
 LOSS_VALIDATION = "val_loss"
 LOSS_DATA = "loss/data"
 LOSS_SAME_ANSWER = "loss/same_answer"
+LEARNING_RATE = "learning_rate"
 MOVING_AVERAGE = "moving_average/of_start"
 OUTPUT_SPREAD = "outputs/spread"
 NONFINITE_BATCH = ("nonfinite/inputs", "nonfinite/targets", "nonfinite/outputs")
