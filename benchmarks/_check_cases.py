@@ -11,6 +11,7 @@ from keras import layers as L
 from keras import losses, ops
 from keras import optimizers as O
 from keras.initializers import Constant as constant
+from keras.initializers import Orthogonal as orthogonal
 
 ROWS = 64
 RNG = np.random.default_rng(0)
@@ -157,6 +158,19 @@ def rare(sick):
     """A detector."""
     x, y = rows(1000)
     return classifier(L.Dense(1, "sigmoid"), BINARY), x, y if sick else np.arange(1000) % 2
+
+
+def padded(layer=None, front=False, mask_zero=False):
+    """A recurrent layer that reads nine words and sixty times their padding."""
+    x = np.pad(1 + WORDS % 29, [(0, 0), (60, 0) if front else (0, 60)])
+    embedding = L.Embedding(30, 8, mask_zero=mask_zero)
+    return network(embedding, layer or L.GRU(8), L.Dense(1), inputs=x), x, NUMBERS
+
+
+def long_series(layer):
+    """A recurrent layer and 150 time steps."""
+    x = np.random.default_rng(1).normal(size=(ROWS, 150, 2)).astype(np.float32)
+    return network(layer, L.Dense(1), inputs=x), x, NUMBERS
 
 
 FAULTS = {
@@ -385,6 +399,11 @@ FAULTS = {
         "no upper bound",
         lambda sick: recurrent(L.Bidirectional(L.GRU(8, "relu" if sick else "tanh"))),
     ),
+    "padding that a GRU reads": ("padding", lambda sick: padded(mask_zero=not sick)),
+    "large recurrent weights": (
+        "grows",
+        lambda sick: long_series(L.SimpleRNN(8, recurrent_initializer=orthogonal(1 + 2 * sick))),
+    ),
     "deep sigmoids": (
         "too deep",
         lambda sick: (deep("sigmoid" if sick else "relu"), VECTORS, NUMBERS),
@@ -558,6 +577,21 @@ def identity_recurrent():
     return recurrent(L.SimpleRNN(8, "relu", recurrent_initializer="identity"))
 
 
+def padding_in_front():
+    """Words behind their padding, and no mask."""
+    return padded(front=True)
+
+
+def padding_in_two_directions():
+    """Padding that one direction of two reads first."""
+    return padded(L.Bidirectional(L.GRU(8)))
+
+
+def long_lstm():
+    """An LSTM whose gradient vanishes on its way to the first of 150 steps, as it begins."""
+    return long_series(L.LSTM(8))
+
+
 def self_normalizing():
     """SELU and alpha dropout, eight layers."""
     stack = [L.Dense(32, "selu", kernel_initializer="lecun_normal") for _ in range(8)]
@@ -705,6 +739,7 @@ HEALTHY = {
         for make in (
             *(transformer, language_model, graph_network, variational_autoencoder, generator, gan),
             *(siamese, several_outputs, bidirectional, identity_recurrent, self_normalizing),
+            *(padding_in_front, padding_in_two_directions, long_lstm),
             *(table, words_as_bags, mixed_precision, fine_tuning, residual, normalized_behind),
             *(several_labels, ordinal, segmentation, autoencoder, counts, quantiles, adapter),
             *(finished, warmed_up, with_missing_labels, datasets_of_tensorflow),

@@ -16,10 +16,21 @@ from mnist_vg.keras_models.layer_names import layer_paths
 from mnist_vg.keras_models.layers import layer_weights
 from mnist_vg.keras_models.losses import Losses, has_losses
 from mnist_vg.keras_models.taps import reachable, replaced
+from mnist_vg.keras_models.through_time import (
+    as_read,
+    log10_first_to_last,
+    mask_of,
+    rms_by_time_step,
+)
 
 NUDGE = 1e-3
 """How far a nudge moves the weights of a variable, as their root mean square. A tenth of what
 Keras' initializers give a layer of 1,000 inputs, and enough to leave an exact zero."""
+
+LOST = 2.0**-24
+"""A gradient with respect to one time step, over that with respect to another, below which it is
+lost: the gradient of a weight is a sum over time steps, and this is half of float32's machine
+epsilon (IEEE 754). What decays exponentially with time gets there (Hochreiter 1998)."""
 
 
 class Head(NamedTuple):
@@ -68,6 +79,26 @@ class Signal(NamedTuple):
     differentiable: float
 
 
+class Time(NamedTuple):
+    """How the gradient gets through the time steps of a recurrent layer: means over the batches.
+
+    Attributes:
+        steps: how many time steps it reads, of the longest example.
+        reached: in how many of them the gradient with respect to the inputs is more than `LOST`
+            of the largest.
+        first_to_last: log10 of that at the first step read over that at the last.
+        tail: how many steps at the end of an example have the same inputs, the median of the
+            examples. Without a mask only; NaN as the next one, if no other step comes before.
+        before_tail: log10 of the gradient at the step before over that at the last, the median.
+    """
+
+    steps: float
+    reached: float
+    first_to_last: float
+    tail: float
+    before_tail: float
+
+
 class Gradient(NamedTuple):
     """The gradient of one variable in a training step: means over the batches.
 
@@ -90,6 +121,7 @@ class Steps(NamedTuple):
     Attributes:
         losses: of each batch.
         signals: by path, for the layers with weights to train, in the order of their calls.
+        times: by path, for the recurrent ones among them.
         first: the paths of those that no other of them comes before.
         gradients: by path, one for each weight of the layer; without what got none.
         without: paths of the layers of which no weight gets a gradient, and the operation that
@@ -102,6 +134,7 @@ class Steps(NamedTuple):
 
     losses: np.ndarray
     signals: dict[str, Signal]
+    times: dict[str, Time]
     first: list[str]
     gradients: dict[str, list[Gradient]]
     without: dict[str, str]
@@ -189,6 +222,10 @@ class Look:
             path: _over_batches([Signal(*row["signals"][path]) for row in rows])
             for path in self._traced["called"]
         }
+        times = {
+            path: Time(*np.mean([row["times"][path] for row in rows], axis=0).tolist())
+            for path in rows[0]["times"]
+        }
         every = {
             key: Gradient(*np.mean([row["gradients"][key] for row in rows], axis=0).tolist())
             for key in rows[0]["gradients"]
@@ -201,6 +238,7 @@ class Look:
         return Steps(
             losses,
             signals,
+            times,
             self._traced["first"],
             gradients,
             self._traced["without"],
@@ -214,14 +252,14 @@ class Look:
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape, self._tapped(factors, tape) as calls:
             loss = self._loss(batch)
-        inputs = {path: before for path, (before, _, _) in calls.items() if _floating(before)}
-        tensors = {path: after for path, (_, after, _) in calls.items()}
+        inputs = {path: call.before for path, call in calls.items() if _floating(call.before)}
+        tensors = {path: call.after for path, call in calls.items()}
         sources = {str(id(v)): v.value for v in variables}, inputs, tensors
         weights, before, after = tape.gradient(loss, sources)
         got = {key for key, gradient in weights.items() if gradient is not None}
         self._traced = {
             "called": list(calls),
-            "first": [path for path, (_, _, first) in calls.items() if first],
+            "first": [path for path, call in calls.items() if call.first],
             "without": {
                 path: cutting_operation(tensors[path]) if path in tensors else ""
                 for path, of_layer in self.layers.items()
@@ -241,18 +279,27 @@ class Look:
                 )
                 for path in calls
             },
+            "times": {
+                path: _time(call.before, before[path], call.layer, call.mask)
+                for path, call in calls.items()
+                if isinstance(call.layer, keras.layers.RNN) and before.get(path) is not None
+            },
             "gradients": {k: _gradient(tf.convert_to_tensor(weights[k])) for k in sorted(got)},
         }
 
     @contextlib.contextmanager
     def _tapped(self, factors, tape) -> Iterator[dict]:
-        """Within the context, each layer's first call: inputs, outputs, whether none is before."""
-        calls: dict[str, tuple] = {}
+        """Within the context, each layer's first call."""
+        calls: dict[str, _Call] = {}
         dependence = Dependence(self.model.trainable_variables)
         factor = dict(zip(self.layers, tf.unstack(factors), strict=True))
 
-        def tap(path, call):
+        def tap(path, layer, call):
             def tapping(inputs, *arguments, **options):
+                recurrent, mask = isinstance(layer, keras.layers.RNN), None
+                if recurrent:
+                    mask = mask_of(layer, (inputs, *arguments), options)
+                    inputs = tf.identity(inputs)  # Both directions may read the same tensor.
                 before = keras.tree.flatten(inputs)[0]
                 first = path not in calls and not dependence.of(before)
                 if first and _floating(before) and not keras.tree.is_nested(inputs):
@@ -261,7 +308,7 @@ class Look:
                 output = call(inputs, *arguments, **options)
                 after = keras.tree.flatten(output)[0]
                 if path not in calls and reachable(after) and _floating(after):
-                    calls[path] = before, after, first
+                    calls[path] = _Call(layer, before, after, first, mask)
                 return output
 
             return tapping
@@ -271,7 +318,7 @@ class Look:
             for path in self.layers:
                 if path in layers:  # The model itself is none of its layers.
                     layer = layers[path]
-                    stack.enter_context(replaced(layer, "call", tap(path, layer.call)))
+                    stack.enter_context(replaced(layer, "call", tap(path, layer, layer.call)))
             yield calls
 
     def _run(self, function, *arguments, nudges=0) -> list:
@@ -305,6 +352,16 @@ class Look:
             outputs = _call(self.model, batch.x, training=True)
             loss = self.model._compute_loss(batch.x, batch.y, outputs, batch.sample_weight)
         return tf.reduce_mean(tf.cast(loss, "float32"))
+
+
+class _Call(NamedTuple):
+    """A layer's call: first input, first output, whether no layer comes before, and a mask."""
+
+    layer: keras.layers.Layer
+    before: tf.Tensor
+    after: tf.Tensor
+    first: bool
+    mask: tf.Tensor | None
 
 
 @contextlib.contextmanager
@@ -369,6 +426,39 @@ def _signal(before, after, differentiable, after_gradient):
         sensitivity = tf.norm(after) * tf.norm(tf.cast(after_gradient, "float32"))
     values = [*measured, sensitivity, differentiable]
     return tuple(tf.cast(value, "float32") for value in values)
+
+
+def _time(inputs, gradient, layer, mask):
+    """The numbers of a `Time`."""
+    by_step = rms_by_time_step(gradient, layer, mask)
+    largest = tf.reduce_max(tf.where(tf.math.is_nan(by_step), 0.0, by_step))
+    reached = tf.math.count_nonzero(by_step > LOST * largest)
+    tail = before_tail = tf.constant(np.nan)
+    if mask is None:
+        tail, before_tail = _tail(as_read(inputs, layer), as_read(gradient, layer))
+    read = tf.math.count_nonzero(~tf.math.is_nan(by_step))
+    values = [read, reached, log10_first_to_last(by_step), tail, before_tail]
+    return tuple(tf.cast(value, "float32") for value in values)
+
+
+def _tail(inputs, gradient):
+    """Length of the stretch of same inputs at the end, and log10 of the gradient before it."""
+    features = list(range(2, inputs.shape.rank))
+    same = tf.reduce_all(inputs == inputs[:, -1:], axis=features)
+    length = tf.reduce_sum(tf.math.cumprod(tf.cast(same[:, ::-1], tf.int32), axis=1), axis=1)
+    steps = tf.shape(inputs)[1]
+    other = length < steps
+    sizes = tf.reduce_max(tf.abs(tf.cast(gradient, "float32")), axis=features)
+    sizes = tf.boolean_mask(tf.maximum(sizes, np.finfo(np.float32).tiny), other)
+    length = tf.boolean_mask(length, other)
+    before = tf.gather(sizes, steps - 1 - length, axis=1, batch_dims=1)
+    return _median(length), _median(tf.math.log(before / sizes[:, -1])) / np.log(10.0)
+
+
+def _median(values):
+    middle = tf.sort(tf.cast(values, "float32"))[tf.size(values) // 2 :]
+    # Without a value, NaN.
+    return tf.concat([middle, [np.nan]], axis=0)[0]
 
 
 def _over_batches(signals):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from mnist_vg.checks.findings import Finding
-from mnist_vg.checks.look import Gradient, Steps
+from mnist_vg.checks.look import Gradient, Steps, Time
 from mnist_vg.keras_models.layer_names import layer_paths
 from mnist_vg.keras_models.layers import layer_weights
 from mnist_vg.keras_models.optimizers import unscaled
@@ -36,6 +36,10 @@ public report of a gradient that vanished has four."""
 UNBOUNDED = 100.0
 """An activation that gives more than this at 1,000 has no upper bound. A cell passes its output on
 from step to step, and Keras' default is tanh (Hochreiter and Schmidhuber 1997 need one, too)."""
+
+PADDED = 1e-5
+"""Gradient at the step before the padding over that at the last step; set between 2e-4, with which
+LSTM and GRU learned the words before it, and 1e-6, with which a SimpleRNN did not."""
 
 ROUNDING = 1e-5
 """Relative difference below which two sums of float32 are the same, up to their order: a hundred
@@ -356,6 +360,64 @@ def _zero_paths(steps):
     ]
 
 
+def check_time(model: keras.Model, steps: Steps) -> list[Finding]:
+    """What recurrent layers do to the gradient on its way through their time steps.
+
+    That it vanishes is no finding: forget gates of healthy networks let through less than the
+    rounding of float32 after 50 steps, until they are trained. It is one where nothing but
+    padding comes within reach.
+    """
+    return [*_forgotten(model, steps.times), *_exploding(steps.times)][:1]
+
+
+def _forgotten(model, times):
+    layers = layer_paths(model)
+    for path, time in times.items():
+        # What one direction forgets, the other has read last.
+        both = isinstance(layers.get(path.rpartition("/")[0]), keras.layers.Bidirectional)
+        if not both and time.before_tail < np.log10(PADDED):
+            yield Finding(
+                "network",
+                path,
+                f"half of the examples end in {time.tail:.0f} or more time steps with the same "
+                f"inputs, and the gradient before them is 1e{time.before_tail:.0f} of that at the "
+                "last step",
+                "nothing is left of an example when its padding has been read, and no gradient "
+                "gets back through it",
+                _KEEP_IN_REACH,
+            )
+
+
+_KEEP_IN_REACH = (
+    "mask_zero=True in the Embedding, or a Masking layer; or padding in front "
+    "(pad_sequences(padding='pre')); or return_sequences=True and a pooling layer"
+)
+
+
+def _exploding(times):
+    for path, time in times.items():
+        if time.first_to_last > np.log10(GROWN_GRADIENT):
+            yield Finding(
+                "network",
+                path,
+                f"the gradient grows 1e{time.first_to_last:.0f} times from the last of "
+                f"{time.steps:.0f} time steps back to the first",
+                "what comes first decides at random, and a small step changes the loss a lot",
+                "recurrent_initializer='orthogonal', Keras' default, with activation='tanh'; "
+                "clipnorm=1 in the optimizer (Pascanu et al. 2013); shorter sequences",
+            )
+
+
+def reach_in_time(times: dict[str, Time]) -> list[str]:
+    """A line for each recurrent layer that learns from a part of the time steps alone."""
+    return [
+        f"gradient through time: at first, {path} learns from {time.reached:.0f} of "
+        f"{time.steps:.0f} time steps"
+        for path, time in times.items()
+        if time.reached < time.steps and time.first_to_last < 0
+    ]
+
+
 def check_depth(steps: Steps) -> list[Finding]:
     """What is left of signal and gradient on the way through the network, at initialization."""
     signals = steps.signals
@@ -363,10 +425,11 @@ def check_depth(steps: Steps) -> list[Finding]:
     if len(signals) < 3 or not first:
         return []
     *_, last = signals
-    return [*_signal(signals, first, last), *_gradient(signals, first)][:1]
+    return [*_signal(steps, first, last), *_gradient(signals, first)][:1]
 
 
-def _signal(signals, first, last):
+def _signal(steps, first, last):
+    signals = steps.signals
     grown = signals[last].input_scale / max(signals[path].scale for path in first)
     before = max(signals[path].spread for path in first)
     after = signals[last].input_spread
@@ -387,6 +450,17 @@ def _signal(signals, first, last):
             "larger initial weights (glorot_uniform, he_normal), or a normalization",
         )
     elif after < ALIKE and after < GROWN_ALIKE * before:
+        for path in steps.times:
+            if signals[path].spread < ALIKE:
+                yield Finding(
+                    "network",
+                    path,
+                    f"its outputs differ between examples by only {signals[path].spread:.1g} of "
+                    f"their size (those of {first[0]}: by {before:.1g})",
+                    "what differs comes too early: it is forgotten before the last time step, "
+                    "and no gradient gets back to it",
+                    _KEEP_IN_REACH,
+                )
         yield Finding(
             "network",
             last,

@@ -10,7 +10,14 @@ from mnist_vg.checks.data import check_finite, check_scale, check_values
 from mnist_vg.checks.findings import Checks, Finding
 from mnist_vg.checks.heads import check_classes, check_head
 from mnist_vg.checks.look import Look
-from mnist_vg.checks.network import check_depth, check_gradients, check_weights, share_frozen
+from mnist_vg.checks.network import (
+    check_depth,
+    check_gradients,
+    check_time,
+    check_weights,
+    reach_in_time,
+    share_frozen,
+)
 from mnist_vg.checks.rates import check_rate_alone, check_updates
 from mnist_vg.errors import UsageError, first_line
 from mnist_vg.keras_models.optimizers import has_own_train_step
@@ -162,6 +169,9 @@ class _Checking:
             return
         self._found(check_scale(steps, lambda factors: look.steps(factors=factors)))
         self._found(check_gradients(self._model, steps, lambda nudges: look.steps(nudges=nudges)))
+        if not self._spoilt:
+            self._found(check_time(self._model, steps))
+            self._looked += reach_in_time(steps.times)
         if not self._spoilt:
             self._found(check_depth(steps))
         if not self._spoilt:
