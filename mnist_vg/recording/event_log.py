@@ -32,6 +32,7 @@ from mnist_vg.runs.tags import (
     ACCURACY_TRAIN,
     GRADIENT_FLOW,
     GRADIENT_MEAN_ABS,
+    GRADIENT_THROUGH_TIME,
     HISTOGRAMS,
     LAYER_STATE,
     LOSS_TEST,
@@ -295,6 +296,8 @@ def _add_layer(summary, measure, layer, values, number):
         parts = {key: stacked[number] for key, stacked in values.items()}
         if parts["counts"].any():
             summary.value.append(_histogram_value(tag, **parts))
+    elif measure == GRADIENT_THROUGH_TIME and np.isnan(values[number]):
+        pass  # Other layers have no time steps.
     elif measure not in NONFINITE or np.nan_to_num(values).any():
         summary.MergeFrom(scalar_pb(tag, values[number]))
 

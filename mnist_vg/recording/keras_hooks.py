@@ -4,7 +4,7 @@ The hooks replace methods of the model and of its optimizers, some of them priva
 stands at the one place where what is recorded passes by:
 
 - `Model.compute_loss`: the loss, with targets and outputs;
-- `Layer.call`: the activations;
+- `Layer.call`: the activations, and the gradients that come back to recurrent layers' inputs;
 - `Optimizer._backend_apply_gradients`: the variables;
 - `Optimizer._clip_gradients`: the gradients, all together, averaged if they are accumulated
   and unscaled if the loss is scaled, before clipping and before the weights change. (`apply`
@@ -38,6 +38,7 @@ from mnist_vg.keras_models.optimizers import (
     unscaled,
 )
 from mnist_vg.keras_models.taps import reachable, replaced, tapped_layers
+from mnist_vg.keras_models.through_time import tapped_recurrence
 from mnist_vg.recording.measures import squared_distance
 from mnist_vg.recording.part import HEAD, Caught, Part
 from mnist_vg.recording.probe import Probe, joined
@@ -221,6 +222,7 @@ class KerasHooks:
                 hook(outer, "_stateful_handle_non_finite_grads", self._see_skip)
             tapped = self._model if self._full else None
             self._taps = stack.enter_context(tapped_layers(tapped, self._pattern))
+            self._time_taps = stack.enter_context(tapped_recurrence(tapped))
             yield
 
     def _forget(self):
@@ -301,6 +303,7 @@ class KerasHooks:
         loss = loss if part.loss_seen else tf.constant(0.0)
         batch = self._seen.batch if part.loss_seen else [None] * 4
         activations = self._taps.take()
+        through_time = self._time_taps.take()
         clipped = clipped if self._full and clipped is not gradients else []
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
@@ -331,6 +334,7 @@ class KerasHooks:
                 clipped,
                 activations,
                 before and [*before, *without],
+                through_time,
             )
             head = [tf.cast(step, tf.float64)], [tf.cast(loss, tf.float64)]
             if before:

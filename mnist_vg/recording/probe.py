@@ -20,7 +20,7 @@ from mnist_vg.recording.measures import (
     squared_distance,
 )
 from mnist_vg.runs.marks import FROZEN, WITH_GRADIENT, WITHOUT_GRADIENT
-from mnist_vg.runs.tags import LAYER_STATE, UPDATE_RATIO
+from mnist_vg.runs.tags import GRADIENT_THROUGH_TIME, LAYER_STATE, UPDATE_RATIO
 
 
 class Probe:
@@ -48,7 +48,13 @@ class Probe:
         self._spec = None
 
     def measure(
-        self, gradients, variables, clipped=None, activations=None, weights=None
+        self,
+        gradients,
+        variables,
+        clipped=None,
+        activations=None,
+        weights=None,
+        through_time=None,
     ) -> tf.Tensor:
         """Measure one step.
 
@@ -58,6 +64,7 @@ class Probe:
             clipped: the gradients after clipping, for the full record.
             activations: path of a layer to `(outputs, range)`, see `activation_measures`.
             weights: what the variables held before the update, if they are updated already.
+            through_time: path of a recurrent layer to what `log10_first_to_last` returns.
 
         Returns:
             What `tables` takes, float64 `[numbers]`.
@@ -87,6 +94,9 @@ class Probe:
         parts = by_layer(gradients), by_layer(weights or variables), clipped
         measured = [_measured_layers(parts, self._histograms, self.full)]
         names = [tuple(groups)]
+        if through_time and not groups.keys().isdisjoint(through_time):
+            ratios = [through_time.get(path, np.nan) for path in groups]
+            measured[0][GRADIENT_THROUGH_TIME] = tf.stack(ratios)
         if activations:
             outputs, ranges = zip(*activations.values(), strict=True)
             measured.append(activation_measures(outputs, ranges, self._histograms))

@@ -20,6 +20,7 @@ SKIPPED_STEPS = "skipped_steps"
 GRADIENT_MEAN_ABS = "gradient_mean_abs"
 LAYER_STATE = "layer_state"
 UPDATE_RATIO = "update_ratio"
+GRADIENT_THROUGH_TIME = "gradient_through_time"
 # TensorBoard opens the first two groups of tags by name. These names come late, so that
 # `gradient_flow` stays among the first two.
 UNITS_DEAD = "units_dead"
@@ -49,6 +50,7 @@ LAYER_MEASURES = (
     "weight_std",
     "weight_norm",
     UPDATE_RATIO,
+    GRADIENT_THROUGH_TIME,
     BACKPROPAGATED,
     "activation_mean",
     "activation_std",
