@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 NAMES = [symptom.name for symptom in SYMPTOMS]
 OF_BATCHES = ["penalty too strong", "loss of zero", "negative loss", "one answer for all inputs"]
 OF_VALIDATION = ["overfitting", "moving averages behind", "validation far off"]
+OF_TIME = ["vanishing through time", "exploding through time"]
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 EVERY = 40
 
@@ -557,6 +558,24 @@ def test_a_single_record_can_show_a_symptom(symptom):
 
 
 @pytest.mark.parametrize(
+    ("value", "symptom"),
+    [
+        (-7.23, "vanishing through time"),
+        (-7.22, None),
+        (3.99, None),
+        (4.0, "exploding through time"),
+    ],
+)
+def test_a_recurrent_layer_is_named_before_the_head_behind_it(value, symptom):
+    history = sick("vanishing gradients", 1e-6, 0, 12)
+    history["gradient_through_time"] = np.where(np.arange(4) == 1, value, np.full((12, 4), np.nan))
+    [*first, _] = [(e.symptom, e.layer) for e in find_evidence(measurements_of(history))]
+    assert first == [(symptom, "layer2")] * (symptom is not None)
+    history["accuracy/test"][:] = 0.9
+    assert faults(history) == []
+
+
+@pytest.mark.parametrize(
     "history", [{"step": np.array([], int)}, healthy(0), logged(records=0)], ids=range(3)
 )
 def test_without_records_nothing_is_diagnosed(history):
@@ -564,7 +583,7 @@ def test_without_records_nothing_is_diagnosed(history):
     assert (told.evidence, told.verdict) == ([], "could not judge: nothing recorded")
     assert (told.judged, told.healthy) == (False, False)
     assert np.isnan(told.learned_share)
-    assert list(told.lacks) == [name for name in NAMES if name not in OF_VALIDATION]
+    assert list(told.lacks) == [name for name in NAMES if name not in OF_VALIDATION + OF_TIME]
 
 
 def test_one_record_shows_no_training():
@@ -619,10 +638,10 @@ def test_a_network_of_one_layer_is_diagnosed_without_activations():
         (["chance/loss"], []),
         (["loss/train"], ["exploding gradients", "vanishing gradients", "rising loss"]),
         (["accuracy/test", "chance/accuracy"], [*OF_BATCHES, "stuck at chance"]),
-        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[5:7], *NAMES[9:-3]]),
+        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[7:9], *NAMES[11:-3]]),
         (
             set(healthy()) - {"step", "layers", "activation_layers", "gradient_mean_abs"},
-            [n for n in NAMES[:-3] if n not in ("no gradient", "non-finite values")],
+            [n for n in NAMES[:-3] if n not in ("no gradient", "non-finite values", *OF_TIME)],
         ),
     ],
 )
@@ -708,7 +727,12 @@ SEEDS = range(60)
 
 def test_the_random_histories_cover_every_symptom():
     all_found = [{e.symptom for e in found(random_history(seed))} for seed in SEEDS]
-    assert set.union(*all_found) == set(NAMES) - {*OF_BATCHES, *OF_VALIDATION, "rising loss"}
+    assert set.union(*all_found) == set(NAMES) - {
+        *OF_BATCHES,
+        *OF_VALIDATION,
+        *OF_TIME,
+        "rising loss",
+    }
     assert set.intersection(*all_found) == set()
     assert sum(len(symptoms) > 2 for symptoms in all_found) > 20
 

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers as L
 
+from mnist_vg import GradientLogger, Run
+from mnist_vg.diagnosis import diagnose
 from mnist_vg.keras_models.through_time import (
     log10_first_to_last,
     recurrent_layers,
@@ -105,3 +107,39 @@ def test_every_kind_is_caught_and_no_bit_of_a_gradient_changes():
 def test_a_frozen_layer_is_left_alone():
     model = keras.Sequential([keras.Input(SERIES.shape[1:]), L.GRU(3, trainable=False), L.Dense(1)])
     assert stepped(model, SERIES)[1] == {}
+
+
+def trained(folder, mask_zero):
+    """A GRU that reads four words and fifty steps of padding: its weights, and its log if any."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(128) % 2
+    words = np.pad(1 + 5 * classes[:, np.newaxis] + rng.integers(0, 5, (128, 4)), [(0, 0), (0, 50)])
+    keras.utils.set_random_seed(1)
+    embedding = L.Embedding(11, 4, "orthogonal", mask_zero=mask_zero)
+    layers = [embedding, L.GRU(4), L.Dense(1, "sigmoid")]
+    model = keras.Sequential([keras.Input((54,)), *layers])
+    model.compile(keras.optimizers.Adam(0.03), "binary_crossentropy", jit_compile=False)
+    logger = GradientLogger(folder, every=1, measures="full", check=True) if folder else None
+    model.fit(words, classes, epochs=6, verbose=0, callbacks=[logger] if logger else [])
+    return model.get_weights(), Run.load(folder) if folder else None
+
+
+def test_a_gru_that_reads_its_padding_is_named_and_trains_as_without_the_logger(tmp_path):
+    weights, run = trained(tmp_path / "sick", mask_zero=False)
+    for one, other in zip(weights, trained(None, mask_zero=False)[0], strict=True):
+        assert np.array_equal(one, other)
+    assert [finding["layer"] for finding in run.findings] == ["gru"]
+    ratios = run.history["gradient_through_time"]
+    assert list(run.history["layers"]) == ["embedding", "gru", "dense"]
+    assert np.isnan(ratios[:, [0, 2]]).all()
+    assert (ratios[:, 1] < -7.22).all()
+    before, first, *_ = diagnose(run).evidence
+    assert (before.symptom, before.layer) == ("unsuitable network", "gru")
+    assert (first.symptom, first.layer) == ("vanishing through time", "gru")
+
+
+def test_its_twin_with_a_mask_is_healthy(tmp_path):
+    _, run = trained(tmp_path / "twin", mask_zero=True)
+    assert run.findings == []
+    assert diagnose(run).verdict == "healthy"
+    assert (run.history["gradient_through_time"][:, 1] > -4).all()

@@ -40,6 +40,8 @@ class Measurements:
         nonfinite: how many gradients and weights are NaN or Inf, `[records, layers]`.
         nonfinite_weights: how many weights of all layers are, `[records]`.
         update_ratio: norm of the update over that of the weights, `[records, layers]`.
+        through_time: log10 of the gradient at the first time step of a recurrent layer over that
+            at the last, `[records, layers]`.
         state: whether a layer gets a gradient, see `runs.marks`, `[records, layers]`.
         activation_layers: names of the layers with an activation.
         dead: share of units that are zero on the whole batch, `[records, activation_layers]`.
@@ -67,6 +69,7 @@ class Measurements:
     nonfinite: np.ndarray
     nonfinite_weights: np.ndarray
     update_ratio: np.ndarray
+    through_time: np.ndarray
     state: np.ndarray
     activation_layers: Sequence[str]
     dead: np.ndarray
@@ -99,7 +102,11 @@ class Measurements:
         tables = {
             key: _widened(getattr(self, key), names, columns)
             for keys, names, columns in (
-                (("condition", "nonfinite", "update_ratio", "state"), self.layers, layers),
+                (
+                    ("condition", "nonfinite", "update_ratio", "through_time", "state"),
+                    self.layers,
+                    layers,
+                ),
                 (("dead", "saturated"), self.activation_layers, hidden),
             )
             for key in keys
@@ -187,6 +194,7 @@ def measurements_of(history: Mapping) -> Measurements:
         "nonfinite": sum(counts.values()) if with_gradients else table(tags.GRADIENT_NONFINITE),
         "nonfinite_weights": counts[tags.WEIGHT_NONFINITE].sum(axis=1),
         "update_ratio": table(tags.UPDATE_RATIO),
+        "through_time": table(tags.GRADIENT_THROUGH_TIME),
         "state": np.nan_to_num(
             table(tags.LAYER_STATE), nan=WITH_GRADIENT if with_gradients else np.nan
         ),

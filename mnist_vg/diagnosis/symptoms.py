@@ -4,6 +4,8 @@ Thresholds without a published source were set on one half of the labelled corpu
 `benchmarks/corpus.json`; `make bench-diagnosis` scores them on the other half.
 """
 
+import numpy as np
+
 from mnist_vg.diagnosis import rules
 from mnist_vg.diagnosis.symptom import Counts, Symptom
 from mnist_vg.runs.marks import WITHOUT_GRADIENT
@@ -12,6 +14,8 @@ NO_GRADIENT = "no gradient"
 UPDATES_TOO_LARGE = "updates too large"
 UPDATES_TOO_SMALL = "updates too small"
 RATE_FADES_OUT = "learning rate fades out"
+VANISHING_THROUGH_TIME = "vanishing through time"
+EXPLODING_THROUGH_TIME = "exploding through time"
 SATURATED_UNITS = "saturated units"
 DEAD_UNITS = "dead units"
 EXPLODING_GRADIENTS = "exploding gradients"
@@ -32,6 +36,7 @@ VALIDATION_FAR_OFF = "validation far off"
 
 NEEDS = {
     "update_ratio": "update sizes (GradientLogger)",
+    "through_time": "gradients by time step (GradientLogger with measures='full')",
     "dead": "activations (measures='full')",
     "saturated": "activations (measures='full')",
     "condition": "a loss with norms or histograms of weights and gradients",
@@ -114,6 +119,43 @@ SYMPTOMS = (
         needs=("rate",),
     ),
     Symptom(
+        name=VANISHING_THROUGH_TIME,
+        measure=lambda measurements: measurements.through_time,
+        threshold=-24 * np.log10(2),
+        below=True,
+        records=2,
+        words="the gradient at its first time step is 1e{value:.0f} of that at its last (healthy: "
+        "more than 1e{threshold:.0f})",
+        source="exponential decay (Bengio et al. 1994, Hochreiter 1998) below half of float32's "
+        "machine epsilon (IEEE 754): in the sum over time steps, the first ones are lost",
+        advice=(
+            "a mask for padding, or padding in front",
+            "return_sequences=True and a pooling layer or attention",
+            "shorter sequences",
+            "orthogonal recurrent weights",
+        ),
+        causes=(UPDATES_TOO_LARGE, UPDATES_TOO_SMALL),
+        needs=("through_time",),
+    ),
+    Symptom(
+        name=EXPLODING_THROUGH_TIME,
+        measure=lambda measurements: measurements.through_time,
+        threshold=4,
+        records=2,
+        words="the gradient at its first time step is 1e{value:.0f} times that at its last "
+        "(healthy: less than 1e{threshold:.0f} times)",
+        source="exponential growth (Bengio et al. 1994, Pascanu et al. 2013); the threshold is "
+        "that of mnist_vg.check",
+        advice=(
+            "smaller recurrent weights (orthogonal ones)",
+            "gradient clipping",
+            "a lower learning rate",
+            "shorter sequences",
+        ),
+        causes=(UPDATES_TOO_LARGE,),
+        needs=("through_time",),
+    ),
+    Symptom(
         name=SATURATED_UNITS,
         measure=lambda measurements: measurements.saturated,
         threshold=0.5,
@@ -177,7 +219,13 @@ SYMPTOMS = (
             "a normalization",
             "skip connections",
         ),
-        causes=(UPDATES_TOO_LARGE, SATURATED_UNITS, DEAD_UNITS, PENALTY_TOO_STRONG),
+        causes=(
+            UPDATES_TOO_LARGE,
+            SATURATED_UNITS,
+            DEAD_UNITS,
+            PENALTY_TOO_STRONG,
+            VANISHING_THROUGH_TIME,
+        ),
         needs=("condition",),
     ),
     Symptom(
@@ -302,6 +350,8 @@ SYMPTOMS = (
             DEAD_UNITS,
             EXPLODING_GRADIENTS,
             VANISHING_GRADIENTS,
+            VANISHING_THROUGH_TIME,
+            EXPLODING_THROUGH_TIME,
             PENALTY_TOO_STRONG,
             LOSS_OF_ZERO,
         ),
