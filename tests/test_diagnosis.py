@@ -18,6 +18,11 @@ NAMES = [symptom.name for symptom in SYMPTOMS]
 OF_BATCHES = ["penalty too strong", "loss of zero", "negative loss", "one answer for all inputs"]
 OF_VALIDATION = ["overfitting", "moving averages behind", "validation far off"]
 OF_TIME = ["vanishing through time", "exploding through time"]
+NOT_OF_ALL = [*OF_VALIDATION, *OF_TIME, "learning rate fades out"]
+OF_LOSSES = [
+    *("exploding gradients", "vanishing gradients", "oscillating loss", "rising loss"),
+    *(*OF_BATCHES, "stuck at chance"),
+]
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 EVERY = 40
 
@@ -449,6 +454,17 @@ def test_averages_that_hold_their_first_values_count_where_validation_is_behind(
         assert faults(history) == expected
 
 
+def test_a_learning_rate_that_fades_out_counts_unless_much_is_learned():
+    for share, faded, expected in [
+        (0.5, 30, ["learning rate fades out"]),
+        (0.5, 29, []),
+        (0.7, 30, []),
+    ]:
+        history = logged(records=60) | yardstick(2 - 2 * share + NOISE, 2.0)
+        history["learning_rate"] = np.where(np.arange(60) < 60 - faded, 1.0, 0.01)
+        assert faults(history) == expected
+
+
 def test_where_the_same_answer_costs_nothing_it_is_no_yardstick():
     history = logged(records=60) | yardstick(0.2 + NOISE, 1e-5)
     assert Diagnosis.of(history, finished=True).verdict == "no symptom found"
@@ -583,7 +599,7 @@ def test_without_records_nothing_is_diagnosed(history):
     assert (told.evidence, told.verdict) == ([], "could not judge: nothing recorded")
     assert (told.judged, told.healthy) == (False, False)
     assert np.isnan(told.learned_share)
-    assert list(told.lacks) == [name for name in NAMES if name not in OF_VALIDATION + OF_TIME]
+    assert list(told.lacks) == [name for name in NAMES if name not in NOT_OF_ALL]
 
 
 def test_one_record_shows_no_training():
@@ -638,10 +654,10 @@ def test_a_network_of_one_layer_is_diagnosed_without_activations():
         (["chance/loss"], []),
         (["loss/train"], ["exploding gradients", "vanishing gradients", "rising loss"]),
         (["accuracy/test", "chance/accuracy"], [*OF_BATCHES, "stuck at chance"]),
-        (["loss/train", "loss/test", "accuracy/test"], [*NAMES[7:9], *NAMES[11:-3]]),
+        (["loss/train", "loss/test", "accuracy/test"], OF_LOSSES),
         (
             set(healthy()) - {"step", "layers", "activation_layers", "gradient_mean_abs"},
-            [n for n in NAMES[:-3] if n not in ("no gradient", "non-finite values", *OF_TIME)],
+            [n for n in NAMES if n not in ("no gradient", "non-finite values", *NOT_OF_ALL)],
         ),
     ],
 )
@@ -727,12 +743,8 @@ SEEDS = range(60)
 
 def test_the_random_histories_cover_every_symptom():
     all_found = [{e.symptom for e in found(random_history(seed))} for seed in SEEDS]
-    assert set.union(*all_found) == set(NAMES) - {
-        *OF_BATCHES,
-        *OF_VALIDATION,
-        *OF_TIME,
-        "rising loss",
-    }
+    others = {*OF_BATCHES, *OF_VALIDATION, *OF_TIME, "rising loss", "learning rate fades out"}
+    assert set.union(*all_found) == set(NAMES) - others
     assert set.intersection(*all_found) == set()
     assert sum(len(symptoms) > 2 for symptoms in all_found) > 20
 

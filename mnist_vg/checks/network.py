@@ -38,8 +38,9 @@ UNBOUNDED = 100.0
 from step to step, and Keras' default is tanh (Hochreiter and Schmidhuber 1997 need one, too)."""
 
 PADDED = 1e-5
-"""Gradient at the step before the padding over that at the last step; set between 2e-4, with which
-LSTM and GRU learned the words before it, and 1e-6, with which a SimpleRNN did not."""
+"""Gradient at the step before the padding over that at the last step; set between 1e-4, with which
+recurrent layers learned the words before it, and 1e-8, with which they did not
+(`benchmarks/through_time.py`)."""
 
 ROUNDING = 1e-5
 """Relative difference below which two sums of float32 are the same, up to their order: a hundred

@@ -277,8 +277,8 @@ class Diagnosis:
     def lacks(self) -> dict[str, str]:
         """Symptoms that could not be looked for, and what would have to be recorded for each."""
         known = {key for key in NEEDS if np.isfinite(getattr(self.measurements, key)).any()}
-        # Not every training has validation data, nor every network recurrent layers.
-        known |= {"validation", "through_time"}
+        # Not every training has validation data or a schedule, nor every network recurrent layers.
+        known |= {"validation", "rate", "through_time"}
         if "accuracy" in known:
             known.add("same_answer")  # A test split tells the same.
         if len(self.measurements.layers) == 1:
