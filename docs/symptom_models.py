@@ -131,13 +131,18 @@ def one_or_ten(units):
     return model, digits()
 
 
-def last_word(mask_zero):
+def last_word(mask_zero, layer=keras.layers.LSTM):
     """Reads a text that zeros fill up, and tells which kind of word it ends in."""
     words = keras.layers.Embedding(20, 8, mask_zero=mask_zero, name="words")
     kind = keras.layers.Dense(1, "sigmoid", name="kind")
-    model = keras.Sequential([words, keras.layers.LSTM(16, name="reader"), kind])
+    model = keras.Sequential([words, layer(16, name="reader"), kind])
     model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
     return model, texts()
+
+
+def last_word_by_gru(mask_zero):
+    """The same with a GRU, which forgets faster."""
+    return last_word(mask_zero, keras.layers.GRU)
 
 
 def texts():
@@ -148,6 +153,31 @@ def texts():
     inputs = np.where(np.arange(60) < lengths[:, np.newaxis], words, 0)
     last = words[np.arange(len(words)), lengths - 1, np.newaxis] > 9
     return inputs[:2000], last[:2000].astype(int), inputs[2000:], last[2000:].astype(int)
+
+
+def series_reader(gain):
+    """Recurrent weights that are this multiple of an orthogonal matrix."""
+    weights = keras.initializers.Orthogonal(gain)
+    reader = keras.layers.SimpleRNN(32, recurrent_initializer=weights, name="reader")
+    model = keras.Sequential([reader, keras.layers.Dense(1, "sigmoid", name="sign")])
+    model.compile(keras.optimizers.Adam(0.003), "binary_crossentropy", metrics=["accuracy"])
+    return model, series()
+
+
+def series():
+    """100 steps of noise; is the sum of the last five above 0?"""
+    inputs = np.random.default_rng(0).normal(size=(2500, 100, 4)).astype(np.float32)
+    above = (inputs[:, -5:, 0].sum(axis=1, keepdims=True) > 0).astype(int)
+    return inputs[:2000], above[:2000], inputs[2000:], above[2000:]
+
+
+def scheduled(decay_steps):
+    """Digits, with a learning rate that halves every so many steps."""
+    model = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(10, "softmax")])
+    rate = keras.optimizers.schedules.ExponentialDecay(0.001, decay_steps, 0.5)
+    optimizer = keras.optimizers.Adam(rate)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model, digits()
 
 
 def wide(strength):
@@ -206,6 +236,34 @@ EXAMPLES = {
         "which is no symptom.",
         fit={"batch_size": 256, "epochs": 20},
         logger={"every": 20, "measures": "full"},
+    ),
+    symptoms.RATE_FADES_OUT: Example(
+        make=scheduled,
+        values={"decay_steps=10": 10, "decay_steps=200": 200},
+        task="trained on digits of 8 by 8 pixels",
+        cure="Count steps, and not epochs, when you choose a schedule: a step is one batch. Begin "
+        "with a constant learning rate, and let it decay over the whole training.",
+        fit={"batch_size": 32, "epochs": 20},
+    ),
+    symptoms.VANISHING_THROUGH_TIME: Example(
+        make=last_word_by_gru,
+        values={"mask_zero=False": False, "mask_zero=True": True},
+        parts=(last_word,),
+        task="trained on texts of 5 to 10 words that are filled up with zeros to a length of 60",
+        cure="Let the layer stop at the last word: with a mask, or with padding in front. Where "
+        "the way is long without padding, shorten it: by pooling or attention over all outputs "
+        "(`return_sequences=True`), or by shorter sequences.",
+        fit={"batch_size": 64, "epochs": 10},
+        logger={"measures": "full"},
+    ),
+    symptoms.EXPLODING_THROUGH_TIME: Example(
+        make=series_reader,
+        values={"gain=4": 4.0, "gain=1": 1.0},
+        task="trained on 100 steps of noise, to tell whether the last five add up to more than 0",
+        cure="Begin with orthogonal recurrent weights, which is what Keras does, or with smaller "
+        "ones. Gradient clipping keeps a single step from doing harm.",
+        fit={"batch_size": 32, "epochs": 16},
+        logger={"measures": "full"},
     ),
     symptoms.RISING_LOSS: Example(
         make=three_layers,

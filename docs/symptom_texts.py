@@ -221,6 +221,49 @@ TEXTS = {
         "labels. Then see what else is flat: here `gradient_mean_abs/…`, zero in every layer.",
         tags="(loss|accuracy).test|gradient_mean_abs.layer[16]",
     ),
+    "learning rate fades out": Text(
+        example="",
+        what="A schedule takes the learning rate to nearly nothing long before the training ends, "
+        "and the network has not learned much by then.",
+        why="An update is the learning rate times a direction. With a hundredth of the rate, a "
+        "hundred steps go as far as one did before. What is not learned by then is not learned any "
+        "more. Often a schedule was meant to count epochs, and counts steps.",
+        measure="the share of the training with a learning rate of at most 1% of its largest value",
+        shows="the sick run's learning rate is gone after a few epochs, and its accuracy stops "
+        "there",
+        look="`learning_rate`, and below it `accuracy`: both flatten at the same step. "
+        "`update_ratio/…` falls with the rate.",
+        tags="learning_rate$|^accuracy|update_ratio.dense$",
+    ),
+    "vanishing through time": Text(
+        example="",
+        what="A recurrent layer gets no gradient from its first time steps. It learns from the "
+        "last ones only, and what counts may stand at the first.",
+        why="The gradient comes back from step to step through the same weights and gates, and "
+        "each passes on a part of it. After many steps nothing is left, as after many layers. "
+        "Steps of padding count, too: they say nothing, and let the layer forget what it has "
+        "read before.",
+        measure="log10 of the gradient with respect to a recurrent layer's inputs at the first "
+        "time step, over that at the last",
+        shows="in the sick run the gradient at the first step stays a tiny part of that at the "
+        "last; with a mask it is about as large",
+        look="`gradient_through_time/reader` in a full record, and `accuracy`.",
+        tags="gradient_through_time.reader|^accuracy|loss.(data|same_answer)$",
+    ),
+    "exploding through time": Text(
+        example="",
+        what="The gradient of a recurrent layer grows from each time step to the one before. The "
+        "first steps, however little they matter, decide where the weights go.",
+        why="Each step back multiplies the gradient with the recurrent weights. If they stretch "
+        "it, it grows exponentially with the number of steps. Then a small change of the weights "
+        "changes everything that follows, and no step of gradient descent is small enough.",
+        measure="log10 of the gradient with respect to a recurrent layer's inputs at the first "
+        "time step, over that at the last",
+        shows="in the sick run the gradient at the first step is many times that at the last, and "
+        "the accuracy stays low",
+        look="`gradient_through_time/reader` in a full record, and `accuracy`.",
+        tags="gradient_through_time.reader|^accuracy|loss.(data|same_answer)$",
+    ),
     "rising loss": Text(
         example="",
         what="The loss is much larger than at the first steps, and stays so.",
