@@ -12,6 +12,7 @@ import pytest
 
 from mnist_vg import GradientLogger, datasets
 from mnist_vg.cli import cli
+from mnist_vg.diagnosis.symptoms import RISING_LOSS
 
 COMMAND = [sys.executable, "-m", "mnist_vg"]
 PROCESS = {"text": True, "env": dict(os.environ)}
@@ -47,6 +48,16 @@ def assert_refused(done, *words, code=2):
     assert line.startswith("mnist-vg: ")
     for word in words:
         assert word in line
+
+
+def of_scenarios(symptom):
+    """Whether a network that our trainer trains can have a symptom.
+
+    It has a test split, no validation data, schedule or recurrent layer, and each layer has a
+    gradient.
+    """
+    others = {"state", "validation", "rate", "through_time", "same_answer"}
+    return not set(symptom.needs) <= others and symptom.name != RISING_LOSS
 
 
 SLOWEST = (

@@ -185,7 +185,12 @@ BEHIND = 0.1
 
 
 def growth(measurements):
-    """The loss, averaged over a third of the training, over that of the first records."""
+    """The loss, averaged over a third of the training, over the first one.
+
+    NaN with a test split, which tells whether the network learns.
+    """
+    if np.isfinite(measurements.accuracy).any():
+        return np.full((len(measurements.step), 1), np.nan)
     counts = np.isfinite(measurements.loss) & (measurements.loss > 0)
     loss = np.where(counts, measurements.loss, np.nan)
     third = max(len(loss) // 3, 1)

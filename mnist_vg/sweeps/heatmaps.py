@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mnist_vg.diagnosis.diagnosis import HEALTHY, NOT_LEARNED, first_cause
+from mnist_vg.diagnosis.diagnosis import HEALTHY, NOT_LEARNED, STILL_IMPROVING, first_cause
 from mnist_vg.diagnosis.symptoms import (
     DEAD_UNITS,
     EXPLODING_GRADIENTS,
@@ -60,6 +60,7 @@ VERDICTS = {
     FROZEN_LAYERS: "#222255",
     OSCILLATING_LOSS: "#4EB265",
     STUCK_AT_CHANCE: "#994455",
+    STILL_IMPROVING: "#F7F056",
     NOT_LEARNED: "#9E9E9E",
     HEALTHY: "#DCEAF2",
 }
