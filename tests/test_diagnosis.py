@@ -89,7 +89,7 @@ def in_order(evidence):
 
 
 def plain(evidence):
-    return replace(evidence, until=None, share=1.0, share_at_input=0.0)
+    return replace(evidence, until=None, share=1.0, share_wide=0.0)
 
 
 def found(history):
@@ -327,6 +327,7 @@ def test_what_holds_up_the_first_layer_counts_if_little_is_learned():
         (0.5, 12, 0, ["vanishing gradients"]),
         (0.5, 11, 0, []),
         (0.5, 60, 1, []),  # A layer further in may have nothing to do.
+        (0.5, 12, slice(1, 3), ["vanishing gradients"]),
         (0.7, 12, 0, []),
     ]:
         history = logged(records=60) | yardstick(2 - 2 * share + NOISE, 2.0)

@@ -13,7 +13,7 @@ import keras
 import pytest
 from conftest import call_command, run_command, without_xla
 
-from mnist_vg import Run, Scenario
+from mnist_vg import GradientLogger, Run, Scenario
 from mnist_vg.cli import cli
 from mnist_vg.sweeps.sweep import Sweep, parse_axes
 
@@ -137,7 +137,8 @@ def test_the_library_in_five_lines(in_tmp_path):
     assert (in_tmp_path / "logdir" / "tanh" / "run.json").exists()
 
 
-def test_the_logger_in_a_plain_fit_and_what_diagnose_says_of_it(in_tmp_path):
+def test_the_logger_in_a_plain_fit_and_what_diagnose_says_of_it(in_tmp_path, monkeypatch):
+    monkeypatch.setitem(GradientLogger.__init__.__kwdefaults__, "check", True)
     keras.utils.set_random_seed(1)  # That of the table.
     run(the_block("README.md", "python", "GradientLogger"))
     history = Run.load(in_tmp_path / "logdir" / "my_run").history

@@ -80,8 +80,8 @@ def find_symptoms(
 
     A symptom is a fault while it harms. Most do not harm a network that has learned or still
     gets better, and not once they have passed. But a symptom that has passed counts if it
-    explains one that lasts. See `Counts`. And what kept the layer nearest the input from learning
-    for long has held up a network that has learned little, though more than nothing.
+    explains one that lasts. See `Counts`. And what kept the layer nearest the input, or many
+    layers, from learning for long has held up a network that has learned little.
 
     Args:
         measurements: of the run.
@@ -98,7 +98,7 @@ def find_symptoms(
         for symptom, evidence in found
         if (symptom.counts is Counts.ALWAYS and evidence.until is None)
         or (symptom.counts in counting and (symptom.counts is Counts.ONCE or evidence.lasts))
-        or (symptom.counts is Counts.LASTING and little and evidence.share_at_input >= LONG)
+        or (symptom.counts is Counts.LASTING and little and evidence.share_wide >= LONG)
         or (symptom.counts is Counts.IF_LITTLE and little and evidence.until is None)
     }
     if counting:

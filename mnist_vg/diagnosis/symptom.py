@@ -20,7 +20,8 @@ class Evidence:
         known: step of the record that made it certain.
         until: step of the last record that shows it; None if it lasts.
         share: of the records, how many show it, 0 to 1.
-        share_at_input: of the records, in how many the layer nearest the input shows it.
+        share_wide: of the records, in how many the layer nearest the input, or `WIDE` of all
+            layers, shows it.
         value: what was measured at `known`.
         threshold: what the value is beyond.
         words: value and threshold in words.
@@ -39,7 +40,7 @@ class Evidence:
     advice: tuple[str, ...]
     until: int | None = None
     share: float = 1.0
-    share_at_input: float = 0.0
+    share_wide: float = 0.0
 
     @property
     def lasts(self) -> bool:
@@ -152,12 +153,20 @@ class Symptom:
             advice=advice,
             until=int(steps[last]) if passed_by else None,
             share=float(passed.any(axis=1).mean()),
-            share_at_input=float(passed[:, 0].mean()) if self.columns == "layers" else 0.0,
+            share_wide=_share_wide(passed) if self.columns == "layers" else 0.0,
         )
+
+
+def _share_wide(passed):
+    return float((passed[:, 0] | (passed.mean(axis=1) >= WIDE)).mean())
 
 
 PASSED = 0.1
 """A symptom has passed if none of the newest records shows it, as a share of all records."""
+
+WIDE = 1 / 3
+"""So many layers are more than the queries and keys of a Transformer, which begin without a
+gradient: a quarter of its layers."""
 
 LONG = 0.2
 """A symptom of so many records has cost much of the training, as a share of all records."""
