@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint bench bench-faults bench-diagnosis experiments symptoms trainability-map first-layer clean
+.PHONY: help setup train board test lint bench bench-faults bench-diagnosis bench-anyone experiments symptoms trainability-map first-layer clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 	$(BIN)/lint-imports --no-cache
 
 # The others have targets of their own.
-BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py %/faults.py,$(wildcard benchmarks/[a-z]*.py))
+BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py %/faults.py %/anyone.py,$(wildcard benchmarks/[a-z]*.py))
 
 bench: $(TESTED)  ## Measure against the usual ways of doing the same, for about 45 minutes
 	@for file in $(BENCHMARKS); do $(BIN)/python $$file || exit; done
@@ -65,6 +65,9 @@ bench-faults: $(TESTED)  ## Kill a run and a sweep at every file operation, dama
 bench-diagnosis: $(TESTED)  ## Train the labelled corpus, and score the diagnosis on it
 	@$(MAKE) --no-print-directory -j2 $(HALVES:%=corpus-%)
 	@$(BIN)/python benchmarks/diagnosis.py $(CORPUS)
+
+bench-anyone: $(TESTED)  ## Train models of many kinds, healthy and sick, and score check and diagnosis on them
+	@$(BIN)/python benchmarks/anyone.py
 
 $(HALVES:%=corpus-%): corpus-%: $(INSTALLED)
 	@$(BIN)/python benchmarks/corpus.py train $(CORPUS) $*
