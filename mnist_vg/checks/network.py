@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from mnist_vg.checks.look import Gradient, Steps, Time
 from mnist_vg.keras_models.layer_names import layer_paths
 from mnist_vg.keras_models.layers import layer_weights
 from mnist_vg.keras_models.optimizers import unscaled
+from mnist_vg.theory import fixed_point
 
 GROWN = 1e3
 """How many times larger or smaller than at the first layer a signal may be at the last; set on
@@ -419,14 +421,35 @@ def reach_in_time(times: dict[str, Time]) -> list[str]:
     ]
 
 
-def check_depth(steps: Steps) -> list[Finding]:
-    """What is left of signal and gradient on the way through the network, at initialization."""
+def check_depth(model: keras.Model, steps: Steps) -> list[Finding]:
+    """What is left of signal and gradient on the way through the network, at initialization.
+
+    Of a stack of dense layers the finding says what mean-field theory expects, see `theory`.
+    """
     signals = steps.signals
     first = [path for path in steps.first if path in signals]
     if len(signals) < 3 or not first:
         return []
     *_, last = signals
-    return [*_signal(steps, first, last), *_gradient(signals, first)][:1]
+    found = [*_signal(steps, first, last), *_gradient(signals, first)][:1]
+    return [replace(finding, why=finding.why + _theory(model)) for finding in found]
+
+
+def _theory(model):
+    """What mean-field theory expects of a stack of dense layers with one activation."""
+    layers = [layer for layer in model._flatten_layers(include_self=False) if not layer._layers]
+    hidden = [layer for layer in layers if isinstance(layer, keras.layers.Dense)][:-1]
+    others = [layer for layer in layers if not isinstance(layer, _LINEAR_WITHOUT_WEIGHTS + _LINEAR)]
+    activations = {layer.activation for layer in hidden}
+    if len(hidden) < 2 or others or len(activations) > 1:
+        return ""
+    kernels = [keras.ops.convert_to_numpy(layer.kernel) for layer in hidden[1:]]
+    variance = np.mean([len(kernel) * kernel.var() for kernel in kernels])
+    factor = float(fixed_point(activations.pop(), variance).gradient_factor)
+    return (
+        f"; mean-field theory (Schoenholz et al. 2017) expects {factor:.2g} times the mean squared "
+        "gradient at each layer further from the output"
+    )
 
 
 def _signal(steps, first, last):

@@ -173,7 +173,7 @@ class _Checking:
             self._found(check_time(self._model, steps))
             self._looked += reach_in_time(steps.times)
         if not self._spoilt:
-            self._found(check_depth(steps))
+            self._found(check_depth(self._model, steps))
         if not self._spoilt:
             weights = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
             norm = float(tf.linalg.global_norm(weights))
