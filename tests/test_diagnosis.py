@@ -347,7 +347,8 @@ def test_what_was_found_before_the_first_step_comes_first():
             history | yardstick(losses, 2.0), True, {}, [finding | {"check": check}]
         )
         first = (told.evidence if fault else told.remarks)[0]
-        assert (first.symptom, first.words, first.advice) == (f"unsuitable {check}", "a; b", ("c",))
+        assert first.symptom == f"unsuitable {check}"
+        assert (first.words, first.why, first.advice) == ("a", "b", ("c",))
         assert told.healthy is not fault
 
 

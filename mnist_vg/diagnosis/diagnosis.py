@@ -138,9 +138,10 @@ def _of_finding(finding: Mapping[str, str | None]) -> Evidence:
         known=0,
         value=np.nan,
         threshold=np.nan,
-        words=f"{finding['words']}; {finding['why']}",
+        words=finding["words"],
         source="mnist_vg.check, before the first step",
         advice=(finding["instead"],),
+        why=finding["why"],
     )
 
 

@@ -18,6 +18,7 @@ class Evidence:
         layer: the layer that shows it most; None for a symptom of the whole network.
         step: of the first record that shows it.
         known: step of the record that made it certain.
+        why: what follows from it, of a finding before the first step.
         until: step of the last record that shows it; None if it lasts.
         share: of the records, how many show it, 0 to 1.
         share_wide: of the records, in how many the layer nearest the input, or `WIDE` of all
@@ -38,6 +39,7 @@ class Evidence:
     words: str
     source: str
     advice: tuple[str, ...]
+    why: str = ""
     until: int | None = None
     share: float = 1.0
     share_wide: float = 0.0
