@@ -328,6 +328,7 @@ def _zero(model, steps, steps_later):
         for path in zero
         if all(not np.any(keras.ops.convert_to_numpy(v)) for v in variables[path])
     ]
+    dead = [path for path, signal in steps.signals.items() if signal.scale == 0]
     if zeros:
         yield Finding(
             "network",
@@ -336,7 +337,7 @@ def _zero(model, steps, steps_later):
             "behind weights of 0 all units are 0, so nothing tells them apart and none is trained",
             "a random initializer, such as Keras' default glorot_uniform",
         )
-    elif dead := [path for path, signal in steps.signals.items() if signal.scale == 0]:
+    elif zero and dead:
         yield Finding(
             "network",
             dead[0],

@@ -261,6 +261,8 @@ class GradientLogger(keras.callbacks.Callback):
             self._given_every = check_every(self._given_every, ', or "epoch"')
         if not optimizers_of(self.model):
             raise UsageError(f"model: it has no Keras optimizer; compile it with one, or {_LOOP}")
+        if self.model.built and not self.model.weights:
+            raise UsageError("model: it has no weights to train, so there is no gradient")
         if self.model.built and not self.model.trainable_variables:
             self._note_frozen()
             raise UsageError(
