@@ -248,6 +248,8 @@ class GradientLogger(keras.callbacks.Callback):
             f"{folder.name}: gradients and weights of {layers} are recorded {when} in {folder} "
             f"(tensorboard --logdir {folder.parent})"
         )
+        if not self._recorder.probe.full:
+            line += "; dead and saturated units are not looked for (measures='full' does)"
         if self.model.jit_compile:
             line += "; with XLA, the last bits of the weights may differ from those without it"
         return line
