@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH = 88
@@ -70,3 +71,12 @@ class Checks:
 
 def _wrapped(line):
     return textwrap.fill(line, WIDTH - 4, subsequent_indent="   ")
+
+
+def and_others(paths: Sequence[str]) -> str:
+    """The layers after the first one that a finding is about, in words."""
+    others = list(dict.fromkeys(paths))[1:]
+    if not others:
+        return ""
+    more = f" and {len(others) - 3} more" if others[3:] else ""
+    return f" (the same in {', '.join(others[:3])}{more})"

@@ -1,4 +1,4 @@
-"""Checks of the network: what is frozen, what is constant, and what passes through its layers."""
+"""Checks of what passes through the network, forward and back."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -7,11 +7,11 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from mnist_vg.checks.findings import Finding
+from mnist_vg.checks.findings import Finding, and_others
 from mnist_vg.checks.look import Gradient, Steps, Time
+from mnist_vg.checks.weights import LINEAR, LINEAR_WITHOUT_WEIGHTS
 from mnist_vg.keras_models.layer_names import layer_paths
 from mnist_vg.keras_models.layers import layer_weights
-from mnist_vg.keras_models.optimizers import unscaled
 from mnist_vg.theory import fixed_point
 
 GROWN = 1e3
@@ -35,10 +35,6 @@ GROWN_ALIKE = 0.03
 of a sigmoid, so after three hidden layers 1/16 is left, and after four 1/64; set between, as the
 public report of a gradient that vanished has four."""
 
-UNBOUNDED = 100.0
-"""An activation that gives more than this at 1,000 has no upper bound. A cell passes its output on
-from step to step, and Keras' default is tanh (Hochreiter and Schmidhuber 1997 need one, too)."""
-
 PADDED = 1e-5
 """Gradient at the step before the padding over that at the last step; set between 1e-4, with which
 recurrent layers learned the words before it, and 1e-8, with which they did not
@@ -51,180 +47,6 @@ times the machine epsilon."""
 NUDGES = 2
 """Steps after which a layer's gradient has to be more than 0. Two layers of zeros, one behind the
 other, as residual branches or low-rank adapters begin with, need one step each."""
-
-
-DROPPED = 0.8
-"""Rate of dropout from which on a layer drops nearly all: in Srivastava et al. (2014, section 7.3)
-errors rise above a rate of 0.6."""
-
-FEWEST_INPUTS = 8
-"""Inputs of a unit from which on weights that are all positive are no chance: one in 256 units has
-them if signs are drawn."""
-
-ONE_SIDED = 2.0
-"""How many times the mean of its inputs a unit with positive weights may give. A mean, as in pools,
-gives 1."""
-
-_DROPOUTS = (
-    *(keras.layers.Dropout, keras.layers.AlphaDropout, keras.layers.GaussianDropout),
-    *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
-)
-_LINEAR = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_LINEAR_WITHOUT_WEIGHTS = (
-    *(keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Rescaling),
-    *(keras.layers.Normalization, keras.layers.AveragePooling2D, keras.layers.ZeroPadding2D),
-    *(keras.layers.GlobalAveragePooling2D, *_DROPOUTS),
-)
-
-
-def check_weights(model: keras.Model) -> list[Finding]:
-    """What the weights say before anything passes through them."""
-    weights = layer_weights(model, [])
-    trained = {path: layer.variables for path, layer in weights.items() if not layer.frozen}
-    return [
-        *_frozen(weights, trained),
-        *_float16(model),
-        *(() if _clips(model) else _unbounded_recurrence(model)),
-        *_one_sided(trained),
-        *_drops_nearly_all(model),
-        *_is_linear(model),
-    ]
-
-
-def share_frozen(model: keras.Model) -> float:
-    """The share of a model's weights that are frozen."""
-    weights = layer_weights(model, []).values()
-    count = sum(_size(v) for layer in weights for v in layer.variables)
-    return sum(_size(v) for layer in weights if layer.frozen for v in layer.variables) / (
-        count or 1
-    )
-
-
-def _size(variable):
-    return int(np.prod(variable.shape))
-
-
-def _frozen(weights, trained):
-    if weights and not trained:
-        count = sum(_size(v) for layer in weights.values() for v in layer.variables)
-        yield Finding(
-            "network",
-            None,
-            f"all layers are frozen: none of {count:,} weights is trained",
-            "the weights stay what they are, whatever the loss is",
-            "layer.trainable = True for those to train, before compile; look at the names of the "
-            "layers in model.summary()",
-        )
-
-
-def _one_sided(trained):
-    """Kernels without a negative value, as from a uniform distribution from 0 to 1."""
-    found = {}
-    for path, variables in trained.items():
-        for variable in variables:
-            inputs = int(np.prod(variable.shape[:-1]))
-            if len(variable.shape) < 2 or inputs < FEWEST_INPUTS or variable.constraint is not None:
-                continue
-            values = keras.ops.convert_to_numpy(variable)
-            if values.min() >= 0 and inputs * values.mean() >= ONE_SIDED and values.std() > 0:
-                found[path] = inputs * values.mean()
-    if found:
-        path = next(iter(found))
-        yield Finding(
-            "network",
-            path,
-            f"none of its initial weights is negative{_and_others([*found])}",
-            f"nothing cancels: each unit gives {found[path]:.0f} times the mean of its inputs, and "
-            "all units of a layer give nearly the same",
-            "weights around 0, such as Keras' default glorot_uniform",
-        )
-
-
-def _float16(model):
-    half = [p for p, layer in layer_paths(model).items() if layer.compute_dtype == "float16"]
-    if half and model.compiled and unscaled(model.optimizer) is model.optimizer:
-        yield Finding(
-            "network",
-            half[0],
-            f"it computes in float16{_and_others(half)}, and the loss is not scaled",
-            "gradients below 6e-8, the smallest float16, become 0 (Micikevicius et al. 2018)",
-            "the policy mixed_float16 with keras.optimizers.LossScaleOptimizer, or bfloat16",
-        )
-
-
-def _drops_nearly_all(model):
-    for path, layer in layer_paths(model).items():
-        rate = getattr(layer, "rate", None) if isinstance(layer, _DROPOUTS) else None
-        if rate is not None and rate >= DROPPED:
-            yield Finding(
-                "network",
-                path,
-                f"it drops {rate:.0%} of the values",
-                "hardly anything of an example reaches the next layer in training",
-                "rate=0.5 or less; the rate is the share that is dropped, not kept",
-            )
-
-
-def _is_linear(model):
-    """A model of several layers with weights and no activation before the last one."""
-    layers = [layer for layer in model._flatten_layers(include_self=False) if not layer._layers]
-    weighted = [layer for layer in layers if isinstance(layer, _LINEAR)]
-    known = all(isinstance(layer, _LINEAR + _LINEAR_WITHOUT_WEIGHTS) for layer in layers)
-    sequential = isinstance(model, keras.Sequential)
-    if not (sequential and known and len(weighted) > 1 and layers[-1] in weighted):
-        return
-    if all(layer.activation is keras.activations.linear for layer in weighted[:-1]):
-        widths = [layer.kernel.shape[-1] for layer in weighted]
-        if min(widths[:-1]) < widths[-1]:  # A bottleneck, as in a factorization.
-            return
-        yield Finding(
-            "network",
-            None,
-            f"no layer before the last has an activation: {len(weighted)} layers in a row are "
-            "linear",
-            "together they compute what a single layer could, so the model can learn no more "
-            "than a linear one",
-            "an activation such as relu in every layer before the last",
-        )
-
-
-def _clips(model):
-    """Whether the optimizer clips gradients, which keeps a recurrent layer from exploding."""
-    optimizer = unscaled(model.optimizer) if model.compiled else None
-    names = "clipnorm", "global_clipnorm", "clipvalue"
-    return any(getattr(optimizer, name, None) for name in names)
-
-
-def _unbounded_recurrence(model):
-    for path, layer in layer_paths(model).items():
-        for cell in _cells(layer):
-            activation = getattr(cell, "activation", None)
-            if activation is None or _identity(cell):
-                continue
-            if float(activation(keras.ops.convert_to_tensor([[1000.0]]))[0, 0]) > UNBOUNDED:
-                yield Finding(
-                    "network",
-                    path,
-                    f"its activation, {activation.__name__}, has no upper bound, in a recurrent "
-                    "layer",
-                    "the state is passed from step to step and can grow with each of them, and "
-                    "the gradient with it",
-                    "activation='tanh', the default",
-                )
-
-
-def _cells(layer):
-    if isinstance(layer, keras.layers.Bidirectional):
-        return [*_cells(layer.forward_layer), *_cells(layer.backward_layer)]
-    cell = getattr(layer, "cell", None) if isinstance(layer, keras.layers.RNN) else None
-    return getattr(cell, "cells", [cell] if cell is not None else [])
-
-
-def _identity(cell):
-    """Whether a state is passed on as it is: ReLUs are made for that (Le et al. 2015)."""
-    kernel = getattr(cell, "recurrent_kernel", None)
-    square = kernel is not None and kernel.shape[0] == kernel.shape[1]
-    return square and np.array_equal(keras.ops.convert_to_numpy(kernel), np.eye(kernel.shape[0]))
 
 
 def check_gradients(
@@ -267,7 +89,7 @@ def _units_alike(model, steps):
             "network",
             alike[0][0],
             f"all weights are {alike[0][1]:.3g}, and all units get the same gradient"
-            + _and_others([path for path, _ in alike]),
+            + and_others([path for path, _ in alike]),
             "units that are the same now stay the same, so the layer has a single one",
             "a random initializer, such as Keras' default glorot_uniform",
         )
@@ -301,7 +123,7 @@ def _without(steps):
             yield Finding(
                 "network",
                 paths[-1],
-                f"no gradient comes back through {operation}{_and_others(paths[::-1])}",
+                f"no gradient comes back through {operation}{and_others(paths[::-1])}",
                 f"{operation} has no derivative, so what is before it is never trained",
                 "an operation with a gradient (softmax for argmax), or trainable=False if it is "
                 "meant",
@@ -310,7 +132,7 @@ def _without(steps):
             yield Finding(
                 "network",
                 paths[0],
-                f"it gets no gradient{_and_others(paths)}: the loss does not use its output",
+                f"it gets no gradient{and_others(paths)}: the loss does not use its output",
                 "its weights stay what they are",
                 "use its output, leave the layer out, or set trainable=False",
             )
@@ -333,7 +155,7 @@ def _zero(model, steps, steps_later):
         yield Finding(
             "network",
             zeros[0],
-            f"all weights are 0{_and_others(zeros)}, and so is their gradient",
+            f"all weights are 0{and_others(zeros)}, and so is their gradient",
             "behind weights of 0 all units are 0, so nothing tells them apart and none is trained",
             "a random initializer, such as Keras' default glorot_uniform",
         )
@@ -341,7 +163,7 @@ def _zero(model, steps, steps_later):
         yield Finding(
             "network",
             dead[0],
-            f"it gives 0 for all examples{_and_others(dead)}: its units are dead",
+            f"it gives 0 for all examples{and_others(dead)}: its units are dead",
             "where a ReLU gives 0 no gradient passes, so nothing before it is ever trained",
             "initial weights and biases around 0, inputs of unit scale, or leaky_relu",
         )
@@ -349,7 +171,7 @@ def _zero(model, steps, steps_later):
         yield Finding(
             "network",
             zero[0],
-            f"its gradient is exactly 0 in all {len(steps.losses)} batches{_and_others(zero)}",
+            f"its gradient is exactly 0 in all {len(steps.losses)} batches{and_others(zero)}",
             "its weights stay what they are: behind it something is flat, such as ReLUs that all "
             "give 0, or rounding",
             "initial weights around 0, inputs of unit scale, or an activation without a flat part",
@@ -440,7 +262,7 @@ def _theory(model):
     """What mean-field theory expects of a stack of dense layers with one activation."""
     layers = [layer for layer in model._flatten_layers(include_self=False) if not layer._layers]
     hidden = [layer for layer in layers if isinstance(layer, keras.layers.Dense)][:-1]
-    others = [layer for layer in layers if not isinstance(layer, _LINEAR_WITHOUT_WEIGHTS + _LINEAR)]
+    others = [layer for layer in layers if not isinstance(layer, LINEAR_WITHOUT_WEIGHTS + LINEAR)]
     activations = {layer.activation for layer in hidden}
     if len(hidden) < 2 or others or len(activations) > 1:
         return ""
@@ -512,11 +334,3 @@ def _gradient(signals, first):
             "the first layers are changed at random, and a small step changes the loss a lot",
             "smaller initial weights (glorot_uniform, lecun_normal), or a normalization",
         )
-
-
-def _and_others(paths):
-    others = list(dict.fromkeys(paths))[1:]
-    if not others:
-        return ""
-    more = f" and {len(others) - 3} more" if others[3:] else ""
-    return f" (the same in {', '.join(others[:3])}{more})"

@@ -14,11 +14,10 @@ from mnist_vg.checks.network import (
     check_depth,
     check_gradients,
     check_time,
-    check_weights,
     reach_in_time,
-    share_frozen,
 )
 from mnist_vg.checks.rates import check_rate_alone, check_updates
+from mnist_vg.checks.weights import check_weights, share_frozen
 from mnist_vg.errors import UsageError, first_line
 from mnist_vg.keras_models.optimizers import has_own_train_step
 

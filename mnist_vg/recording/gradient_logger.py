@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from mnist_vg.checks.network import check_weights
 from mnist_vg.checks.run_checks import check_fit
+from mnist_vg.checks.weights import check_weights
 from mnist_vg.errors import RunFailed, UsageError, first_line
 from mnist_vg.keras_models.layers import largest_momentum, traits
 from mnist_vg.keras_models.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
