@@ -9,9 +9,9 @@ model.compile("adam", "sparse_categorical_crossentropy")
 print(check(model, digits.inputs, digits.labels))
 ```
 
-Each kind of check has a room: `data`, `heads` (losses and labels, too), `weights` and `network` (the
-layers, and what passes through them), `rates` (of the optimizer). `Look` calls the model for them,
-and leaves it as it was.
+Each kind of check has a room: `data`, `heads` (with losses and labels), `weights` and `network`
+(layers as they are, and what passes through them), `rates` (of the optimizer). `Look` calls the
+model for them, and leaves it as it was.
 """
 
 # ruff: noqa: E402
