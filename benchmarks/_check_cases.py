@@ -380,7 +380,7 @@ FAULTS = {
     ),
     "two towers of the same draws": ("value by value", towers),
     "dead units": (
-        "it gives 0 for all examples",
+        "all of its units are dead",
         lambda sick: (
             network(
                 L.Dense(8, "relu", bias_initializer=constant(-99.0 * sick)),

@@ -68,7 +68,8 @@ def sarif(diagnoses: Mapping[str, Diagnosis], runs: Mapping[str, Run]) -> str:
 
 def _rule_of(symptom):
     page = f"docs/symptoms/{_slug(symptom.name)}.md"
-    text = f"Try: {one_of(symptom.advice)}. Source: {symptom.source}. Page: {page}"
+    advice = f"Try: {one_of(symptom.advice)}. " if symptom.advice else ""
+    text = f"{advice}Source: {symptom.source}. Page: {page}"
     return _rule(symptom.name, f"Symptom of a run: {symptom.name}.", text)
 
 
@@ -95,7 +96,9 @@ def _results(name, diagnosis, run):
 
 
 def _result_of(evidence, name, run):
-    text = f"{evidence.line}. Try: {one_of(evidence.advice)}."
+    text = f"{evidence.line}."
+    if evidence.advice:
+        text += f" Try: {one_of(evidence.advice)}."
     numbers = {"step": evidence.step, "value": evidence.value, "threshold": evidence.threshold}
     result = _result(evidence.symptom, "error", text, name, evidence.layer, run)
     return result | {"properties": {k: v for k, v in numbers.items() if math.isfinite(v)}}

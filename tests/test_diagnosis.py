@@ -462,7 +462,8 @@ def test_a_learning_rate_that_fades_out_counts_unless_much_is_learned():
         (0.5, 29, []),
         (0.7, 30, []),
     ]:
-        history = logged(records=60) | yardstick(2 - 2 * share + NOISE, 2.0)
+        falls = np.linspace(0.5, 0, 60) * (np.arange(60) < 31)
+        history = logged(records=60) | yardstick(2 - 2 * share + falls + NOISE / 9, 2.0)
         history["learning_rate"] = np.where(np.arange(60) < 60 - faded, 1.0, 0.01)
         assert faults(history) == expected
 

@@ -154,4 +154,4 @@ def test_the_losses_are_a_copy():
     outputs = model(X)
     alone = Losses(model, lambda entry: entry.loss)(LABELS, outputs)
     assert float(alone) == pytest.approx(float(model.compute_loss(X, LABELS, outputs)), rel=1e-6)
-    assert Yardstick(keras.Sequential([L.Dense(1)])).measure(X, LABELS, outputs, None).shape == 6
+    assert Yardstick(keras.Sequential([L.Dense(1)])).measure(X, LABELS, outputs, None).shape == 7

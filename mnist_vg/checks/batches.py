@@ -20,6 +20,10 @@ BATCH_SIZE = 32
 VALUE_BATCHES = 32
 """Batches of a dataset of which the values are looked at: a thousand examples in Keras' default."""
 
+MOST_BYTES = 2**28
+"""Size of the arrays in a data set that is copied at most, in bytes; measured, a copy takes six
+times as much memory for a moment."""
+
 VALUE_BYTES = 2**27
 """Size of these batches at most, in bytes, beside those that go through the model."""
 
@@ -104,6 +108,45 @@ def _joined_rows(batches):
 def _batches_of(dataset):
     numbers = range(dataset.num_batches) if dataset.num_batches else itertools.count()
     return (dataset[number] for number in numbers)
+
+
+def arrays_behind(dataset: tf.data.Dataset):
+    """The arrays that `fit` was given, as they are behind the data set that Keras makes of them.
+
+    Returns:
+        Their structure, as a batch has it, without copies; None if there are no such arrays.
+    """
+    for inner in _behind(dataset):
+        tensors = getattr(inner, "_tensors", None)
+        if type(inner).__name__ == "_TensorDataset" and tensors and _is_batch_of(inner, dataset):
+            return tf.nest.pack_sequence_as(inner.element_spec, [np.asarray(t) for t in tensors])
+    return None
+
+
+def _is_batch_of(whole, dataset):
+    try:
+        tf.nest.assert_same_structure(whole.element_spec, dataset.element_spec)
+    except (TypeError, ValueError):
+        return False
+    pairs = zip(*map(tf.nest.flatten, (whole.element_spec, dataset.element_spec)), strict=True)
+    return all(
+        isinstance(one, tf.TensorSpec)
+        and one.dtype == other.dtype
+        and one.shape[1:] == other.shape[1:]
+        for one, other in pairs
+    )
+
+
+def bytes_behind(dataset: tf.data.Dataset) -> int:
+    """The size of all arrays that a data set holds. A copy holds them several times."""
+    tensors = [t for inner in _behind(dataset) for t in getattr(inner, "_tensors", None) or ()]
+    return sum(t.shape.num_elements() * t.dtype.size for t in tensors if t.shape.is_fully_defined())
+
+
+def _behind(dataset):
+    yield dataset
+    for inner in dataset._inputs():
+        yield from _behind(inner)
 
 
 def calls_python(dataset: tf.data.Dataset) -> bool:

@@ -142,15 +142,17 @@ def _zero(model, steps, steps_later):
     zero = _zero_paths(steps)
     if not zero:
         return
-    later = _zero_paths(steps_later(NUDGES))
-    zero = [path for path in zero if path in later]
+    later = steps_later(NUDGES)
+    zero = [path for path in zero if path in _zero_paths(later)]
+    if not zero:
+        return
     variables = {path: layer.variables for path, layer in layer_weights(model, []).items()}
     zeros = [
         path
         for path in zero
         if all(not np.any(keras.ops.convert_to_numpy(v)) for v in variables[path])
     ]
-    dead = [path for path, signal in steps.signals.items() if signal.scale == 0]
+    dead = [path for path, signal in later.signals.items() if signal.scale == 0]
     if zeros:
         yield Finding(
             "network",
@@ -159,15 +161,23 @@ def _zero(model, steps, steps_later):
             "behind weights of 0 all units are 0, so nothing tells them apart and none is trained",
             "a random initializer, such as Keras' default glorot_uniform",
         )
-    elif zero and dead:
+    elif dead and isinstance(layer_paths(model).get(dead[0]), keras.layers.BatchNormalization):
         yield Finding(
             "network",
             dead[0],
-            f"it gives 0 for all examples{and_others(dead)}: its units are dead",
+            "it gives 0 for all examples: each batch has one value of a unit",
+            "batch normalization subtracts the mean of the batch, which is the value itself",
+            "larger batches, or layer normalization",
+        )
+    elif dead:
+        yield Finding(
+            "network",
+            dead[0],
+            f"all of its units are dead{and_others(dead)}: they give 0 for all examples",
             "where a ReLU gives 0 no gradient passes, so nothing before it is ever trained",
             "initial weights and biases around 0, inputs of unit scale, or leaky_relu",
         )
-    elif zero:
+    else:
         yield Finding(
             "network",
             zero[0],

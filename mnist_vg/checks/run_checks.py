@@ -5,7 +5,14 @@ import re
 import keras
 import tensorflow as tf
 
-from mnist_vg.checks.batches import Data, calls_python, look_at_data
+from mnist_vg.checks.batches import (
+    MOST_BYTES,
+    Data,
+    arrays_behind,
+    bytes_behind,
+    calls_python,
+    look_at_data,
+)
 from mnist_vg.checks.data import check_finite, check_scale, check_values
 from mnist_vg.checks.findings import Checks, Finding
 from mnist_vg.checks.heads import check_classes, check_head
@@ -70,17 +77,23 @@ def check_fit(model: keras.Model, iterator) -> Checks:
         themselves fail, `skipped` says so.
     """
     dataset = getattr(iterator, "_dataset", None)
-    reason = ""
-    if not isinstance(dataset, tf.data.Dataset):
-        reason = "the data are distributed over devices"
-    elif calls_python(dataset):
-        reason = "the data come from Python code, which gives them only once"
-    if reason:
-        return Checks((), (), (f"all: {reason}; call mnist_vg.check(model, x, y) before fit",))
     try:
+        if not isinstance(dataset, tf.data.Dataset):
+            return _nothing("the data are distributed over devices")
+        if arrays := arrays_behind(dataset):
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(arrays)
+            return check(model, x, y, sample_weight=sample_weight)
+        if bytes_behind(dataset) > MOST_BYTES:
+            return _nothing(f"the data are larger than {MOST_BYTES / 2**20:.0f} MiB")
+        if calls_python(dataset):
+            return _nothing("the data come from Python code, which gives them only once")
         return check(model, dataset)
     except Exception as error:  # No check may end the training.
         return Checks((), (), (f"all: {_reason(error)}",))
+
+
+def _nothing(reason):
+    return Checks((), (), (f"all: {reason}; call mnist_vg.check(model, x, y) before fit",))
 
 
 class _Checking:

@@ -33,7 +33,7 @@ def made_by(place: str) -> tuple[Any, ...]:
         made = script[name]()
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"place: {place} raises {type(error).__name__}: {first_line(error)}"
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnist_vg.diagnosis.advice import fitting
-from mnist_vg.diagnosis.learning import has_learned, is_improving, share_learned, shares
+from mnist_vg.diagnosis.learning import FEWEST, has_learned, is_improving, share_learned, shares
 from mnist_vg.diagnosis.measurements import Measurements, kappas, measurements_of
 from mnist_vg.diagnosis.symptom import LONG, Counts, Evidence
 from mnist_vg.diagnosis.symptoms import NEEDS, NEEDS_IN_FULL, STUCK_AT_CHANCE, SYMPTOMS
@@ -28,6 +28,7 @@ NOT_LEARNED = "not learned, no known symptom"
 STILL_IMPROVING = "still improving"
 NOTHING_RECORDED = "could not judge: nothing recorded"
 ONE_RECORD = "could not judge: only one record"
+FEW_RECORDS = "could not judge: too few records"
 NO_GRADIENTS = "could not judge: no gradients recorded"
 BROKE_OFF = "could not judge: broke off early"
 
@@ -37,6 +38,11 @@ _ADVICE = {
 }
 """What to try without a symptom."""
 
+UNSUITABLE = "unsuitable "
+"""Before the kind of a check, the name of what it found."""
+
+CLASS_BALANCE = "class balance"
+
 _STRUCTURAL = ("labels", "head", "network")
 """Kinds of checks whose findings are faults even if the model learns something all the same."""
 
@@ -44,7 +50,8 @@ _STRUCTURAL = ("labels", "head", "network")
 def first_cause(verdict: str) -> str:
     """The symptom that a verdict names first; a verdict without symptoms as it is."""
     first = verdict.split(SEPARATOR)[0]
-    return first if first in [symptom.name for symptom in SYMPTOMS] else verdict
+    known = first.startswith(UNSUITABLE) or first in [symptom.name for symptom in SYMPTOMS]
+    return first if known else verdict
 
 
 def is_verdict(text: str) -> bool:
@@ -66,7 +73,9 @@ def root_causes(evidence: Sequence[Evidence]) -> list[Evidence]:
         for effect in evidence
         if not any(
             cause.step <= effect.step
-            and (cause.symptom in causes[effect.symptom] or effect.symptom == STUCK_AT_CHANCE)
+            and (
+                cause.symptom in causes.get(effect.symptom, ()) or effect.symptom == STUCK_AT_CHANCE
+            )
             for cause in evidence
             if cause is not effect
         )
@@ -101,9 +110,12 @@ def find_symptoms(
         or (symptom.counts is Counts.LASTING and little and evidence.share_wide >= LONG)
         or (symptom.counts is Counts.IF_LITTLE and little and evidence.until is None)
     }
-    if counting:
-        named = {symptom.name: symptom for symptom, _ in found}
-        faults |= {cause for name in faults for cause in named[name].causes if cause in named}
+    # What always counts brings its causes along, also while a training is too young to be judged.
+    named = {symptom.name: symptom for symptom, _ in found}
+    explained = [
+        s for s, _ in found if s.name in faults and (counting or s.counts is Counts.ALWAYS)
+    ]
+    faults |= {cause for symptom in explained for cause in symptom.causes if cause in named}
     # Every network begins at chance, so that step says nothing about the cause.
     ordered = sorted((e for _, e in found), key=lambda e: (e.symptom == STUCK_AT_CHANCE, e.step))
     return (
@@ -132,7 +144,7 @@ def _counting(measurements, finished):
 def _of_finding(finding: Mapping[str, str | None]) -> Evidence:
     """A finding before the first step as evidence."""
     return Evidence(
-        symptom=f"unsuitable {finding['check']}",
+        symptom=UNSUITABLE + finding["check"],
         layer=finding["layer"],
         step=0,
         known=0,
@@ -148,9 +160,12 @@ def _of_finding(finding: Mapping[str, str | None]) -> Evidence:
 def _from_findings(findings, measurements):
     """Faults and remarks among what was found before the first step."""
     share, _ = share_learned(measurements) if len(measurements.step) else (np.nan, np.nan)
+    learned = len(measurements.step) and has_learned(measurements)
     faults, remarks = [], []
     for finding in findings:
-        counts = finding["check"] in _STRUCTURAL or not share >= LEARNED_KAPPA
+        # What is rare is hard to tell, and a model that tells some of it has learned.
+        enough = learned if finding["check"] == CLASS_BALANCE else share >= LEARNED_KAPPA
+        counts = finding["check"] in _STRUCTURAL or not enough
         (faults if counts else remarks).append(_of_finding(finding))
     return faults, remarks
 
@@ -228,6 +243,9 @@ class Diagnosis:
             return ONE_RECORD if records else NOTHING_RECORDED
         if not np.isfinite(self.measurements.nonfinite).any():
             return NO_GRADIENTS
+        by_batch = not np.isfinite(kappas(self.measurements)).any()
+        if by_batch and records < 2 * FEWEST and has_learned(self.measurements) is False:
+            return FEW_RECORDS
         return BROKE_OFF if self.broke_off and not has_learned(self.measurements) else ""
 
     @property

@@ -9,7 +9,7 @@ SURE = 3.0
 """Standard errors that a difference must be away from zero: by chance, one in 740 is."""
 
 FEWEST = 5
-"""Fewest records in each of two parts of a training that are compared."""
+"""Fewest records of single batches from which anything is concluded."""
 
 GAIN = 0.01
 """The least gain that counts, as a share of what knowing nothing costs, or of the loss before."""
@@ -76,27 +76,36 @@ def share_learned(measurements: Measurements) -> tuple[float, float]:
 
 
 def is_improving(measurements: Measurements) -> bool:
-    """Whether the newest third of the records is better than the third before.
+    """Whether the newer two thirds of the records get better.
 
-    That is if the share saved has grown or the loss has fallen, by `GAIN` and by `SURE`
-    standard errors. With a test split, its loss and accuracy have no noise of a batch.
+    That is if the share saved grows or the loss falls along a line, by `GAIN` and by `SURE`
+    standard errors of its slope. Losses of batches are taken without penalties.
     """
     if np.isfinite(measurements.test_loss).any():
-        return _has_grown(kappas(measurements), 1) or _has_grown(-_log(measurements.test_loss), 1)
+        return _grows(kappas(measurements)) or _grows(-_log(measurements.test_loss))
     averaged = np.isfinite(measurements.mean_loss).any()
     losses = measurements.mean_loss if averaged else measurements.loss
-    losses = losses - np.nan_to_num(measurements.loss - measurements.data_loss)  # The penalties.
-    return _has_grown(shares(measurements), FEWEST) or _has_grown(-_log(losses), FEWEST)
+    losses = losses - np.nan_to_num(penalties(measurements))
+    return _grows(shares(measurements), FEWEST) or _grows(-_log(losses), FEWEST)
 
 
-def _has_grown(values, fewest):
-    third = len(values) // 3
-    before, newest = values[-2 * third :][:third], values[-third:]
-    before, newest = (part[np.isfinite(part)] for part in (before, newest))
-    if third < fewest or min(len(before), len(newest)) < fewest:
+def penalties(measurements: Measurements) -> np.ndarray:
+    """What the loss of each record has beside that of the data, `[records]`."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        added = measurements.loss - measurements.data_loss
+    return np.where(np.isfinite(added), added, np.nan)
+
+
+def _grows(values, fewest=3):
+    newest = values[len(values) // 3 :]
+    newest = newest[np.isfinite(newest)]
+    if len(newest) < fewest:
         return False
-    grown = newest.mean() - before.mean()
-    return bool(grown >= GAIN and grown >= SURE * np.hypot(_error(before), _error(newest)))
+    at = np.arange(len(newest)) - (len(newest) - 1) / 2
+    slope = (at * newest).sum() / (at**2).sum()
+    left = newest - newest.mean() - slope * at
+    error = np.sqrt((left**2).sum() / (len(newest) - 2) / (at**2).sum())
+    return bool(slope * len(newest) >= GAIN and slope >= SURE * error)
 
 
 def _log(losses):

@@ -30,6 +30,8 @@ class Measurements:
         spread: how much the answers of a batch differ, over their size, `[records]`.
         nonfinite_batch: how many of the batch's inputs, targets and outputs are NaN or Inf,
             `[records, 3]`.
+        example_weight: the mean weight of the batch's examples, if they have weights, `[records]`.
+        stopped: whether a callback has ended the training, `[records]`.
         rate: the learning rate, `[records]`.
         test_loss: of the test split, `[records]`.
         accuracy: of the test split, `[records]`.
@@ -59,6 +61,8 @@ class Measurements:
     same_answer: np.ndarray
     spread: np.ndarray
     nonfinite_batch: np.ndarray
+    example_weight: np.ndarray
+    stopped: np.ndarray
     rate: np.ndarray
     test_loss: np.ndarray
     accuracy: np.ndarray
@@ -93,8 +97,12 @@ class Measurements:
         rows = {
             key: values[:records]
             for key, values in vars(self).items()
-            if isinstance(values, np.ndarray) and key != "validation"
+            if isinstance(values, np.ndarray)
         }
+        last = self.step[:records][-1:]
+        rows["validation"] = self.validation[
+            self.validation[:, 0] <= (last[0] if len(last) else -1)
+        ]
         return dataclasses.replace(self, **rows)
 
     def _with_columns(self, layers, hidden):
@@ -185,6 +193,8 @@ def measurements_of(history: Mapping) -> Measurements:
         "same_answer": column(tags.LOSS_SAME_ANSWER),
         "spread": column(tags.OUTPUT_SPREAD),
         "nonfinite_batch": np.nan_to_num(np.stack([*map(column, tags.NONFINITE_BATCH)], axis=1)),
+        "example_weight": column(tags.EXAMPLE_WEIGHT),
+        "stopped": np.full(len(steps), np.isfinite(column(tags.STOPPED)).any()),
         "rate": column(tags.LEARNING_RATE),
         "test_loss": column(tags.LOSS_TEST),
         "accuracy": column(tags.ACCURACY_TEST),

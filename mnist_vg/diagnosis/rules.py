@@ -5,7 +5,7 @@ NaN stands where a value is not known.
 
 import numpy as np
 
-from mnist_vg.diagnosis.learning import is_yardstick, shares
+from mnist_vg.diagnosis.learning import is_improving, is_yardstick, penalties, shares
 from mnist_vg.diagnosis.measurements import known, typical
 
 
@@ -47,12 +47,24 @@ FADED = 0.01
 """A share of the largest learning rate with which weights move no more, beside what they did."""
 
 
+FEWEST_BEFORE = 15
+"""Fewest records that tell whether a network gets better, as `learning.FEWEST` a third."""
+
+
 def faded_share(measurements):
-    """Share of the records so far with a learning rate of at most `FADED` of the largest."""
+    """Share of the records so far with a learning rate of at most `FADED` of the largest.
+
+    0 if the network did not get better any more when the rate had faded, as far as the records
+    before tell.
+    """
     rate = measurements.rate
     with np.errstate(invalid="ignore"):
-        faded = np.where(np.isnan(rate), np.nan, rate <= FADED * np.fmax.accumulate(rate))
-    return (np.cumsum(faded) / np.arange(1, len(rate) + 1))[:, np.newaxis]
+        faded = rate <= FADED * np.fmax.accumulate(rate)
+    before = int(np.argmax(faded)) if faded.any() else 0
+    if before >= FEWEST_BEFORE and not is_improving(measurements.until(before)):
+        faded[:] = False
+    share = np.cumsum(faded) / np.arange(1, len(rate) + 1)
+    return np.where(np.isnan(rate), np.nan, share)[:, np.newaxis]
 
 
 SWING = 0.2
@@ -106,10 +118,11 @@ def difference_to_same_answer(measurements):
 
 
 def below_zero(measurements):
-    """How far below zero the loss is, over the size of the first one."""
+    """How far below zero the loss is, over the first one or that of the same answer."""
     loss = measurements.data_loss
+    usual = np.fmax(np.abs(known(loss)), typical(np.abs(measurements.same_answer)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (-loss / np.abs(known(loss)))[:, np.newaxis]
+        return (-loss / usual)[:, np.newaxis]
 
 
 ROUNDING = 1e-6
@@ -125,63 +138,11 @@ def costs_nothing(measurements):
 def penalty(measurements):
     """What regularizers and other penalties add to the loss, over that of the data."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = (measurements.loss - measurements.data_loss) / np.abs(measurements.data_loss)
-    return share[:, np.newaxis]
+        return (penalties(measurements) / np.abs(measurements.data_loss))[:, np.newaxis]
 
 
-def validation_losses(measurements):
-    """Losses of validation and training without penalties, and the cost of knowing nothing."""
-    _, validation, training, _ = measurements.validation.T
-    penalty = np.nan_to_num(measurements.loss - measurements.data_loss)
-    penalty = penalty[np.isfinite(penalty)].mean() if np.isfinite(penalty).any() else 0.0
-    nothing = cost_of_knowing_nothing(measurements)
-    return validation - penalty, training - penalty, nothing
-
-
-def lost_again(measurements):
-    """Share of what was gained on the validation data that is lost again, while training gains."""
-    if not len(measurements.validation) or not len(measurements.step):
-        return np.full((len(measurements.validation), 1), np.nan)
-    validation, training, nothing = validation_losses(measurements)
-    best = np.minimum.accumulate(np.where(np.isnan(validation), np.inf, validation))
-    at_best = training[np.maximum.accumulate(np.where(validation == best, np.arange(len(best)), 0))]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lost = (validation - best) / (nothing - best)
-    gaining = (best < nothing) & (training < at_best)
-    return np.where(gaining, lost, 0.0)[:, np.newaxis]
-
-
-def gap(measurements):
-    """How much more validation costs than training, over the cost of knowing nothing.
-
-    It is 0 where training has not learned, and where validation was better before.
-    """
-    if not len(measurements.validation) or not len(measurements.step):
-        return np.full((len(measurements.validation), 1), np.nan)
-    validation, training, nothing = validation_losses(measurements)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        learned = (nothing > 0) & (training <= (1 - LEARNED_BY_TRAINING) * nothing)
-        share = np.where(learned, (validation - training) / nothing, 0.0)[:, np.newaxis]
-    return np.where(lost_again(measurements) >= LOST, 0.0, share)
-
-
-LOST = 0.5
-"""Share of what validation had gained that has to be lost again before it is overfitting."""
-
-
-def behind(measurements):
-    """How much of their first values the moving averages hold, where validation is behind."""
-    if not len(measurements.validation) or not len(measurements.step):
-        return np.full((len(measurements.validation), 1), np.nan)
-    validation, training, nothing = validation_losses(measurements)
-    left = measurements.validation[:, 3]
-    with np.errstate(invalid="ignore"):
-        is_behind = validation - training >= BEHIND * nothing
-    return np.where(np.isnan(left), np.nan, is_behind * np.nan_to_num(left))[:, np.newaxis]
-
-
-BEHIND = 0.1
-"""Share of the cost of knowing nothing that validation has to cost more than training."""
+GROWN_RECORDS = 6
+"""Fewest records in whose last third a loss can be said to have risen."""
 
 
 def growth(measurements):
@@ -199,14 +160,6 @@ def growth(measurements):
         views = np.lib.stride_tricks.sliding_window_view(loss, third)
         means[third - 1 :] = views.mean(axis=-1) / loss[0]
     return means[:, np.newaxis]
-
-
-GROWN_RECORDS = 6
-"""Fewest records in whose last third a loss can be said to have risen."""
-
-
-LEARNED_BY_TRAINING = 0.3
-"""Share of the cost of knowing nothing that training has to save before validation is compared."""
 
 
 FINITE_DATA = ("data without values that are not finite",)

@@ -21,8 +21,8 @@ class Evidence:
         why: what follows from it, of a finding before the first step.
         until: step of the last record that shows it; None if it lasts.
         share: of the records, how many show it, 0 to 1.
-        share_wide: of the records, in how many the layer nearest the input, or `WIDE` of all
-            layers, shows it.
+        share_wide: of the records, how many in a row from the first one on show it in the layer
+            nearest the input, or in `WIDE` of all layers.
         value: what was measured at `known`.
         threshold: what the value is beyond.
         words: value and threshold in words.
@@ -71,7 +71,7 @@ class Counts(Enum):
     IF_LITTLE = auto()
     """While it lasts, also if the run has learned something, but less than substantially."""
     IN_THE_END = auto()
-    """The same, but while a run trains only after many records: it says that little is learned."""
+    """As `LASTING`, but in a running training only after `MANY` records."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ class Symptom:
 
 
 def _share_wide(passed):
-    return float((passed[:, 0] | (passed.mean(axis=1) >= WIDE)).mean())
+    wide = passed[:, 0] | (passed.mean(axis=1) >= WIDE)
+    return float(np.logical_and.accumulate(wide).mean())
 
 
 PASSED = 0.1

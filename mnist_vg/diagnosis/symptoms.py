@@ -1,12 +1,13 @@
 """The symptoms: what each one measures, its threshold, and the source of both.
 
 Thresholds without a published source were set on one half of the labelled corpus in
-`benchmarks/corpus.json`; `make bench-diagnosis` scores them on the other half.
+`benchmarks/corpus.json`, and `make bench-diagnosis` scores them on the other half; or on models of
+many kinds, healthy and sick, which `make bench-anyone` trains and scores.
 """
 
 import numpy as np
 
-from mnist_vg.diagnosis import rules
+from mnist_vg.diagnosis import rules, validation
 from mnist_vg.diagnosis.symptom import Counts, Symptom
 from mnist_vg.runs.marks import WITHOUT_GRADIENT
 
@@ -378,8 +379,8 @@ SYMPTOMS = (
     ),
     Symptom(
         name=OVERFITTING,
-        measure=rules.lost_again,
-        threshold=rules.LOST,
+        measure=validation.lost_again,
+        threshold=validation.LOST,
         records=2,
         columns=None,
         counts=Counts.ALWAYS,
@@ -394,7 +395,7 @@ SYMPTOMS = (
     ),
     Symptom(
         name=MOVING_AVERAGES_BEHIND,
-        measure=rules.behind,
+        measure=validation.behind,
         threshold=0.1,
         columns=None,
         counts=Counts.ALWAYS,
@@ -410,7 +411,7 @@ SYMPTOMS = (
     ),
     Symptom(
         name=VALIDATION_FAR_OFF,
-        measure=rules.gap,
+        measure=validation.gap,
         threshold=0.4,
         records=2,
         columns=None,

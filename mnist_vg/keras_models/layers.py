@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras.src.utils.naming import to_snake_case
 
 from mnist_vg.errors import UsageError
@@ -156,8 +157,16 @@ def activation_range(layer: keras.layers.Layer) -> tuple[float, float] | None:
 
 def largest_momentum(model: keras.Model) -> float:
     """The largest momentum of the moving averages that train; 0 without any."""
-    layers = [layer for layer in model._flatten_layers() if hasattr(layer, "moving_mean")]
+    kind = keras.layers.BatchNormalization
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
     return max((float(layer.momentum) for layer in layers if layer.trainable), default=0.0)
+
+
+def averages_are_new(model: keras.Model) -> bool:
+    """Whether all moving means are 0, as before the first batch."""
+    kind = keras.layers.BatchNormalization
+    built = (layer for layer in model._flatten_layers() if isinstance(layer, kind) and layer.built)
+    return not any(np.any(keras.ops.convert_to_numpy(layer.moving_mean)) for layer in built)
 
 
 def traits(model: keras.Model) -> dict[str, str | bool]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from mnist_vg.checks.run_checks import check_fit
 from mnist_vg.checks.weights import check_weights
 from mnist_vg.errors import RunFailed, UsageError, first_line
-from mnist_vg.keras_models.layers import largest_momentum, traits
+from mnist_vg.keras_models.layers import averages_are_new, largest_momentum, traits
 from mnist_vg.keras_models.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.keras_hooks import KerasHooks
 from mnist_vg.recording.mean_loss import MeanLoss
@@ -26,6 +26,7 @@ from mnist_vg.runs.tags import (
     LOSS_TRAIN_MEAN,
     MOVING_AVERAGE,
     SKIPPED_STEPS,
+    STOPPED,
 )
 
 EVERY = 200
@@ -78,6 +79,8 @@ class GradientLogger(keras.callbacks.Callback):
             full, say). By default a line says so, and `fit` goes on without the log.
         check: whether to look at data, model and optimizer before the first step, as
             `mnist_vg.check` does. What it finds is printed, and part of the diagnosis.
+        yardstick: whether the loss says how much is learned, see `Yardstick`. With False, only
+            gradients and updates are judged, as with a loss that two networks fight over.
 
     Raises:
         UsageError: when `fit` starts: an argument is not allowed, the model cannot be
@@ -95,11 +98,12 @@ class GradientLogger(keras.callbacks.Callback):
         overwrite: bool = False,
         strict: bool = False,
         check: bool = True,
+        yardstick: bool = True,
     ):
         super().__init__()
         self._folder, self._given_every, self._overwrite = folder, every, overwrite
         self._options = {"layers": layers, "histograms": histograms, "measures": measures}
-        self._strict, self._to_check = strict, check
+        self._strict, self._to_check, self._yardstick = strict, check, yardstick
         self._recorder = None
         self._original = None
         self._begun = self._lost = self._told_unlike = False
@@ -172,6 +176,7 @@ class GradientLogger(keras.callbacks.Callback):
         earlier = model.optimizer and _earlier_steps.get(model.optimizer)
         self._earlier_steps = earlier or 0
         first_step = self._earlier_steps + steps_done(optimizers_of(model))
+        self._averages_are_new, self._batches = averages_are_new(model), 0
         self._recorder = self._new_recorder(first_step, epoch)
         self._hook()
 
@@ -192,7 +197,7 @@ class GradientLogger(keras.callbacks.Callback):
         model = self.model
         self._original = model.train_function
         every = None if self._every == "epoch" else self._every
-        self._hooks = KerasHooks(model, self._recorder.probe, every)
+        self._hooks = KerasHooks(model, self._recorder.probe, every, self._yardstick)
         with self._hooks.making():
             model.make_train_function(force=True)
         self._train_function = model.train_function
@@ -319,7 +324,9 @@ class GradientLogger(keras.callbacks.Callback):
         """Write the records of the steps that were done."""
         # Keras names the last batch of a whole execution, also where the data end before.
         last = min(batch, ((self.params or {}).get("steps") or batch + 1) - 1)
-        caught = self._hooks.executed(self._hooked, last - self._first_batch + 1)
+        batches = last - self._first_batch + 1
+        self._batches += batches
+        caught = self._hooks.executed(self._hooked, batches)
         if self._hooked and not self._hooks.applied:
             raise UsageError(
                 f"model: its train_step does not apply gradients with a Keras optimizer; {_LOOP}"
@@ -359,8 +366,9 @@ class GradientLogger(keras.callbacks.Callback):
         self._mean_loss.end_epoch()
         metrics = _numbers(logs)
         metrics.pop("loss", None)
-        if "val_loss" in metrics and (momentum := largest_momentum(self.model)):
-            metrics[MOVING_AVERAGE] = momentum**self._hooks.steps
+        momentum = largest_momentum(self.model) if self._averages_are_new else 0
+        if "val_loss" in metrics and momentum:
+            metrics[MOVING_AVERAGE] = momentum**self._batches
         if metrics:
             self._note(max(self._hooks.steps - 1, 0), metrics)
 
@@ -374,6 +382,8 @@ class GradientLogger(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         """Mark the run as finished, with the last logs as its results."""
         if self._begun:
+            if self.model.stop_training:
+                self._note(max(self._hooks.steps - 1, 0), {STOPPED: 1})
             self._try(self._recorder.finish, _numbers(logs))
 
     def _try(self, write, *arguments):

@@ -66,12 +66,13 @@ class KerasHooks:
         probe: gives the settings of the measures; a full one also takes those of
             activations.
         every: steps between two records; None records only the step after `arm`.
+        yardstick: whether the loss says how much is learned, see `Yardstick`.
     """
 
-    def __init__(self, model: keras.Model, probe: Probe, every: int | None):
+    def __init__(self, model: keras.Model, probe: Probe, every: int | None, yardstick: bool = True):
         self._model, self._every = model, every
         self._pattern, self._full = probe.pattern, probe.full
-        self._yardstick = Yardstick(model)
+        self._yardstick = Yardstick(model, known=yardstick)
         self._optimizers = optimizers_of(model)
         self._counting = counting_optimizer(self._optimizers)
         self._scaling = [outer for outer in self._optimizers if unscaled(outer) is not outer]

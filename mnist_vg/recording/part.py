@@ -1,5 +1,6 @@
 """`Part`: what is caught of one optimizer in a training step of Keras."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from mnist_vg.recording.probe import Probe
 from mnist_vg.recording.ring import Ring
 from mnist_vg.recording.yardstick import Yardstick
-from mnist_vg.runs.tags import LOSS_TRAIN, NONFINITE_BATCH
+from mnist_vg.runs.tags import EXAMPLE_WEIGHT, LOSS_TRAIN, NONFINITE_BATCH
 
 HEAD = 2 + len(Yardstick.tags)
 """How many numbers of a row come before those of the layers: the step and its losses."""
@@ -55,8 +56,8 @@ class Part:
             [step], losses, moved, measured = np.split(row, [1, HEAD, HEAD + self.layers])
             scalars = dict(zip((LOSS_TRAIN, *Yardstick.tags), losses.tolist(), strict=True))
             # Most batches have no value that is not finite, and most charts would be empty.
-            for tag in NONFINITE_BATCH:
-                if not scalars[tag]:
+            for tag in (EXAMPLE_WEIGHT, *NONFINITE_BATCH):
+                if not scalars[tag] or math.isnan(scalars[tag]):
                     del scalars[tag]
             tables = self.probe.tables(measured, np.sqrt(moved))
             yield Caught(int(step), scalars if self.loss_seen else {}, tables)

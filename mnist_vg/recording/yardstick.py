@@ -7,7 +7,13 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 from mnist_vg.keras_models.graphs import kinds_of
 from mnist_vg.keras_models.losses import Losses, has_losses
-from mnist_vg.runs.tags import LOSS_DATA, LOSS_SAME_ANSWER, NONFINITE_BATCH, OUTPUT_SPREAD
+from mnist_vg.runs.tags import (
+    EXAMPLE_WEIGHT,
+    LOSS_DATA,
+    LOSS_SAME_ANSWER,
+    NONFINITE_BATCH,
+    OUTPUT_SPREAD,
+)
 
 ROUNDING = 1e-6
 """Relative difference between two losses that is no more than rounding in float32."""
@@ -15,8 +21,14 @@ ROUNDING = 1e-6
 SPREAD = 1e-3
 """Answers that differ by less than this share of their size are the same; see the symptom."""
 
-_HARMLESS = {"Assert", "ReadVariableOp"}
-"""Operations that count as stateful but leave nothing behind."""
+MOST_VALUES = 2**22
+"""Values of an output that are looked at. Of float32, 16 MiB."""
+
+_MAY_FAIL = (
+    *("Assert", "CheckNumerics", "Cholesky", "MatrixInverse", "MatrixSolve", "MatrixTriangular"),
+    *("BatchMatrix", "MatrixSquareRoot", "Lu", "Qr", "Svd", "SelfAdjointEig", "Eig", "Ensure"),
+)
+"""Operations that raise for some values, such as those of a singular matrix."""
 
 
 class Yardstick:
@@ -28,16 +40,21 @@ class Yardstick:
     (The best constant answer to a squared error is the mean of the targets: Hastie et al. 2009,
     section 2.4.)
 
+    A `compute_loss` of the model's own may add what no answer changes, and is no yardstick.
+
     Args:
         model: compiled.
+        known: whether its loss says how much is learned.
     """
 
-    tags = (LOSS_DATA, LOSS_SAME_ANSWER, OUTPUT_SPREAD, *NONFINITE_BATCH)
+    tags = (LOSS_DATA, LOSS_SAME_ANSWER, OUTPUT_SPREAD, EXAMPLE_WEIGHT, *NONFINITE_BATCH)
     """What `measure` returns, in this order."""
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, known: bool = True):
         self._constant = False
-        self._losses = Losses(model, self._wrapped) if has_losses(model) else None
+        kept = type(model).compute_loss is keras.Model.compute_loss
+        usable = known and kept and has_losses(model)
+        self._losses = Losses(model, self._wrapped) if usable else None
 
     def measure(self, x, y, outputs, sample_weight) -> tf.Tensor:
         """Measure a batch.
@@ -50,14 +67,18 @@ class Yardstick:
 
         Returns:
             The loss without penalties, that of the same answer for all inputs, the root mean
-            square of what differs between the answers over that of the answers, and how many
-            values of inputs, targets and outputs are not finite: float64 `[6]`. NaN for what
-            cannot be known.
+            square of what differs between the answers over that of the answers, the mean weight
+            of the examples, and how many values of inputs, targets and outputs are not finite:
+            float64 `[7]`. NaN for what cannot be known, or is not there.
         """
         counts = [_nonfinite(part) for part in (x, y, outputs)]
+        y, outputs, sample_weight = _bounded(y, outputs, sample_weight)
         spread = _spread(outputs)
         losses = self._both_losses(y, outputs, sample_weight, spread)
-        return tf.stack([tf.cast(number, tf.float64) for number in (*losses, spread, *counts)])
+        weights = [tf.reduce_mean(weight) for weight in _floating(sample_weight)]
+        weight = tf.add_n(weights) / len(weights) if weights else np.nan
+        numbers = (*losses, spread, weight, *counts)
+        return tf.stack([tf.cast(number, tf.float64) for number in numbers])
 
     def _both_losses(self, y, outputs, sample_weight, spread):
         unknown = [float("nan"), float("nan")]
@@ -65,7 +86,7 @@ class Yardstick:
             return unknown
         try:
             both = tf.function(lambda: self._compute(y, outputs, sample_weight), autograph=False)
-            if _leaves_traces(both.get_concrete_function().graph):
+            if _is_unsafe(both.get_concrete_function().graph):
                 return unknown
             loss, same = both()
         except Exception:  # The loss is someone's own, and may not be made for a second call.
@@ -79,7 +100,8 @@ class Yardstick:
         pair = []
         for self._constant in (False, True):
             loss = tf.reduce_mean(self._losses(y, outputs, sample_weight))
-            pair.append(tf.cast(loss, tf.float32))
+            # Keras has divided it by the number of replicas, which add theirs up.
+            pair.append(_replicas() * tf.cast(loss, tf.float32))
         return pair
 
     def _wrapped(self, entry):
@@ -133,9 +155,28 @@ def _floating(tree):
     return [part for part in parts if part.dtype.is_floating and part.shape.rank]
 
 
-def _leaves_traces(graph):
-    """Whether a function changes a variable, draws a random number or calls Python."""
+def _replicas():
+    context = tf.distribute.get_replica_context()
+    return 1.0 if context is None else float(context.num_replicas_in_sync)
+
+
+def _bounded(*trees):
+    """The first examples of a batch, so many that the outputs have at most `MOST_VALUES`."""
+    parts = [part for tree in trees for part in keras.tree.flatten(tree) if part is not None]
+    plain = all(
+        isinstance(p, tf.Tensor) and p.shape.rank and get_keras_mask(p) is None for p in parts
+    )
+    sizes = [part.shape[1:].num_elements() for part in parts] if plain else []
+    if not sizes or None in sizes or not max(sizes):
+        return trees
+    most = max(MOST_VALUES // max(sizes), 2)
+    return keras.tree.map_structure(lambda part: None if part is None else part[:most], trees)
+
+
+def _is_unsafe(graph):
+    """Whether a function changes a variable, draws a number, calls Python or may fail by value."""
     return any(
-        kind.is_stateful and kind.name not in _HARMLESS and "Call" not in kind.name
+        (kind.is_stateful and kind.name != "ReadVariableOp" and "Call" not in kind.name)
+        or kind.name.startswith(_MAY_FAIL)
         for kind in kinds_of(graph)
     )
