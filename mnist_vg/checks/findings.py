@@ -15,8 +15,7 @@ class Finding:
     """One thing that will keep a model from learning, or make it learn something else.
 
     Attributes:
-        check: the kind of check: "data", "class balance", "labels", "head", "network" or
-            "optimizer".
+        check: the kind of check: "data", "labels", "head", "network" or "optimizer".
         layer: path of the layer, see `layer_paths`; None if it is not about one layer.
         words: what was measured, with the number.
         why: what follows from it in training.

@@ -110,7 +110,7 @@ def check_classes(head: Head, class_weight: dict[int, float] | None = None) -> l
         return []
     return [
         Finding(
-            "class balance",
+            "data",
             None,
             f"class {classes[rare]} has {counts[rare]:,} examples of {len(labels):,}, class "
             f"{classes[often]} has {counts[often] / counts[rare]:.0f} times as many",

@@ -41,8 +41,6 @@ _ADVICE = {
 UNSUITABLE = "unsuitable "
 """Before the kind of a check, the name of what it found."""
 
-CLASS_BALANCE = "class balance"
-
 _STRUCTURAL = ("labels", "head", "network")
 """Kinds of checks whose findings are faults even if the model learns something all the same."""
 
@@ -160,12 +158,9 @@ def _of_finding(finding: Mapping[str, str | None]) -> Evidence:
 def _from_findings(findings, measurements):
     """Faults and remarks among what was found before the first step."""
     share, _ = share_learned(measurements) if len(measurements.step) else (np.nan, np.nan)
-    learned = len(measurements.step) and has_learned(measurements)
     faults, remarks = [], []
     for finding in findings:
-        # What is rare is hard to tell, and a model that tells some of it has learned.
-        enough = learned if finding["check"] == CLASS_BALANCE else share >= LEARNED_KAPPA
-        counts = finding["check"] in _STRUCTURAL or not enough
+        counts = finding["check"] in _STRUCTURAL or not share >= LEARNED_KAPPA
         (faults if counts else remarks).append(_of_finding(finding))
     return faults, remarks
 
