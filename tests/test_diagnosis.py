@@ -335,6 +335,13 @@ def test_what_holds_up_the_first_layer_counts_if_little_is_learned():
         assert faults(history) == expected
 
 
+def test_a_network_that_learns_at_last_is_healthy_whatever_held_it_up():
+    history = of_kappa([*np.zeros(20), 0.3, 0.7])
+    history["gradient_norm"][:20] = 1e-6
+    told = Diagnosis.of(history, finished=True)
+    assert (told.verdict, told.evidence) == ("healthy", [])
+
+
 def test_what_was_found_before_the_first_step_comes_first():
     finding = {"layer": None, "words": "a", "why": "b", "instead": "c"}
     history = logged(records=60) | yardstick(2 + NOISE, 2.0)

@@ -6,16 +6,9 @@ from typing import Any
 
 from mnist_vg.diagnosis.symptom import Evidence
 
-_RECTIFIERS = {"relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish"}
-_RECTIFIERS |= {
-    "mish",
-    "softplus",
-    "glu",
-    "p_re_lu",
-    "re_lu",
-    "leaky_re_lu",
-    "parametric_relu",
-    "hard_silu",
+_RECTIFIERS = {
+    *("relu", "relu6", "re_lu", "leaky_relu", "leaky_re_lu", "p_re_lu", "parametric_relu"),
+    *("elu", "selu", "celu", "gelu", "silu", "swish", "hard_silu", "mish", "softplus", "glu"),
 }
 _LEAKY = _RECTIFIERS - {"relu", "relu6", "re_lu"}
 _HEADS = {"softmax", "log_softmax", "linear"}

@@ -99,7 +99,7 @@ def find_symptoms(
     """
     found = [(s, evidence) for s in SYMPTOMS if (evidence := s.find(measurements))]
     counting = _counting(measurements, finished)
-    little = finished and share_learned(measurements)[0] < LEARNED_KAPPA
+    little = finished and _has_learned_little(measurements)
     faults = {
         symptom.name
         for symptom, evidence in found
@@ -137,6 +137,13 @@ def _counting(measurements, finished):
     if known or finished or records >= MANY:
         return tuple(Counts)
     return (Counts.ONCE, Counts.LASTING, Counts.IF_LITTLE) if records >= ENOUGH else ()
+
+
+def _has_learned_little(measurements):
+    """Whether less is learned than what kappa calls substantial."""
+    if np.isfinite(kappas(measurements)).any():
+        return not has_learned(measurements)
+    return share_learned(measurements)[0] < LEARNED_KAPPA
 
 
 def _of_finding(finding: Mapping[str, str | None]) -> Evidence:
