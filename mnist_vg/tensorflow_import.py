@@ -1,8 +1,13 @@
-"""Importing TensorFlow only when it is needed, and without its start-up messages."""
+"""Importing TensorFlow only when it is needed, without its messages, and no more than is used."""
 
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import resource
 import sys
+from collections.abc import Iterator
 
 from mnist_vg.errors import UsageError, first_line
 
@@ -10,9 +15,50 @@ ADDRESS_SPACE = 3.3e9
 """Bytes of address space with which `mnist-vg train relu --quick` still trains on two cores. With
 less, TensorFlow aborts the process."""
 
+ON_FIRST_USE = frozenset(
+    [
+        # scikit-learn, and with it SciPy and joblib.
+        "keras.wrappers",
+        "keras._tf_keras.keras.wrappers",
+        # Matplotlib's pyplot.
+        "keras.visualization",
+        "keras._tf_keras.keras.visualization",
+        "keras.src.visualization",
+        # pandas: for a `fit` on arrays.
+        "keras.src.trainers.data_adapters.array_slicing",
+    ]
+)
+"""Modules of Keras that wait until something in them is used.
+
+What each would import is beside it, 38% of `import tensorflow` in all (`docs/speed.md`)."""
+
+
+class _OnFirstUse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name not in ON_FIRST_USE:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
+
+
+@contextlib.contextmanager
+def _imported_on_first_use() -> Iterator[None]:
+    """Within the context, an import of one of `ON_FIRST_USE` runs when the module is first used."""
+    finder = _OnFirstUse()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
 
 def import_tensorflow():
     """Import TensorFlow, with Keras on top of it, without its start-up messages.
+
+    The modules `ON_FIRST_USE` run later, when something in them is used. A program that has
+    imported TensorFlow before keeps it as it is.
 
     Raises:
         UsageError: TensorFlow cannot be imported, or would have too little address space.
@@ -33,7 +79,8 @@ def import_tensorflow():
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        import tensorflow  # noqa: F401
+        with _imported_on_first_use():
+            import tensorflow  # noqa: F401
     except ImportError as error:
         raise UsageError(
             f"TensorFlow cannot be imported ({first_line(error)}); install it "
