@@ -19,9 +19,15 @@ from mnist_vg.tensorflow_import import import_tensorflow
 
 import_tensorflow()  # Before the others, without its messages.
 
-from mnist_vg.recording.event_log import EventLog
-from mnist_vg.recording.gradient_logger import GradientLogger
-from mnist_vg.recording.recorder import Recorder
-from mnist_vg.recording.run_writer import RunWriter
+import lazy_loader
 
-__all__ = ["EventLog", "GradientLogger", "Recorder", "RunWriter"]
+# The trainer needs neither `GradientLogger` nor the checks that come with it.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "event_log": ["EventLog"],
+        "gradient_logger": ["GradientLogger"],
+        "recorder": ["Recorder"],
+        "run_writer": ["RunWriter"],
+    },
+)
