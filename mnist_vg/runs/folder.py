@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,8 +87,13 @@ def check_writable(folder: Path) -> None:
         raise UsageError(f"logdir: {folder} cannot be written ({error.strerror})") from error
     if not nearest.is_dir():
         raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"logdir: {nearest} cannot be written; name another with --logdir")
+    try:
+        # Tried, since permissions do not tell of `/proc`, or of a disk that is read-only or full.
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise UsageError(
+            f"logdir: {nearest} cannot be written ({error.strerror}); name another with --logdir"
+        ) from error
 
 
 def checksums(folder: Path) -> dict[str, int]:
