@@ -25,6 +25,8 @@ class Split:
         inputs: `[examples, values]`: uint8 pixels, which a network sees divided by 255, or
             float32 values, which it sees unchanged.
         labels: int32 `[examples]`.
+
+    Both may be tensors of the same values.
     """
 
     inputs: np.ndarray

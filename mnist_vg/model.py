@@ -148,6 +148,12 @@ class Model(keras.Model):
         named = {layer.name: layer for layer in self.layers}
         return [named.get(f"{layer.name}_activation", layer) for layer in self.dense_layers[:-1]]
 
+    @property
+    def hidden_layers(self) -> list[keras.layers.Layer]:
+        """The layers that apply `activation`: all `activation_layers` outside of the output."""
+        in_output = OUTPUT_LAYERS[self._arguments["output"]]
+        return self.activation_layers[: len(self.dense_layers) - in_output]
+
 
 OUTPUT_LAYERS = {"softmax": 1, "sigmoid": 1, "sigmoid_twice": 2}
 """How many of the last dense layers belong to the output."""

@@ -136,12 +136,13 @@ def shared_programs():
     compiled = {}
     compile_anew = programs._compile
 
-    def compile_once(scenario, data_dir, strategy=None):
-        kind = scenario.structure(), data_dir, strategy
+    def compile_once(scenarios, data_dir, strategy=None):
+        structures = dict.fromkeys(scenario.structure() for scenario in scenarios)
+        kind = tuple(structures), data_dir, strategy
         if kind not in compiled:
-            compiled[kind] = compile_anew(scenario, data_dir, strategy)
+            compiled[kind] = compile_anew(scenarios, data_dir, strategy)
         dataset, trainer = compiled[kind]
-        programs.restart(trainer, scenario, dataset)
+        programs.restart(trainer, scenarios[0], dataset)
         return dataset, trainer
 
     with pytest.MonkeyPatch.context() as patch:

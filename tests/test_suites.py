@@ -14,6 +14,7 @@ from conftest import without_xla
 from mnist_vg import SUITES, UsageError
 from mnist_vg.driver import train_all
 from mnist_vg.runs.run import find_runs
+from mnist_vg.scenarios.scenario import program_key
 from mnist_vg.scenarios.suites import DEPTHS
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
@@ -47,8 +48,8 @@ def folder(tmp_path_factory):
         named[dataclasses.replace(scenario, name="any")].append(scenario)
 
     def train(scenarios):
-        # Scenarios of the same structure follow each other, so that each structure is traced once.
-        scenarios = sorted(scenarios, key=lambda scenario: str(scenario.structure()))
+        # Those that share a program follow each other, so that few programs are in memory.
+        scenarios = sorted(scenarios, key=lambda scenario: str(program_key(scenario)))
         for scenario, run in zip(scenarios, train_all(scenarios, folder / "runs"), strict=True):
             assert (run.name, run.status) == (scenario.name, "finished")
             for same in named[dataclasses.replace(scenario, name="any")]:

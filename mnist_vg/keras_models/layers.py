@@ -1,6 +1,7 @@
 """Which weights and which activations are those of which layer of a Keras model."""
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -152,7 +153,12 @@ def _has_activation(layer):
 
 def activation_range(layer: keras.layers.Layer) -> tuple[float, float] | None:
     """The ends of the range of a layer's activation, if it flattens toward both; else None."""
-    return BOUNDED.get(getattr(getattr(layer, "activation", None), "__name__", None))
+    return range_of(getattr(layer, "activation", None))
+
+
+def range_of(activation: Callable | None) -> tuple[float, float] | None:
+    """The ends of the range of an activation, if it flattens toward both; else None."""
+    return BOUNDED.get(getattr(activation, "__name__", None))
 
 
 def largest_momentum(model: keras.Model) -> float:

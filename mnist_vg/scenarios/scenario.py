@@ -237,7 +237,7 @@ class Scenario:
         return self.seed if self.data_seed is None else self.data_seed
 
     def structure(self) -> tuple:
-        """What the compiled program depends on: scenarios of one structure can share it."""
+        """What the compiled program of this scenario alone depends on."""
         fields = [field for field in setting_fields() if field.metadata["compiled"]]
         return tuple(getattr(self, field.name) for field in fields)
 
@@ -254,6 +254,21 @@ class Scenario:
 def setting_fields() -> list[dataclasses.Field]:
     """The dataclass fields of `Scenario` that decide a run."""
     return [field for field in dataclasses.fields(Scenario) if "check" in field.metadata]
+
+
+CHOOSABLE = frozenset(
+    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu leaky_relu linear mish relu "
+    "relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus squareplus tanh "
+    "tanh_shrink".split()
+)
+"""Activations that one compiled program can have together: they are elementwise, and have no
+variables."""
+
+
+def program_key(scenario: Scenario) -> tuple:
+    """What scenarios must have in common to share a compiled program."""
+    chosen = scenario.activation in CHOOSABLE
+    return (dataclasses.replace(scenario, activation="linear") if chosen else scenario).structure()
 
 
 GROUP_VALUES = ("iterations", "log_every")

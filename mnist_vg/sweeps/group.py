@@ -21,6 +21,7 @@ from mnist_vg.sweeps.run_folders import hparams_file, run_files
 from mnist_vg.sweeps.table import rows_of
 from mnist_vg.training.blocks import run_blocks
 from mnist_vg.training.group_trainer import GroupTrainer
+from mnist_vg.training.objective import on_device
 from mnist_vg.training.programs import group_trainer
 from mnist_vg.training.session import scalars_of
 
@@ -94,10 +95,11 @@ def _train(trainer, scenario, dataset):
     """Train the networks, and return their `Records`."""
     single = not isinstance(trainer, GroupTrainer)
     steps, records = [], []
+    test = on_device(dataset.test)
     for block in run_blocks(trainer, scenario.iterations, scenario.log_every):
         if block.tables is None:
             continue
-        scalars = scalars_of((block.loss, block.accuracy), trainer.evaluate(dataset.test))
+        scalars = scalars_of((block.loss, block.accuracy), trainer.evaluate(test))
         record = {tag: np.atleast_1d(value) for tag, value in scalars.items()}
         for _, measures in block.tables:
             # A single network's arrays lack the axis of the networks.

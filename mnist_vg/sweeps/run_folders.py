@@ -98,7 +98,7 @@ def run_files(
         Each file's path, relative to the sweep's folder, and its content.
     """
     files = {}
-    splits = (dataset.train, dataset.test)
+    splits = (trainer.examples, dataset.test)
     # For each split, `[loss and accuracy, networks]`.
     train, test = (np.reshape(trainer.evaluate(split), (2, -1)) for split in splits)
     graph = forward_graph(make_model(chosen[0][1], dataset))

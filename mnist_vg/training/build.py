@@ -1,5 +1,7 @@
 """From a scenario to its network, its optimizer and its trainer."""
 
+from collections.abc import Iterable
+
 import keras
 
 from mnist_vg.datasets import Dataset
@@ -23,13 +25,19 @@ def make_optimizer(scenario: Scenario) -> keras.optimizers.Optimizer:
     return keras.optimizers.deserialize({"class_name": scenario.optimizer, "config": given})
 
 
-def make_trainer(scenario: Scenario, dataset: Dataset, kind: type[Trainer] = Trainer) -> Trainer:
+def make_trainer(
+    scenario: Scenario,
+    dataset: Dataset,
+    kind: type[Trainer] = Trainer,
+    activations: Iterable[str] = (),
+) -> Trainer:
     """The scenario's trainer at step 0, not compiled yet.
 
     Args:
         scenario: what to train.
         dataset: the scenario's.
         kind: class of the trainer.
+        activations: as `Trainer` takes them, by name.
 
     Raises:
         ValueError: scenario and data set do not fit each other.
@@ -42,4 +50,5 @@ def make_trainer(scenario: Scenario, dataset: Dataset, kind: type[Trainer] = Tra
         scenario.batch_seed,
         partial_batches=scenario.partial_batches,
         full=scenario.measures == "full",
+        activations=[keras.activations.get(name) for name in activations],
     )

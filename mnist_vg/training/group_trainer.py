@@ -12,7 +12,7 @@ from mnist_vg.datasets import Dataset
 from mnist_vg.keras_models.layers import activation_range
 from mnist_vg.model import layer_initializers
 from mnist_vg.recording.measures import layer_measures, shares_of_units
-from mnist_vg.runs.tags import HISTOGRAMS, TABLE_MEASURES
+from mnist_vg.runs.tags import HISTOGRAMS, TABLE_MEASURES, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training.build import make_optimizer
 from mnist_vg.training.packing import Packing
@@ -84,20 +84,18 @@ class GroupTrainer(Trainer):
         labels = tf.broadcast_to(labels, [*self._networks, tf.shape(labels)[0]])
         return super()._judge(tf.transpose(logits, [1, 0, 2]), labels)
 
-    # Two programs, one that measures and one that does not. As a branch in one program, the
-    # measures would keep a copy of all gradients and values, and double the time of a step.
+    # Two programs, one that catches what is measured and one that does not. In one program, the
+    # loop would keep a copy of all gradients and values, and double the time of a step.
     @functools.cached_property
     def _compiled_blocks(self):
         blocks = {r: functools.partial(self._block, record=r) for r in (False, True)}
         return {r: self._traced_block(block) for r, block in blocks.items()}
 
-    def compile(self) -> None:
-        """Compile both programs."""
-        for record in self._compiled_blocks:
-            self._run(0, -1, record)
+    def _block_calls(self):
+        return [self._call(0, -1, record) for record in self._compiled_blocks]
 
-    def _call_block(self, record, *arguments):
-        return self._compiled_blocks[record](*arguments)
+    def _block_call(self, record, *arguments):
+        return functools.partial(self._compiled_blocks[record], *arguments)
 
     def _run(self, first, last, record):
         if record and first < last:
@@ -129,6 +127,7 @@ class GroupTrainer(Trainer):
     def _measure(self, values, gradients, signals):
         kernels = [[part[k] for k in self._kernel_positions] for part in (gradients, values)]
         measured = layer_measures(*kernels, histograms=self._histograms, full=True, stacked=True)
+        measured[UPDATE_RATIO] = self._update_ratio(values)
         measured = {key: measured[key] for key in (*TABLE_MEASURES, *HISTOGRAMS) if key in measured}
         [outputs] = signals
         limits = [activation_range(layer) for layer in self.model.activation_layers]

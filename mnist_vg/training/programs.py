@@ -1,7 +1,6 @@
-"""Compiled programs: compiled ahead of their use, and shared by scenarios of one structure."""
+"""Compiled programs: compiled ahead of their use, and shared by scenarios."""
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ from contextlib import closing
 
 from mnist_vg import datasets
 from mnist_vg.datasets import Dataset
-from mnist_vg.scenarios.scenario import Scenario, group_key, stackable
+from mnist_vg.scenarios.scenario import Scenario, group_key, program_key, stackable
 from mnist_vg.training.build import make_model, make_optimizer, make_trainer
 from mnist_vg.training.distributed_trainer import DistributedTrainer, make_strategy
 from mnist_vg.training.failures import makes_a_network
@@ -24,8 +23,8 @@ def trainers(
 ) -> Iterator[tuple[Dataset, Trainer]]:
     """Yield data set and trainer of each scenario in turn, the trainer compiled and at step 0.
 
-    A trainer may be used until the next one is asked for. Neighbours of one structure
-    share a compiled program. While one program is in use, the next one is compiled.
+    A trainer may be used until the next one is asked for. Scenarios of one `program_key` share a
+    compiled program. While one program is in use, the next one is compiled.
 
     Args:
         scenarios: in the order of training.
@@ -35,27 +34,37 @@ def trainers(
     Raises:
         UsageError: a data set cannot be loaded, or a scenario makes no network for it.
     """
-    alike = [list(group) for _, group in itertools.groupby(scenarios, key=Scenario.structure)]
-    firsts = [first for first, *_ in alike]
-    with closing(_compiled(firsts, data_dir, strategy)) as compiled:
-        for (_, *others), (dataset, trainer) in zip(alike, compiled, strict=True):
-            yield dataset, trainer
-            for scenario in others:
+    # Only a program for one device chooses among activations.
+    key = Scenario.structure if strategy else program_key
+    alike: dict[tuple, list[Scenario]] = {}
+    for scenario in scenarios:
+        alike.setdefault(key(scenario), []).append(scenario)
+    left = {program: len(of_program) for program, of_program in alike.items()}
+    programs = {}
+    with closing(_compiled(alike.values(), data_dir, strategy)) as compiled:
+        for program, scenario in zip(map(key, scenarios), scenarios, strict=True):
+            if program in programs:
+                dataset, trainer = programs[program]
                 _, scope = _placed(strategy)
                 with makes_a_network(scenario), scope:
                     restart(trainer, scenario, dataset)
-                yield dataset, trainer
+            else:
+                programs[program] = next(compiled)
+            yield programs[program]
+            left[program] -= 1
+            if not left[program]:
+                del programs[program]
 
 
-def _compiled(scenarios, data_dir, strategy):
-    """Yield data set and compiled trainer of each scenario. One is compiled ahead."""
+def _compiled(alike, data_dir, strategy):
+    """Yield data set and compiled trainer for each list of scenarios. One is compiled ahead."""
     if strategy:
         # None is compiled ahead: workers make variables together, which they cannot do while
         # they train.
-        yield from (_compile(scenario, data_dir, strategy) for scenario in scenarios)
+        yield from (_compile(scenarios, data_dir, strategy) for scenarios in alike)
         return
     ahead = ThreadPoolExecutor(1)
-    submitted = (ahead.submit(_compile, scenario, data_dir) for scenario in scenarios)
+    submitted = (ahead.submit(_compile, scenarios, data_dir) for scenarios in alike)
     try:
         upcoming = next(submitted, None)
         while upcoming:
@@ -68,12 +77,15 @@ def _compiled(scenarios, data_dir, strategy):
         ahead.shutdown(wait=False, cancel_futures=True)
 
 
-def _compile(scenario, data_dir, strategy=None):
+def _compile(scenarios, data_dir, strategy=None):
     kind, scope = _placed(strategy)
-    dataset = datasets.load(scenario.dataset, data_dir)
-    with makes_a_network(scenario):
+    first, *_ = scenarios
+    names = dict.fromkeys(scenario.activation for scenario in scenarios)
+    activations = names if len(names) > 1 else ()
+    dataset = datasets.load(first.dataset, data_dir)
+    with makes_a_network(first):
         with scope:
-            trainer = make_trainer(scenario, dataset, kind)
+            trainer = make_trainer(first, dataset, kind, activations)
         trainer.compile()
     return dataset, trainer
 
@@ -86,7 +98,7 @@ def _placed(strategy):
 
 
 def restart(trainer: Trainer, scenario: Scenario, dataset: Dataset) -> None:
-    """Put a trainer to step 0 of another scenario with the same structure."""
+    """Put a trainer to step 0 of another scenario with the same `program_key`."""
     model = make_model(scenario, dataset)
     trainer.restart(model, make_optimizer(scenario), scenario.batch_seed)
 

@@ -34,6 +34,7 @@ from mnist_vg.training.blocks import run_blocks
 from mnist_vg.training.checkpoint import Checkpoint
 from mnist_vg.training.failures import break_told
 from mnist_vg.training.interrupts import interrupt_at_exit
+from mnist_vg.training.objective import on_device
 from mnist_vg.training.trainer import Block, Trainer
 
 DECISION_GRID = 100
@@ -97,6 +98,7 @@ class Session:
 
     def __init__(self, scenario: Scenario, folder: Path, dataset: Dataset, trainer: Trainer):
         self.scenario, self.dataset, self.trainer = scenario, dataset, trainer
+        self._test, self._test_scores = on_device(dataset.test), None
         self.checkpoint = Checkpoint(folder, trainer)
         notes = self.checkpoint.restore() or {"seconds": 0.0, "lengths": []}
         graph = None if notes["lengths"] else forward_graph(trainer.model)
@@ -129,8 +131,8 @@ class Session:
         # If this is killed after the last checkpoint, the resumed run writes it again.
         if block.tables is None:
             return []
-        test = self.trainer.evaluate(self.dataset.test)
-        scalars = scalars_of((block.loss, block.accuracy), test)
+        self._test_scores = self.trainer.evaluate(self._test)
+        scalars = scalars_of((block.loss, block.accuracy), self._test_scores)
         return self.writer.record(block.step, scalars, block.tables, _arrays(block.kernels))
 
     def _finish(self):
@@ -144,8 +146,9 @@ class Session:
         flow = run.history[GRADIENT_FLOW]
         results = results_of(
             flow[run.history["step"] < self.scenario.iterations],
-            self.trainer.evaluate(self.dataset.train),
-            self.trainer.evaluate(self.dataset.test),
+            self.trainer.evaluate(self.trainer.examples),
+            # The last record's are those of the final weights.
+            self._test_scores or self.trainer.evaluate(self._test),
             self.dataset.chance,
         )
         self.writer.conclude(run, results, card=result_row([results]), seconds=seconds)

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from mnist_vg.datasets import Split
 from mnist_vg.keras_models.layers import activation_range
-from mnist_vg.keras_models.taps import tapped
+from mnist_vg.keras_models.taps import replaced, tapped
 from mnist_vg.model import Model
 from mnist_vg.recording.measures import (
     layer_measures,
@@ -24,7 +25,8 @@ from mnist_vg.recording.measures import (
 from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
 from mnist_vg.training.batches import batch_indices
-from mnist_vg.training.objective import loss_and_accuracy, scaled_inputs
+from mnist_vg.training.chosen_activation import ChosenActivation
+from mnist_vg.training.objective import loss_and_accuracy, on_device, scaled_inputs
 from mnist_vg.training.packing import Packing
 
 BLOCK_STEPS = 256
@@ -65,6 +67,15 @@ def _where(due, measured, otherwise):
     return tf.cond(due, measured, otherwise)
 
 
+def _zeros(spec):
+    return tf.zeros(spec.shape, spec.dtype)
+
+
+def _call_each(calls):
+    for call in calls:
+        call()
+
+
 class Trainer:
     """A model in training: its optimizer, its examples and the steps done.
 
@@ -79,6 +90,8 @@ class Trainer:
         seed: decides the order of the examples.
         partial_batches: see `batch_indices`.
         full: whether to take full records.
+        activations: those that the hidden layers of `model`, and of the models that `restart` is
+            given, may have; empty: that of `model` alone. The first is that of `model`.
     """
 
     _networks: tuple[int, ...] = ()
@@ -97,6 +110,7 @@ class Trainer:
         *,
         partial_batches: bool = False,
         full: bool = False,
+        activations: Sequence[Callable] = (),
     ):
         self.model = model
         self.optimizer = optimizer
@@ -105,8 +119,7 @@ class Trainer:
         self._partial = partial_batches
         self._full = full
         self._seed = seed
-        self._inputs = tf.constant(examples.inputs)
-        self._labels = tf.constant(examples.labels)
+        self.examples = on_device(examples)
         variables = model.trainable_variables
         kernels = [layer.kernel for layer in model.dense_layers]
         self._packing = self._pack(variables, kernels[0])
@@ -114,6 +127,8 @@ class Trainer:
         position = {id(variable): i for i, variable in enumerate(variables)}
         self._kernel_positions = [position[id(kernel)] for kernel in kernels]
         self._names = model.layer_names
+        self._choice = ChosenActivation(activations) if activations else None
+        self._scores = {}
         self._trace()
 
     def _pack(self, variables, first_kernel):
@@ -124,11 +139,15 @@ class Trainer:
         """Begin again, bit for bit as a new trainer would, without compiling anything.
 
         Args:
-            model: gives the initial values; of the same structure.
+            model: gives the initial values and the activation; else of the same structure.
             optimizer: not built yet; its settings are the same but for the learning rate.
             seed: decides the order of the examples.
         """
         self.model.set_weights(model.get_weights())
+        if self._choice:
+            for layer, given in zip(self.model.hidden_layers, model.hidden_layers, strict=True):
+                layer.activation = given.activation
+                self._choice.choose(given.activation)
         self._begin(optimizer, seed)
 
     def _begin(self, optimizer, seed):
@@ -141,17 +160,12 @@ class Trainer:
         self.steps_done = 0
 
     def _trace(self):
-        # Traced explicitly: TensorFlow would warn that each trainer traces the function again.
-        def some(tensor):
-            return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
-
         self._batch_sizes = [self._batch_size]
-        left = len(self._labels) % self._batch_size
+        left = len(self.examples.labels) % self._batch_size
         if self._partial and left:
             self._batch_sizes.append(left)
+        self._caught = self._specs()
         self._measures = {size: self._traced_measures(size) for size in self._batch_sizes}
-        score = tf.function(self._score, autograph=False)
-        self._traced_score = score.get_concrete_function(some(self._inputs), some(self._labels))
 
     @functools.cached_property
     def _compiled_block(self):
@@ -160,8 +174,8 @@ class Trainer:
     def _traced_block(self, block, *record):
         traced = tf.function(block, jit_compile=self.jit_compile, autograph=False)
         return traced.get_concrete_function(
-            tf.TensorSpec.from_tensor(self._inputs),
-            tf.TensorSpec.from_tensor(self._labels),
+            tf.TensorSpec.from_tensor(self.examples.inputs),
+            tf.TensorSpec.from_tensor(self.examples.labels),
             tf.TensorSpec([BLOCK_STEPS, self._batch_size], tf.int32),
             tf.TensorSpec([BLOCK_STEPS], tf.bool),
             tf.TensorSpec([], tf.int32),
@@ -174,15 +188,30 @@ class Trainer:
         yield
 
     def compile(self) -> None:
-        """Compile the block, by running it for zero steps."""
-        self._run(0, -1, record=False)
+        """Compile the blocks and, at the same time, the measures, by running them on nothing."""
+        blocks, measures = self._block_calls(), self._measure_calls()
+        with ThreadPoolExecutor(1) as beside:
+            done = beside.submit(_call_each, measures)
+            _call_each(blocks)
+            done.result()
+
+    def _block_calls(self):
+        return [self._call(0, -1, record=False)]
+
+    def _measure_calls(self):
+        caught = tf.nest.map_structure(_zeros, self._caught)
+        given = caught["values"], caught["gradients"]
+        return [
+            functools.partial(measures, *given, caught["signals"][size])
+            for size, measures in self._measures.items()
+        ]
 
     def advance(self, steps: int, record: bool) -> Block:
         """Train `steps` more (1 to `BLOCK_STEPS`); with `record`, measure the last one."""
         last = self.steps_done + steps - 1
-        loss, accuracy, measured = self._run(self.steps_done, last, record)
+        loss, accuracy, caught = self._run(self.steps_done, last, record)
         self.steps_done += steps
-        tables, kernels = self._tables(measured) if record else (None, {})
+        tables, kernels = self._tables(self._measured(last, caught)) if record else (None, {})
         return Block(last, loss.numpy().tolist(), accuracy.numpy().tolist(), tables, kernels)
 
     def probability(self, inputs: np.ndarray) -> np.ndarray:
@@ -217,12 +246,28 @@ class Trainer:
         for start in range(0, len(examples.labels), self._evaluation_batch):
             batch = slice(start, start + self._evaluation_batch)
             score = self._traced_score(
-                tf.constant(examples.inputs[batch]), tf.constant(examples.labels[batch])
+                tf.convert_to_tensor(examples.inputs[batch]),
+                tf.convert_to_tensor(examples.labels[batch]),
             )
             scores.append([value.numpy().astype(float) for value in score])
             sizes.append(len(examples.labels[batch]))
         loss, accuracy = np.average(scores, axis=0, weights=sizes)
         return loss.tolist(), accuracy.tolist()
+
+    @property
+    def _traced_score(self):
+        """`_score`, traced once for each activation."""
+        hidden = self.model.activation_layers[:1]
+        activation = hidden[0].activation if self._choice and hidden else None
+        if activation not in self._scores:
+            some = [
+                tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+                for tensor in (self.examples.inputs, self.examples.labels)
+            ]
+            # Traced explicitly: TensorFlow would warn that each trainer traces the function again.
+            score = tf.function(self._score, autograph=False)
+            self._scores[activation] = score.get_concrete_function(*some)
+        return self._scores[activation]
 
     def _score(self, inputs, labels):
         return self._judge(self.model(scaled_inputs(inputs), training=False), labels)
@@ -231,88 +276,91 @@ class Trainer:
         return loss_and_accuracy(logits, labels)
 
     def _run(self, first, last, record):
+        return self._call(first, last, record)()
+
+    def _call(self, first, last, record):
+        """The call of a block, without its arguments."""
         steps = last - first + 1
         indices = np.zeros((BLOCK_STEPS, self._batch_size), np.int32)
         indices[:steps] = batch_indices(
-            self._seed, len(self._labels), self._batch_size, first, last, self._partial
+            self._seed, len(self.examples.labels), self._batch_size, first, last, self._partial
         )
-        steps_of_epoch = -(-len(self._labels) // self._batch_size)
-        ends_epoch = (first + np.arange(BLOCK_STEPS) + 1) % steps_of_epoch == 0
+        ends_epoch = self._ends_epoch(first + np.arange(BLOCK_STEPS))
         batches = tf.constant(indices), tf.constant(ends_epoch), tf.constant(steps)
-        return self._call_block(record, self._inputs, self._labels, *batches)
+        return self._block_call(record, self.examples.inputs, self.examples.labels, *batches)
 
-    def _call_block(self, record, *arguments):
-        return self._compiled_block(*arguments, tf.constant(record))
+    def _ends_epoch(self, step):
+        steps_of_epoch = -(-len(self.examples.labels) // self._batch_size)
+        return (step + 1) % steps_of_epoch == 0
+
+    def _measured(self, step, caught):
+        """The measures of what the block has caught of its last step."""
+        size = self._batch_sizes[-1 if self._ends_epoch(step) else 0]
+        return self._measures[size](caught["values"], caught["gradients"], caught["signals"][size])
+
+    def _block_call(self, record, *arguments):
+        return functools.partial(self._compiled_block, *arguments, tf.constant(record))
 
     def _block(self, inputs, labels, indices, ends_epoch, steps, record):
-        """Train `steps` steps in one compiled loop; with `record`, measure the last one.
+        """Train `steps` steps in one compiled loop; with `record`, catch what the last one had.
 
-        Every step runs through the same loop body, whether it is measured or not. So the
+        Every step runs through the same loop body, whether it is recorded or not. So the
         numbers do not depend on where a block begins and ends.
 
         If `record` is a bool and not a tensor, it holds for all steps.
         """
         self._packing.load()
 
-        def body(i, loss, accuracy, measured, update_ratio):
+        def body(i, loss, accuracy, caught):
             values = self._packing.unpack()
             due = record if isinstance(record, bool) else record & (i == steps - 1)
 
             def step(batch_size):
                 batch = indices[i][:batch_size]
                 examples = scaled_inputs(tf.gather(inputs, batch)), tf.gather(labels, batch)
-                return self._step(values, *examples, due, measured)
+                return self._step(values, *examples, due, caught)
 
             whole, *left = self._batch_sizes
             if left:
-                gradients, loss, accuracy, measured = tf.cond(
-                    ends_epoch[i], lambda: step(*left), lambda: step(whole)
-                )
+                gradients, *told = tf.cond(ends_epoch[i], lambda: step(*left), lambda: step(whole))
             else:
-                gradients, loss, accuracy, measured = step(whole)
+                gradients, *told = step(whole)
             self._apply(self._packing.pack(gradients))
-            update_ratio = _where(due, lambda: self._update_ratio(values), lambda: update_ratio)
-            return i + 1, loss, accuracy, measured, update_ratio
+            return i + 1, *told
 
-        nothing = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype),
-            self._measures[self._batch_size].structured_outputs,
-        )
         one = tf.zeros(self._networks)
-        still = tf.zeros([len(self._names) * one.shape.num_elements()])
-        _, loss, accuracy, measured, update_ratio = tf.while_loop(
-            lambda i, *_: i < steps, body, (0, one, one, nothing, still)
-        )
+        nothing = tf.nest.map_structure(_zeros, self._caught)
+        state = 0, one, one, nothing if record is not False else {}
+        _, *told = tf.while_loop(lambda i, *_: i < steps, body, state)
         self._packing.store()
-        measured["layers"][UPDATE_RATIO] = update_ratio
-        return loss, accuracy, measured
+        return told
 
     def _apply(self, gradients):
         """Update the packed variables."""
         self.optimizer.apply(gradients, self._packing.variables)
 
-    def _update_ratio(self, before):
-        """Norm of each layer's update over the norm of its weights, `[layers]`."""
-        after = self._packing.unpack()
-        weights = [before[k] for k in self._kernel_positions]
-        moved = [after[k] - before[k] for k in self._kernel_positions]
-        norms = measure_each(norm, [*moved, *weights], stacked=bool(self._networks))
-        return tf.divide(*tf.split(norms, 2))
-
-    def _step(self, values, inputs, labels, due, measured):
-        """Gradients, loss and accuracy of a batch, and the measures: new ones if they are due."""
-        with tapped(self.model) as taps:
+    def _step(self, values, inputs, labels, due, caught):
+        """Gradients, loss and accuracy of a batch, and what is caught of it if that is due."""
+        with self._chosen_activation(), tapped(self.model) as taps:
             gradients, loss, accuracy, state, signals = self._backpropagate(
                 values, inputs, labels, taps
             )
         for variable, value in zip(self.model.non_trainable_variables, state, strict=True):
             variable.assign(value)
-        measured = _where(
-            due,
-            lambda: self._measures[inputs.shape[0]](values, gradients, self._whole(signals)),
-            lambda: measured,
-        )
-        return gradients, loss, accuracy, measured
+
+        def catch():
+            signals_of = caught["signals"] | {inputs.shape[0]: self._whole(signals)}
+            return {"values": values, "gradients": gradients, "signals": signals_of}
+
+        return gradients, loss, accuracy, _where(due, catch, lambda: caught)
+
+    @contextlib.contextmanager
+    def _chosen_activation(self):
+        """Within the context, the model applies the chosen activation, if there are several."""
+        with contextlib.ExitStack() as stack:
+            for layer in self.model.hidden_layers if self._choice else ():
+                stack.enter_context(replaced(layer, "activation", self._choice))
+            yield
 
     def _backpropagate(self, values, inputs, labels, taps):
         """Gradients, loss, accuracy, values of non-trainable variables, and signals of a batch."""
@@ -349,16 +397,26 @@ class Trainer:
         back = [batch_size * g for g in tape.gradient(loss, [*sums, *outputs, logits])]
         return [outputs, sums, slopes, back]
 
+    def _specs(self):
+        """What the block catches of a step: the signals are those of its batch size."""
+        values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
+        signals = {size: self._signal_specs(size) for size in self._batch_sizes}
+        return {"values": values, "gradients": values, "signals": signals}
+
+    def _signal_specs(self, batch_size):
+        hidden = [tf.TensorSpec(shape, tf.float32) for shape in self._signal_shapes(batch_size)]
+        if not self._full:
+            return [hidden]
+        logits = tf.TensorSpec([batch_size, self.model.output_shape[-1]], tf.float32)
+        return [hidden, hidden, hidden, [*hidden, *hidden, logits]]
+
     def _traced_measures(self, batch_size):
         """The measures of a record, traced for one batch size."""
-        values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
-        hidden = [tf.TensorSpec(shape, tf.float32) for shape in self._signal_shapes(batch_size)]
-        signals = [hidden]
-        if self._full:
-            logits = tf.TensorSpec([batch_size, self.model.output_shape[-1]], tf.float32)
-            signals = [hidden, hidden, hidden, [*hidden, *hidden, logits]]
-        traced = tf.function(self._measure, autograph=False)
-        return traced.get_concrete_function(values, values, signals)
+        caught = self._caught
+        traced = tf.function(self._measure, jit_compile=self.jit_compile, autograph=False)
+        return traced.get_concrete_function(
+            caught["values"], caught["gradients"], caught["signals"][batch_size]
+        )
 
     def _signal_shapes(self, batch_size):
         return [(batch_size, *layer.output.shape[1:]) for layer in self.model.activation_layers]
@@ -372,8 +430,9 @@ class Trainer:
             clipped = [clipped[k] for k in self._kernel_positions]
         weights = [values[k] for k in self._kernel_positions]
         measured = {"layers": layer_measures(kernel_gradients, weights, clipped, full=self._full)}
+        measured["layers"][UPDATE_RATIO] = self._update_ratio(values)
         outputs, *more = signals
-        ranges = [activation_range(layer) for layer in self.model.activation_layers]
+        ranges = [self._range(layer) for layer in self.model.activation_layers]
         if ranges and not self._full:
             measured["signals"] = unit_shares(outputs, ranges)
         if self._full:
@@ -385,3 +444,15 @@ class Trainer:
             as_in_model = self._packing.model_values(values)
             measured["kernels"] = self._tiny([as_in_model[k] for k in self._kernel_positions])
         return measured
+
+    def _range(self, layer):
+        chosen = self._choice and layer in self.model.hidden_layers
+        return self._choice.range if chosen else activation_range(layer)
+
+    def _update_ratio(self, before):
+        """Norm of each layer's update over the norm of its weights, `[layers]`."""
+        after = self._packing.unpack()
+        weights = [before[k] for k in self._kernel_positions]
+        moved = [after[k] - before[k] for k in self._kernel_positions]
+        norms = measure_each(norm, [*moved, *weights], stacked=bool(self._networks))
+        return tf.divide(*tf.split(norms, 2))
