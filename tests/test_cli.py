@@ -11,7 +11,7 @@ from conftest import assert_refused, call_command, run_command
 from rich.console import Console
 
 from mnist_vg import SUITES, Run, Scenario, UsageError, train
-from mnist_vg.cli import _exit_code
+from mnist_vg.cli.diagnose import _exit_code
 from mnist_vg.diagnosis.diagnosis import BROKE_OFF, NOTHING_RECORDED, Diagnosis
 from mnist_vg.report import Display
 from mnist_vg.runs import events

@@ -21,7 +21,7 @@ from conftest import COMMAND, PROCESS, assert_refused, call_command, run_command
 from test_runs import points, read
 
 from mnist_vg import SCENARIOS, Run, Scenario, UsageError, datasets, train
-from mnist_vg.cli import INTERRUPTED
+from mnist_vg.cli.options import INTERRUPTED
 from mnist_vg.diagnosis.diagnosis import Diagnosis
 from mnist_vg.driver import train_all
 from mnist_vg.runs import events

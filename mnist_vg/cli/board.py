@@ -1,0 +1,48 @@
+"""`mnist-vg board`."""
+
+import socket
+import sys
+import types
+
+import click
+
+from mnist_vg.cli.options import logdir_option
+from mnist_vg.errors import UsageError
+from mnist_vg.runs.paths import is_remote
+
+
+@click.command()
+@logdir_option
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=6006,
+    show_default=True,
+    help="Port of the web server; if it is in use, the next free one",
+)
+def board(logdir, port):
+    """Open TensorBoard on a log folder, even while networks train."""
+    if not is_remote(logdir):
+        # With this module, TensorBoard does not import TensorFlow, and starts in a second.
+        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+    from tensorboard import main as tensorboard
+
+    free = next((candidate for candidate in range(port, 65536) if _is_free(candidate)), None)
+    if free is None:
+        raise UsageError(f"port: {port} and all higher ports are in use; give a lower one")
+    if not logdir.exists():
+        click.echo(f"logdir: {logdir} does not exist yet; TensorBoard waits for it", err=True)
+    if free != port:
+        click.echo(f"port {port} is in use; the next free one is {free}", err=True)
+    sys.argv = ["tensorboard", "--logdir", str(logdir), "--port", str(free)]
+    tensorboard.run_main()
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("localhost", port))
+        except OSError:
+            return False
+    return True
