@@ -7,9 +7,9 @@ import pandas
 import pytest
 
 from mnist_vg import UsageError
+from mnist_vg.report import ranking_table
 from mnist_vg.sweeps.axes import RATIO_LIMIT, Axis
 from mnist_vg.sweeps.ranking import rank, sobol_indices
-from mnist_vg.sweeps.report import ranking_table
 from mnist_vg.sweeps.table import GRADIENT_RATIO
 
 AXES = {

@@ -57,8 +57,13 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
     `mnist-vg plot LOGDIR/NAME` draws it. A sweep that was stopped continues with the groups that
     are left.
     """
-    from mnist_vg.report import make_console, tensorboard_line
-    from mnist_vg.sweeps.report import SweepDisplay, plan_lines, verdict_table
+    from mnist_vg.report import (
+        SweepDisplay,
+        make_console,
+        plan_lines,
+        tensorboard_line,
+        verdict_table,
+    )
     from mnist_vg.sweeps.sweep import Sweep, parse_axes
     from mnist_vg.sweeps.sweeper import Sweeper
 
@@ -83,8 +88,8 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
 
 def print_rankings(console, records, axes):
     """Print how much each varied field matters, for the accuracy and for the gradient."""
+    from mnist_vg.report import ranking_table
     from mnist_vg.sweeps.ranking import rank
-    from mnist_vg.sweeps.report import ranking_table
 
     for column in (table.TEST_ACCURACY, table.GRADIENT_RATIO):
         try:

@@ -1,0 +1,26 @@
+"""What was found before training."""
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mnist_vg.checks.findings import Checks
+
+
+def checks_table(checks: "Checks") -> Table:
+    """What was found before training, causes first."""
+    table = Table()
+    for heading in ("Check", "Where", "Finding", "Why it matters", "Write instead"):
+        table.add_column(heading)
+    for found in checks.findings:
+        table.add_row(found.check, found.layer or "", found.words, found.why, found.instead)
+    if not checks.findings:
+        table.add_row("nothing found")
+    return table
+
+
+def checks_lines(checks: "Checks") -> list[str]:
+    """What was looked at and what was skipped, a line each."""
+    looked = [f"looked at: {line}" for line in checks.looked]
+    return looked + [f"skipped: {line}" for line in checks.skipped]

@@ -1,0 +1,96 @@
+"""What runs came to: the comparison of `train`, and that of `cure`."""
+
+import itertools
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from mnist_vg.runs.results import result_row, spread_of
+from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import Scenario
+
+if TYPE_CHECKING:
+    from mnist_vg.cure import Cure
+
+
+def comparison_table(runs: Iterable[Run]) -> Table:
+    """The results of finished runs, with one row per scenario: medians and ranges over its seeds.
+
+    Args:
+        runs: one or more runs; the seeds of a scenario follow each other.
+    """
+    table = Table(
+        title="Which network could learn?",
+        title_justify="left",
+        caption="Gradient ratio: layer 1's mean absolute gradient over the last layer's, at the "
+        "first record -> at the last. Loss and accuracy: of the final weights, on all examples. "
+        "Seconds: training and logging, without start-up and compilation.",
+        caption_justify="left",
+    )
+    scenarios = {name: list(seeds) for name, seeds in itertools.groupby(runs, lambda r: r.recipe)}
+    rows = {name: result_row([run.results for run in seeds]) for name, seeds in scenarios.items()}
+    table.add_column("Scenario", no_wrap=True)
+    for heading in next(iter(rows.values())):
+        table.add_column(heading, justify="right")
+    table.add_column("Seconds", justify="right")
+    table.add_column("Diagnosis", max_width=40)
+    for name, row in rows.items():
+        style = "red" if row["Could learn"].startswith(("no", "0 ")) else None
+        seconds = spread_of([run.seconds for run in scenarios[name]], ".1f")
+        table.add_row(name, *row.values(), seconds, _verdicts(scenarios[name]), style=style)
+    return table
+
+
+def _verdicts(runs):
+    """The verdict of a run; of several runs, each verdict with the number of runs."""
+    verdicts = Counter(run.verdict for run in runs)
+    if verdicts.total() == 1:
+        return next(iter(verdicts))
+    return "\n".join(f"{verdict} ({n} of {len(runs)})" for verdict, n in verdicts.most_common())
+
+
+def cure_table(cure: "Cure") -> Table:
+    """A scenario without and with each change: medians and ranges over the seeds."""
+    table = Table(title=f"What helps {cure.before.scenario.name}?", title_justify="left")
+    table.add_column("Changed settings", no_wrap=True)
+    headings = ("Could learn", "Test accuracy", "Gradient ratio")
+    for heading in (*headings, "Seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("Diagnosis", max_width=40)
+    table.add_column("Helped")
+    for trial in [cure.before, *cure.trials]:
+        row = result_row([run.results for run in trial.runs])
+        seconds = spread_of([run.seconds for run in trial.runs], ".1f")
+        helped = "" if trial is cure.before else "yes" if trial.helped(cure.before) else "no"
+        table.add_row(
+            "\n".join(trial.words) or "as it is",
+            *(row[heading] for heading in headings),
+            seconds,
+            _verdicts(trial.runs),
+            helped,
+            style="bold green" if trial is cure.recommended else None,
+        )
+    return table
+
+
+def cure_lines(cure: "Cure") -> list[str]:
+    """The recommendation of a cure, and the command that trains the recommended scenario."""
+    name, before, found = cure.before.scenario.name, cure.before, cure.recommended
+    if before.healthy:
+        return [f"{name} is healthy with every seed; there is nothing to cure."]
+    if found is None:
+        return [f"None of {len(cure.trials)} changes helped {name}."]
+    after, earlier = (spread_of(trial.accuracies, ".1%") for trial in (found, before))
+    settings = Scenario(name=found.scenario.name).settings()
+    command = ["mnist-vg", "train"]
+    for key, value in found.scenario.settings().items():
+        if value != settings[key] or key == "name":
+            command += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
+    command += ["--logdir", str(found.runs[0].folder.parent)]
+    return [
+        f"Recommended: {', '.join(found.words)}. Test accuracy {after}, and {earlier} before.",
+        f"Train it: {shlex.join(command)}",
+    ]
