@@ -228,14 +228,14 @@ def _limit(symptom):
 def _cure(found):
     """The table of `mnist-vg cure` without its seconds, and what it recommends."""
     table = cure_table(found)
-    columns = [column for column in table.columns if column.header != "Seconds"]
-    cells = zip(*(column.cells for column in columns), strict=True)
+    headings = [column.header for column in table.columns]
+    shown = [n for n, heading in enumerate(headings) if heading != "Seconds"]
     rows = [
-        [f"**{cell}**" if row.style and cell else cell for cell in line]
-        for row, line in zip(table.rows, cells, strict=True)
+        [f"**{cells[n]}**" if style and cells[n] else cells[n] for n in shown]
+        for cells, style in table.rows
     ]
     said, *commands = cure_lines(found)
-    lines = [markdown_table([column.header for column in columns], rows), said, ""]
+    lines = [markdown_table([headings[n] for n in shown], rows), said, ""]
     lines += [f"```sh\n{command.removeprefix('Train it: ')}\n```\n" for command in commands]
     return "\n".join(lines)
 

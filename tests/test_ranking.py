@@ -178,7 +178,8 @@ def test_the_printed_ranking_has_a_row_per_field_and_names_what_is_left_out():
     table = networks(lambda layers, spread, act, seed: 0.1 * layers + 0.2 * spread)
     ranking = rank(table[table.num_layers != 6], AXES)
     drawn = ranking_table(ranking)
-    columns = {column.header: list(column.cells) for column in drawn.columns}
+    cells = zip(*(row.cells for row in drawn.rows), strict=True)
+    columns = {c.header: list(of) for c, of in zip(drawn.columns, cells, strict=True)}
     assert columns["Field"] == [share.field for share in ranking.shares]
     assert columns["Share alone"][0] == "50.0%"
     best = dict(zip(columns["Field"], columns["Best value"], strict=True))

@@ -63,6 +63,7 @@ def train(scenario, seeds, quick, logdir, **options):
     console = report.make_console()
     brief = len(scenarios) > DETAILED_RUNS
     with interruptible(), report.Display(console, brief=brief) as display:
+        display.expect(scenarios)
         done = list(train_all(scenarios, logdir, watch=display.watch, **options))
     if not leads(options["strategy"]):
         return

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column
+
+from mnist_vg.report.table import READABLE, Table
 
 if TYPE_CHECKING:
     from mnist_vg.checks.findings import Checks
@@ -10,13 +12,12 @@ if TYPE_CHECKING:
 
 def checks_table(checks: "Checks") -> Table:
     """What was found before training, causes first."""
-    table = Table()
-    for heading in ("Check", "Where", "Finding", "Why it matters", "Write instead"):
-        table.add_column(heading)
+    texts = ("Finding", "Why it matters", "Write instead")
+    table = Table("Check", "Where", *(Column(text, min_width=READABLE) for text in texts))
     for found in checks.findings:
         table.add_row(found.check, found.layer or "", found.words, found.why, found.instead)
     if not checks.findings:
-        table.add_row("nothing found")
+        table.add_row("nothing found", "", "", "", "")
     return table
 
 

@@ -8,6 +8,7 @@ PLAIN_WIDTH = 160
 
 def make_console() -> Console:
     """A console for standard output, `PLAIN_WIDTH` wide unless that is a terminal."""
-    options = {"highlight": False, "markup": False}  # Brackets in a run's name are not markup.
+    # Brackets and colons in a name are no markup.
+    options = {"highlight": False, "markup": False, "emoji": False}
     console = Console(**options)
     return console if console.is_terminal else Console(width=PLAIN_WIDTH, **options)

@@ -5,9 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from rich.table import Table
+from rich.table import Column
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
+from mnist_vg.report.table import READABLE, Table
 from mnist_vg.runs.comparison import Comparison
 from mnist_vg.runs.foreign import ForeignRun
 from mnist_vg.runs.marks import listed, marks_line
@@ -26,9 +27,8 @@ def diagnosis_table(diagnoses: Mapping[str, Diagnosis]) -> Table:
     Args:
         diagnoses: diagnoses by the run's name.
     """
-    table = Table()
-    for heading in ("Run", "Diagnosis", "Where", "From step", "Evidence", "Try"):
-        table.add_column(heading, justify="right" if heading == "From step" else "left")
+    texts = (Column(heading, min_width=READABLE) for heading in ("Evidence", "Try"))
+    table = Table("Run", "Diagnosis", "Where", Column("From step", justify="right"), *texts)
     for name, diagnosis in diagnoses.items():
         if not diagnosis.evidence:
             style = None if diagnosis.healthy else "red" if diagnosis.judged else "yellow"
@@ -110,9 +110,8 @@ def comparison_parts(comparisons: Mapping[str, Comparison], good: str | None) ->
         comparisons: comparisons with the good run by the run's name.
         good: the good run; None without one.
     """
-    table = Table(title=f"Different from {good}", title_justify="left")
-    for heading in ("Run", "From step", "Where", "What differs"):
-        table.add_column(heading, justify="right" if heading == "From step" else "left")
+    step, text = Column("From step", justify="right"), Column("What differs", min_width=READABLE)
+    table = Table("Run", step, "Where", text, title=f"Different from {good}")
     lines = []
     for name, comparison in comparisons.items():
         for number, difference in enumerate(comparison.differences[:SHOWN_DIFFERENCES]):
@@ -123,7 +122,7 @@ def comparison_parts(comparisons: Mapping[str, Comparison], good: str | None) ->
         if more > 0:
             lines.append(f"{name}: {more} more differences (--json has them all)")
         lines += [f"{name}: {line}" for line in comparison_lines(comparison)]
-    return [*([table] if table.row_count else []), *lines]
+    return [*([table] if table.rows else []), *lines]
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:

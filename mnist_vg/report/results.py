@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column
 
+from mnist_vg.report.table import Table
 from mnist_vg.runs.results import result_row, spread_of
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
@@ -22,21 +23,19 @@ def comparison_table(runs: Iterable[Run]) -> Table:
     Args:
         runs: one or more runs; the seeds of a scenario follow each other.
     """
+    scenarios = {name: list(seeds) for name, seeds in itertools.groupby(runs, lambda r: r.recipe)}
+    rows = {name: result_row([run.results for run in seeds]) for name, seeds in scenarios.items()}
     table = Table(
+        "Scenario",
+        *(Column(heading, justify="right") for heading in next(iter(rows.values()))),
+        Column("Seconds", justify="right"),
+        Column("Diagnosis", max_width=40),
         title="Which network could learn?",
-        title_justify="left",
         caption="Gradient ratio: layer 1's mean absolute gradient over the last layer's, at the "
         "first record -> at the last. Loss and accuracy: of the final weights, on all examples. "
         "Seconds: training and logging, without start-up and compilation.",
-        caption_justify="left",
+        spare=("Seconds", "Train accuracy", "Loss", "Gradient ratio"),
     )
-    scenarios = {name: list(seeds) for name, seeds in itertools.groupby(runs, lambda r: r.recipe)}
-    rows = {name: result_row([run.results for run in seeds]) for name, seeds in scenarios.items()}
-    table.add_column("Scenario", no_wrap=True)
-    for heading in next(iter(rows.values())):
-        table.add_column(heading, justify="right")
-    table.add_column("Seconds", justify="right")
-    table.add_column("Diagnosis", max_width=40)
     for name, row in rows.items():
         style = "red" if row["Could learn"].startswith(("no", "0 ")) else None
         seconds = spread_of([run.seconds for run in scenarios[name]], ".1f")
@@ -54,13 +53,15 @@ def _verdicts(runs):
 
 def cure_table(cure: "Cure") -> Table:
     """A scenario without and with each change: medians and ranges over the seeds."""
-    table = Table(title=f"What helps {cure.before.scenario.name}?", title_justify="left")
-    table.add_column("Changed settings", no_wrap=True)
     headings = ("Could learn", "Test accuracy", "Gradient ratio")
-    for heading in (*headings, "Seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("Diagnosis", max_width=40)
-    table.add_column("Helped")
+    table = Table(
+        "Changed settings",
+        *(Column(heading, justify="right") for heading in (*headings, "Seconds")),
+        Column("Diagnosis", max_width=40),
+        "Helped",
+        title=f"What helps {cure.before.scenario.name}?",
+        spare=("Seconds", "Gradient ratio", "Could learn"),
+    )
     for trial in [cure.before, *cure.trials]:
         row = result_row([run.results for run in trial.runs])
         seconds = spread_of([run.seconds for run in trial.runs], ".1f")

@@ -3,8 +3,9 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column
 
+from mnist_vg.report.table import Table
 from mnist_vg.sweeps.table import TEST_ACCURACY, last_records
 
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ def plan_lines(plan: "Plan") -> list[str]:
 
 def verdict_table(records: "pandas.DataFrame") -> Table:
     """The number of networks with each diagnosis, and their median test accuracy."""
-    table = Table(title="How did the networks end?", title_justify="left")
-    for heading in ("Diagnosis", "Networks", "Median test accuracy"):
-        table.add_column(heading, justify="left" if heading == "Diagnosis" else "right")
+    numbers = (Column(heading, justify="right") for heading in ("Networks", "Median test accuracy"))
+    table = Table("Diagnosis", *numbers, title="How did the networks end?")
     accuracies = last_records(records).groupby("verdict", observed=True)[TEST_ACCURACY]
     counts = accuracies.agg(["size", "median"]).sort_values("size", ascending=False)
     for verdict, row in counts.iterrows():
@@ -48,9 +48,13 @@ def ranking_table(ranking: "Ranking") -> Table:
     left_out = "; ".join(
         f"{field} {', '.join(map(str, values))}" for field, values in ranking.left_out.items()
     )
+    numbers = (Column(text, justify="right") for text in ("Share alone", "With interactions"))
     table = Table(
+        "Field",
+        *numbers,
+        "Best value",
+        Column("Its median", justify="right"),
         title=f"Which field matters most for the final {measure}?",
-        title_justify="left",
         caption=f"Shares of the variance over {ranking.networks:,} networks: of the field alone "
         "(first-order Sobol index), and of the field with its interactions (total-effect index)."
         + (
@@ -58,13 +62,7 @@ def ranking_table(ranking: "Ranking") -> Table:
             if left_out
             else ""
         ),
-        caption_justify="left",
     )
-    table.add_column("Field", no_wrap=True)
-    for heading in ("Share alone", "With interactions"):
-        table.add_column(heading, justify="right")
-    table.add_column("Best value")
-    table.add_column("Its median", justify="right")
     for share in ranking.shares:
         known = share.median is not None
         best = [str(share.best), f"{share.median:.3g}"] if known else ["", ""]
