@@ -34,8 +34,8 @@ from _disk import Disk, Tree, read_tree, write_tree
 from mnist_vg import Scenario, datasets
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs.events import EVENT_SUFFIX, event_files, read_events
-from mnist_vg.runs.folder import CHECKPOINT_FILE, SWEEP_FILE
-from mnist_vg.runs.run import find_runs
+from mnist_vg.runs.folder import CHECKPOINT_FILE
+from mnist_vg.runs.run import RUN_FILE, SWEEP_FILE, Run
 from mnist_vg.sweeps.sweep import Sweep
 from mnist_vg.sweeps.sweeper import Sweeper
 from mnist_vg.training.build import make_trainer
@@ -140,7 +140,7 @@ def _trained(command):
 def left_in(logdir: Path) -> dict[Path, Any]:
     """What runs and sweeps have left in a log folder, without times."""
     left = {}
-    for found in find_runs(logdir):
+    for found in map(Run.load, sorted(path.parent for path in logdir.rglob(RUN_FILE))):
         records = [(step, tag, x.SerializeToString()) for step, tag, x in read_events(found.folder)]
         left[found.folder] = found.status, found.results, found.verdict, records
     for path in logdir.rglob(CHECKPOINT_FILE):

@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 
 from mnist_vg import GradientLogger, Run, datasets
-from mnist_vg.report import tensorboard_line
+from mnist_vg.report import board_line
 
 
 def network(normalized: bool) -> keras.Model:
@@ -60,7 +60,7 @@ def main():
             f"{name:18}  gradient of conv1 over that of logits: {ratio[0]:.1e} -> {ratio[-1]:.1e}"
             f"  last loss: {history['loss/train'][-1]:.3f} (chance {math.log(10):.3f})"
         )
-    print(tensorboard_line(options.logdir))
+    print(board_line(options.logdir))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from mnist_vg import Recorder, Run
-from mnist_vg.report import tensorboard_line
+from mnist_vg.report import board_line
 
 NOISE, BATCH = 8, 256
 
@@ -106,7 +106,7 @@ def main():
             f"{name:18}  gradient of the generator's hidden1: {gradient[0]:.1e} at first,"
             f" {early:.1e} over the first 200 steps, {gradient[-1]:.1e} at last"
         )
-    print(tensorboard_line(options.logdir))
+    print(board_line(options.logdir))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A first `fit` with `GradientLogger`, of a classifier whose last layer does not fit its loss.
 
 python examples/first_fit.py
-tensorboard --logdir logdir
+mnist-vg board --logdir logdir
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 from mnist_vg import GradientLogger, datasets, diagnose
-from mnist_vg.report import tensorboard_line
+from mnist_vg.report import board_line
 
 
 def main():
@@ -29,7 +29,7 @@ def main():
     model.fit(digits.inputs, digits.labels, epochs=epochs, verbose=2, callbacks=[logger])
 
     print(diagnose(options.logdir / "my_run"))
-    print(tensorboard_line(options.logdir))
+    print(board_line(options.logdir))
 
 
 if __name__ == "__main__":

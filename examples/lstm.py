@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from mnist_vg import GradientLogger, Run
-from mnist_vg.report import tensorboard_line
+from mnist_vg.report import board_line
 
 SYMBOLS, FEATURES, UNITS, BATCH = 4, 8, 32, 64
 
@@ -83,7 +83,7 @@ def main():
             f"{name:16}  gradient of first_symbol over that of answer: {ratio[0]:.1e}"
             f"  last loss: {history['loss/train'][-1]:.3f} (chance {math.log(SYMBOLS):.3f})"
         )
-    print(tensorboard_line(options.logdir))
+    print(board_line(options.logdir))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from mnist_vg import GradientLogger, Run, datasets
-from mnist_vg.report import tensorboard_line
+from mnist_vg.report import board_line
 
 LAYERS = "^Conv1$|_project$|^predictions$"
 SIZE, BATCH = 32, 32
@@ -49,7 +49,7 @@ def main():
     print("mean absolute gradient at the first step and at the last record")
     for layer, gradient in zip(history["layers"], history["gradient_mean_abs"].T, strict=True):
         print(f"{layer:22} {gradient[0]:9.5f} {gradient[-1]:9.5f}")
-    print(tensorboard_line(options.logdir))
+    print(board_line(options.logdir))
 
 
 if __name__ == "__main__":

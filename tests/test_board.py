@@ -30,7 +30,7 @@ def free_port():
 def serving(logdir, port):
     """Run `mnist-vg board`; yield its address, and the lines that it has printed."""
     process = subprocess.Popen(
-        [*COMMAND, "board", "--logdir", str(logdir), "--port", str(port)],
+        [*COMMAND, "board", str(logdir), "--port", str(port)],
         stderr=subprocess.PIPE,
         text=True,
     )

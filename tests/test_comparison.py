@@ -139,7 +139,7 @@ def test_lines_tell_what_was_not_compared_and_how_many_differences_are_left_out(
         },
         "good",
     )
-    assert table.row_count == 12
+    assert len(table.rows) == 12
     assert lines == [
         "many: 8 more differences (--json has them all)",
         "many: not compared, only here: a, b, c and 2 more",

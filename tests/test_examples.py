@@ -16,7 +16,7 @@ def test_an_example_trains_and_leaves_runs(tmp_path, script, monkeypatch, capsys
     logdir = tmp_path / "logdir"
     monkeypatch.setattr(sys, "argv", [str(script), "--quick", "--logdir", str(logdir)])
     runpy.run_path(str(script), run_name="__main__")
-    assert capsys.readouterr().out.splitlines()[-1] == f"tensorboard --logdir {logdir}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"mnist-vg board --logdir {logdir}"
     runs = [Run.load(folder) for folder in logdir.iterdir()]
     assert runs
     for run in runs:

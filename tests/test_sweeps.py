@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -9,17 +10,19 @@ import sys
 import time
 
 import numpy as np
+import pandas
 import pytest
-from conftest import without_xla
+from conftest import call_command, without_xla
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_vg import datasets
+from mnist_vg import datasets, diagnose
 from mnist_vg.cli import cli
 from mnist_vg.driver import train
 from mnist_vg.errors import UsageError
+from mnist_vg.report import settings_table
 from mnist_vg.runs.events import event_files
 from mnist_vg.runs.history import History
-from mnist_vg.runs.run import Run
+from mnist_vg.runs.run import Run, find_runs
 from mnist_vg.scenarios.scenario import Scenario, group_key, stackable
 from mnist_vg.sweeps import table
 from mnist_vg.sweeps.group import train_group
@@ -175,6 +178,67 @@ def test_the_table_has_one_row_per_network_and_record(trained):
             assert (rows[field].isna() if value is None else rows[field] == value).all()
         assert all(len(each) == by_name[name].num_layers for each in rows["gradient_mean_abs"])
         assert rows["verdict"].nunique() == 1
+
+
+def test_diagnose_reads_a_sweep(trained, monkeypatch, capsys):
+    sweep, folder = trained
+    monkeypatch.chdir(folder.parent)
+    codes, told = [], []
+    for words in (["small"], ["--logdir", "small"], [folder]):
+        codes.append(call_command("diagnose", *words, "--json"))
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1] == told[2]
+    last = table.last_records(table.read_table(folder)).set_index("name")
+    assert [network["run"] for network in told[0]] == [s.name for s in sweep.scenarios]
+    for scenario, network in zip(sweep.scenarios, told[0], strict=True):
+        fields = ("kernel_initializer", "num_layers", "seed")
+        assert network["settings"] == {field: getattr(scenario, field) for field in fields}
+        assert network["verdict"] == last.loc[scenario.name, "verdict"]
+        run = diagnose(folder / "runs" / scenario.name)
+        assert (network["judged"], network["healthy"]) == (run.judged, run.healthy)
+    healthy = [network["healthy"] for network in told[0]]
+    assert codes == [0 if all(healthy) else 1] * 3
+    # Its runs stay apart from those of the log folder.
+    with pytest.raises(UsageError, match=r"holds no run but those in .*small; name one of these"):
+        find_runs(folder.parent)
+    assert len(find_runs(folder)) == 8
+
+
+def test_the_last_table_has_the_settings_that_were_varied(trained):
+    _, folder = trained
+    records, axes = table.read_sweep(folder)
+    drawn = settings_table(records, axes)
+    assert [column.header for column in drawn.columns[:2]] == list(AXES)
+    assert [row.cells[:2] for row in drawn.rows] == [
+        (initializer, str(layers)) for initializer, layers in itertools.product(*AXES.values())
+    ]
+    last = table.last_records(records)
+    for row in drawn.rows:
+        initializer, layers = row.cells[0], int(row.cells[1])
+        its = last[(last.kernel_initializer == initializer) & (last.num_layers == layers)]
+        low, high = its["test_accuracy"].min(), its["test_accuracy"].max()
+        assert row.cells[3] == f"{its['test_accuracy'].median():.2%} ({low:.2%}–{high:.2%})"
+        for verdict in its["verdict"]:
+            assert verdict in row.cells[5]
+
+
+def test_of_many_settings_the_best_and_the_worst_are_in_the_table():
+    layers = list(range(1, 41))
+    networks = pandas.DataFrame(
+        {
+            "name": [f"n{n}" for n in layers],
+            "step": 0,
+            "num_layers": layers,
+            "test_accuracy": [1 - n / 100 for n in layers],
+            "chance": 0.1,
+            table.GRADIENT_RATIO: np.nan,
+            "verdict": "healthy",
+        }
+    )
+    drawn = settings_table(networks, {"num_layers": layers})
+    shown = [int(row.cells[0]) for row in drawn.rows]
+    assert shown == [*range(1, 11), *range(31, 41)]
+    assert {row.cells[3] for row in drawn.rows} == {"not finite"}
 
 
 def test_a_network_records_the_same_as_when_trained_alone(trained, tmp_path):

@@ -2,25 +2,29 @@
 
 import fcntl
 import io
+import json
 import os
 import pty
 import random
 import re
+import shlex
 import struct
 import subprocess
+import sys
 import termios
 import types
 
 import pytest
-from conftest import COMMAND, PROCESS
+from conftest import COMMAND, PROCESS, call_command
 from rich.console import Console
 from rich.table import Column
 
-from mnist_vg import SUITES, Run, Scenario
+from mnist_vg import SUITES, Run, Scenario, UsageError
 from mnist_vg.cure import Cure, Trial
 from mnist_vg.diagnosis.diagnosis import diagnose_runs
 from mnist_vg.report import Display, comparison_table, cure_table, diagnosis_table, scenario_table
 from mnist_vg.report.table import Table
+from mnist_vg.runs.finding import find_named
 
 WIDTHS = (60, 80, 160)
 
@@ -80,7 +84,7 @@ def test_no_word_of_any_table_is_cut(width, seed):
     lines = shown(table, width)
     told = words(lines)
     left_out = [heading for heading in headings if heading not in told]
-    if left_out == headings[:1]:  # Blocks: the first cell stands above the others.
+    if f"{headings[0]}:" in told:  # Blocks: the first cell stands above the others.
         left_out = []
     assert left_out == spare[: len(left_out)]
     assert bool(left_out) == ("Left out" in "\n".join(lines))
@@ -95,8 +99,10 @@ def test_a_table_loses_no_column_before_it_must():
     for width, headings in ((40, ["name", "first", "second"]), (39, ["name", "first"])):
         assert [word for word in words(shown(table, width)) if word in headings] == headings
     for width in (26, 14):
-        assert "second" not in words(shown(table, width))
-    assert words(shown(table, 25))[:2] == ["name", "a" * 10]
+        told = words(shown(table, width))
+        assert "a" * 10 in told
+        assert "b" * 10 not in told
+    assert words(shown(table, 13))[:1] == ["name:"]
     assert words(shown(Table("name", "first"), 5)) == []
 
 
@@ -105,7 +111,7 @@ def test_a_block_has_a_line_for_each_cell_and_none_for_an_empty_one():
     table.add_row("a", "d" * 20, "")
     table.add_row("", "e" * 20, "t" * 20)
     expected = [
-        "a",
+        "Run: a",
         f"  Diagnosis  {'d' * 20}",
         f"  Diagnosis  {'e' * 20}",
         f"  Try        {'t' * 20}",
@@ -169,3 +175,58 @@ def test_finished_runs_on_a_terminal(logdir, width):
     for name in ("sigmoid", "relu", "leaky_relu"):
         assert f"{Run.load(logdir / name).results['test_accuracy']:.2%}" in words(lines)
     assert ("Seconds" in words(lines)) == (width == 160)
+
+
+def test_a_log_folder_is_an_option_or_the_first_word(logdir, tmp_path, monkeypatch, capsys):
+    (tmp_path / "logdir").symlink_to(logdir)
+    (tmp_path / "relu").mkdir()  # Not the run, as nothing is recorded in it.
+    monkeypatch.chdir(tmp_path)
+    told = []
+    for words in (
+        ["relu", "sigmoid"],
+        ["logdir", "relu", "sigmoid"],
+        ["--logdir", "logdir", "relu", "sigmoid"],
+    ):
+        assert call_command("diagnose", *words, "--json") == 1
+        told.append(json.loads(capsys.readouterr().out))
+    assert [run["run"] for run in told[0]] == ["sigmoid", "relu"]
+    assert told[0] == told[1] == told[2]
+    for words in (["relu"], ["logdir/relu"], ["--logdir", "logdir", "relu"]):
+        assert call_command("plot", *words, "--out", "drawn") == 0
+        assert "drawn/gradient_profile.png" in capsys.readouterr().out
+    for command in ("diagnose", "plot", "board"):
+        with pytest.raises(UsageError, match="'sigmod' is not in logdir; did you mean sigmoid"):
+            call_command(command, "sigmod")
+    assert not call_command("plot", "logdir", "--out", "drawn")
+
+
+def test_runs_below_a_named_folder_are_found(logdir, tmp_path):
+    (tmp_path / "suite").symlink_to(logdir)
+    names = ["suite/leaky_relu", "suite/relu", "suite/sigmoid"]
+    assert sorted(find_named(tmp_path, ["suite"])) == names
+    assert list(find_named(tmp_path, ["suite/relu"])) == ["suite/relu"]
+    assert list(find_named(logdir / "relu")) == ["relu"]
+
+
+def test_what_is_printed_to_type_next_works_as_typed(logdir, tmp_path):
+    """However the present command was typed."""
+    script = tmp_path / "bin" / "mnist-vg"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom mnist_vg.__main__ import main\nmain()\n")
+    script.chmod(0o755)
+    environment = PROCESS["env"] | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    on_path = environment | {"PATH": f"{script.parent}:{environment['PATH']}"}
+    python = shlex.quote(sys.executable)
+    for typed, its in (
+        ("bin/mnist-vg", environment | {"PATH": "/usr/bin:/bin"}),
+        ("mnist-vg", on_path),
+        (f"{python} -m mnist_vg", environment | {"PATH": "/usr/bin:/bin"}),
+    ):
+
+        def in_a_shell(line, its=its):
+            options = {"env": its, "cwd": tmp_path, "capture_output": True, "text": True}
+            return subprocess.run(line, shell=True, check=True, **options).stdout
+
+        last = in_a_shell(f"{typed} train --logdir {shlex.quote(str(logdir))}").splitlines()[-1]
+        assert last == f"{typed} board --logdir {shlex.quote(str(logdir))}"
+        assert "Open TensorBoard" in in_a_shell(f"{last} --help")

@@ -6,13 +6,14 @@ import types
 
 import click
 
-from mnist_vg.cli.options import logdir_option
+from mnist_vg.cli.options import folder_of, optional_logdir_option
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.paths import is_remote
 
 
 @click.command()
-@logdir_option
+@click.argument("folder", required=False)
+@optional_logdir_option
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -20,8 +21,9 @@ from mnist_vg.runs.paths import is_remote
     show_default=True,
     help="Port of the web server; if it is in use, the next free one",
 )
-def board(logdir, port):
-    """Open TensorBoard on a log folder, even while networks train."""
+def board(folder, logdir, port):
+    """Open TensorBoard on the log folder, or on a FOLDER in it, even while networks train."""
+    logdir = folder_of(logdir, folder)
     if not is_remote(logdir):
         # With this module, TensorBoard does not import TensorFlow, and starts in a second.
         sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))

@@ -37,4 +37,4 @@ def cure(scenario, seeds, logdir, data_dir):
     command = ["mnist-vg", "cure", scenario, "--seeds", seeds, "--logdir", logdir]
     command += ["--data-dir", data_dir] if data_dir else []
     click.echo(f"Again: {shlex.join(map(str, command))}")
-    click.echo(report.tensorboard_line(logdir))
+    click.echo(report.board_line(logdir))

@@ -1,10 +1,13 @@
 """Options that several commands have."""
 
 import contextlib
+import functools
 from pathlib import Path
 
 import click
 
+from mnist_vg.errors import UsageError, nearest
+from mnist_vg.runs.finding import DEFAULT, log_folder
 from mnist_vg.runs.paths import as_path
 from mnist_vg.scenarios.scenario import setting_fields
 
@@ -37,13 +40,15 @@ class LogPath(click.Path):
         return as_path(super().convert(value, param, context))
 
 
-logdir_option = click.option(
+_logdir_option = functools.partial(
+    click.option,
     "--logdir",
     type=LogPath(),
-    default="logdir",
-    show_default=True,
-    help="Log folder, with one folder per run",
+    help=f"Log folder, with one folder per run [default: {DEFAULT}]",
 )
+logdir_option = _logdir_option(default=DEFAULT)
+optional_logdir_option = _logdir_option()
+"""For a command whose first argument may be the log folder instead, see `log_folder`."""
 data_dir_option = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -58,3 +63,17 @@ def interruptible():
         yield
     except KeyboardInterrupt:
         raise click.Abort(INTERRUPTED) from None
+
+
+def folder_of(logdir: Path | None, given: str | None) -> Path:
+    """The folder that a command is about: the log folder, or the one that is given in it.
+
+    Raises:
+        UsageError: the one that is given is not there.
+    """
+    logdir, names = log_folder(logdir, [given] if given else [])
+    folder = logdir.joinpath(*names)
+    if names and not folder.exists():
+        there = [path.name for path in logdir.glob("*")]
+        raise UsageError(f"folder: {given!r} is not in {logdir}; {nearest(given, there)}")
+    return folder

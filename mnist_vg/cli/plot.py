@@ -2,16 +2,21 @@
 
 import click
 
-from mnist_vg.cli.options import LogPath
+from mnist_vg.cli.options import LogPath, folder_of, optional_logdir_option
 from mnist_vg.cli.sweep import print_rankings
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.folder import SWEEP_FILE
+from mnist_vg.runs.run import SWEEP_FILE
 from mnist_vg.sweeps import table
 
 
 @click.command()
-@click.argument("logdir", type=LogPath(), default="logdir")
-@click.option("--out", type=LogPath(), help="Folder for the figures [default: LOGDIR/figures]")
+@click.argument("folder", required=False)
+@optional_logdir_option
+@click.option(
+    "--out",
+    type=LogPath(),
+    help="Folder for the figures [default: figures, in that folder]",
+)
 @click.option("--x", help="For a sweep: the varied field of the columns [default: the first]")
 @click.option("--y", help="For a sweep: the varied field of the rows [default: the next]")
 @click.option(
@@ -19,15 +24,18 @@ from mnist_vg.sweeps import table
     help="For a sweep: the varied field that has a panel for each value [default: the next with "
     "few values]",
 )
-def plot(logdir, out, **chosen):
-    """Draw the runs or the sweep in LOGDIR, as PNG and SVG files.
+def plot(folder, logdir, out, **chosen):
+    """Draw the runs in the log folder, as PNG and SVG files.
 
+    With a FOLDER in the log folder, which may be a run, a sweep or a cure, only that is drawn.
     Each figure shows the runs that have recorded what it needs. For a sweep, finished or not,
     there are heatmaps over the varied fields, and a ranking of how much each field matters.
     """
-    from mnist_vg import figures
+    from mnist_vg import figures, report
     from mnist_vg.runs.run import find_runs
 
+    logdir = folder_of(logdir, folder)
+    apart = []
     if (logdir / SWEEP_FILE).exists():
         drawn = _draw_sweep(logdir, chosen)
     elif any(chosen.values()):
@@ -36,10 +44,13 @@ def plot(logdir, out, **chosen):
         )
     else:
         drawn = figures.draw_all(find_runs(logdir))
+        apart = report.apart_lines("plot", logdir)
     if not drawn:
         raise UsageError(f"logdir: no run in {logdir} has recorded anything to draw yet")
     for path in figures.save(drawn, out or logdir / "figures"):
         click.echo(path)
+    for line in apart:
+        click.echo(line, err=True)
 
 
 def _draw_sweep(folder, chosen):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shlex
 
 import click
 
@@ -46,10 +45,12 @@ from mnist_vg.sweeps.table import RECORD_CHOICES
     help="Processes on this machine",
 )
 @click.option("--cluster", help="Ray cluster to train on: local, auto or ray://HOST:PORT")
-@click.option("--report", is_flag=True, help="Also rank the settings by how much they matter")
+@click.option(
+    "--report", "ranking", is_flag=True, help="Also rank the settings by how much they matter"
+)
 @logdir_option
 @data_dir_option
-def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir, **options):
+def sweep(name, vary, seeds, scenario, record, workers, cluster, ranking, logdir, **options):
     """Train a grid of networks, with all records in one table.
 
     Every combination of the varied values is trained with every seed. Networks of the same
@@ -57,13 +58,7 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
     `mnist-vg plot LOGDIR/NAME` draws it. A sweep that was stopped continues with the groups that
     are left.
     """
-    from mnist_vg.report import (
-        SweepDisplay,
-        make_console,
-        plan_lines,
-        tensorboard_line,
-        verdict_table,
-    )
+    from mnist_vg import report
     from mnist_vg.sweeps.sweep import Sweep, parse_axes
     from mnist_vg.sweeps.sweeper import Sweeper
 
@@ -71,19 +66,28 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, report, logdir,
     base = find_scenario(scenario) if scenario else Scenario()
     given = {key: value for key, value in options.items() if value is not None}
     grid = Sweep(name, dataclasses.replace(base, **given), parse_axes(vary), seeds)
-    console = make_console()
+    console = report.make_console()
     sweeper = Sweeper(grid, logdir, data_dir=data_dir, workers=workers, record=record)
-    for line in plan_lines(sweeper.plan):
+    for line in report.plan_lines(sweeper.plan):
         console.print(line, soft_wrap=True)
-    with interruptible(), SweepDisplay(console, sweeper.plan) as display:
+    with interruptible(), report.SweepDisplay(console, sweeper.plan) as display:
         folder = sweeper.run(cluster, display.watch)
     records, axes = table.read_sweep(folder)
-    console.print(verdict_table(records))
-    if report and axes:
+    print_sweep(console, records, axes)
+    if ranking and axes:
         print_rankings(console, records, axes)
     if axes:
-        click.echo(f"mnist-vg plot {shlex.quote(str(folder))}")
-    click.echo(tensorboard_line(folder))
+        click.echo(report.command("plot", "--logdir", folder))
+    click.echo(report.board_line(folder))
+
+
+def print_sweep(console, records, axes):
+    """Print what became of a sweep's networks."""
+    from mnist_vg import report
+
+    console.print(report.verdict_table(records))
+    if axes:
+        console.print(report.settings_table(records, axes))
 
 
 def print_rankings(console, records, axes):

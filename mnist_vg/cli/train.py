@@ -71,7 +71,7 @@ def train(scenario, seeds, quick, logdir, **options):
     for name in found if len(found) <= DETAILED_RUNS else [f"{len(found)} of {len(done)} runs"]:
         console.print(f"{name}: nothing left to train (--overwrite trains again)")
     console.print(report.comparison_table(done))
-    click.echo(report.tensorboard_line(logdir))
+    click.echo(report.board_line(logdir))
 
 
 def _choose(names, settings, quick):

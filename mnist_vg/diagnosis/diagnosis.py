@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -306,6 +307,23 @@ class Diagnosis:
             known |= {"dead", "saturated"}  # A single layer has no activation to record.
         needs = NEEDS | NEEDS_IN_FULL if self.full else NEEDS
         return {s.name: needs[s.needs[-1]] for s in SYMPTOMS if not known & set(s.needs)}
+
+
+class Health(NamedTuple):
+    """What a verdict comes to.
+
+    Attributes:
+        judged: whether the records are enough to call the run sick or healthy.
+        healthy: whether it is healthy, see `Diagnosis.healthy`.
+    """
+
+    judged: bool
+    healthy: bool
+
+    @classmethod
+    def of(cls, verdict: str) -> "Health":
+        """The health of a finished run with accuracies, see `is_verdict`."""
+        return cls(verdict != ONE_RECORD, verdict in (HEALTHY, STILL_IMPROVING))
 
 
 class Diagnoses(dict[str, Diagnosis]):

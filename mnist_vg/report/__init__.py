@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checks": ["checks_lines", "checks_table"],
-        "commands": ["tensorboard_line"],
+        "commands": ["apart_lines", "board_line", "command"],
         "console": ["make_console"],
         "diagnoses": [
             "comparison_lines",
@@ -34,6 +34,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "results": ["comparison_table", "cure_lines", "cure_table"],
         "scenarios": ["scenario_table"],
         "sweep_display": ["SweepDisplay"],
-        "sweeps": ["plan_lines", "ranking_table", "verdict_table"],
+        "sweeps": ["plan_lines", "ranking_table", "settings_table", "sweep_json", "verdict_table"],
     },
 )

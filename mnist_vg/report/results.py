@@ -2,14 +2,13 @@
 
 import itertools
 import shlex
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.table import Column
 
 from mnist_vg.report.table import Table
-from mnist_vg.runs.results import result_row, spread_of
+from mnist_vg.runs.results import counted, result_row, spread_of
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
 
@@ -39,16 +38,9 @@ def comparison_table(runs: Iterable[Run]) -> Table:
     for name, row in rows.items():
         style = "red" if row["Could learn"].startswith(("no", "0 ")) else None
         seconds = spread_of([run.seconds for run in scenarios[name]], ".1f")
-        table.add_row(name, *row.values(), seconds, _verdicts(scenarios[name]), style=style)
+        verdict = counted([run.verdict for run in scenarios[name]])
+        table.add_row(name, *row.values(), seconds, verdict, style=style)
     return table
-
-
-def _verdicts(runs):
-    """The verdict of a run; of several runs, each verdict with the number of runs."""
-    verdicts = Counter(run.verdict for run in runs)
-    if verdicts.total() == 1:
-        return next(iter(verdicts))
-    return "\n".join(f"{verdict} ({n} of {len(runs)})" for verdict, n in verdicts.most_common())
 
 
 def cure_table(cure: "Cure") -> Table:
@@ -70,7 +62,7 @@ def cure_table(cure: "Cure") -> Table:
             "\n".join(trial.words) or "as it is",
             *(row[heading] for heading in headings),
             seconds,
-            _verdicts(trial.runs),
+            counted([run.verdict for run in trial.runs]),
             helped,
             style="bold green" if trial is cure.recommended else None,
         )

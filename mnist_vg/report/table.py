@@ -80,7 +80,10 @@ class Table:
             return None
         lacking = [wide - narrow for narrow, wide in zip(least, most, strict=True)]
         for number, n in enumerate(sorted(range(len(shown)), key=lacking.__getitem__)):
-            more = min(lacking[n], left // (len(shown) - number))
+            share = left // (len(shown) - number)
+            # A little more room spares a text lines, but not a median with its range.
+            of_text = self.columns[shown[n]].justify == "left"
+            more = lacking[n] if lacking[n] <= share else share if of_text else 0
             widths[n] += more
             left -= more
         return widths
@@ -114,7 +117,8 @@ class Table:
         headings = [column.header for column in self.columns]
         for (name, *cells), style in self.rows:
             if name:
-                yield Text(name, style=f"bold {style or ''}")
+                title = f"{headings[0]}: {', '.join(name.splitlines())}"
+                yield Text(title, style=f"bold {style or ''}")
             block = table.Table.grid(
                 Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0)
             )

@@ -14,10 +14,9 @@ import filelock
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import event_files
 from mnist_vg.runs.paths import UNFINISHED, is_remote, make_folder, sync
-from mnist_vg.runs.run import RUN_FILE, Run
+from mnist_vg.runs.run import RUN_FILE, SWEEP_FILE, Run
 from mnist_vg.scenarios.scenario import Scenario
 
-SWEEP_FILE = "sweep.json"
 CHECKPOINT_FILE = "checkpoint.mnist_vg.npz"
 LOCK_FILE = "run.lock"
 

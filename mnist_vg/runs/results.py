@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 
@@ -36,20 +37,31 @@ def result_row(results: Sequence[dict[str, float | None]]) -> dict[str, str]:
     ratio is layer 1's mean absolute gradient over the last layer's, at the first record
     and at the last.
     """
-    could = sum(learned(of_run["test_accuracy"], of_run["chance"]) for of_run in results)
 
     def spread(key, spec):
         return spread_of([of_run[key] for of_run in results], spec)
 
-    words = "yes" if could else "no"
     return {
-        "Could learn": words if len(results) == 1 else f"{could} of {len(results)}",
+        "Could learn": how_many([learned(r["test_accuracy"], r["chance"]) for r in results]),
         "Loss": spread("train_loss", ".3f"),
         "Train accuracy": spread("train_accuracy", ".2%"),
         "Test accuracy": spread("test_accuracy", ".2%"),
         "Gradient ratio": f"{spread('first_gradient_ratio', '.2g')} -> "
         f"{spread('last_gradient_ratio', '.2g')}",
     }
+
+
+def how_many(true: Sequence[bool]) -> str:
+    """How many of some runs, in words: "yes" or "no" for one, else "2 of 3"."""
+    return ("yes" if true[0] else "no") if len(true) == 1 else f"{sum(true)} of {len(true)}"
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """The verdict of a run; of several runs, a line for each verdict with the number of runs."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    counts = Counter(verdicts).most_common()
+    return "\n".join(f"{verdict} ({count} of {len(verdicts)})" for verdict, count in counts)
 
 
 def spread_of(values: Sequence[float | None], spec: str) -> str:

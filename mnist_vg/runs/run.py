@@ -19,6 +19,9 @@ from mnist_vg.runs.paths import as_path, write_whole
 from mnist_vg.runs.tags import DECISION_AXIS, DECISION_POINTS, DECISION_PROBABILITY
 
 RUN_FILE = "run.json"
+SWEEP_FILE = "sweep.json"
+CURE_FOLDER = "cure"
+"""The folder in a log folder that has a folder for each cure."""
 
 _DECISION = {
     "axis": DECISION_AXIS,
@@ -144,25 +147,64 @@ class Run:
 def find_runs(logdir: str | os.PathLike) -> list[Run]:
     """Every run in a folder and in the folders below it, in the order of their paths.
 
+    Those of a sweep or of a cure below the folder stay apart: give its own folder.
+
     Raises:
         UsageError: there is no run, or the folder cannot be read.
     """
     folders = run_folders(logdir)
     if not folders:
-        raise UsageError(f"logdir: {logdir} holds no run; train into it, or name another folder")
+        raise no_run(logdir)
     return [Run.load(folder) for folder in folders]
 
 
+def no_run(logdir: str | os.PathLike) -> UsageError:
+    """The error that a folder holds no run."""
+    if (as_path(logdir) / SWEEP_FILE).exists():
+        return UsageError(
+            f"logdir: {logdir} is a sweep whose networks have no run folders; give it alone, "
+            "without other runs or options, or train it with --record all"
+        )
+    apart = ", ".join(map(str, folders_apart(logdir)))
+    if apart:
+        return UsageError(f"logdir: {logdir} holds no run but those in {apart}; name one of these")
+    return UsageError(f"logdir: {logdir} holds no run; train into it, or name another folder")
+
+
 def run_folders(logdir: str | os.PathLike) -> list[Path]:
-    """The run folders in a folder and below it, in the order of their paths.
+    """The folders of the runs that `find_runs` finds.
 
     Raises:
         UsageError: the folder cannot be read.
     """
+    return _grouped(logdir)[as_path(logdir)]
+
+
+def folders_apart(logdir: str | os.PathLike) -> list[Path]:
+    """The folders of the sweeps and the cures below a folder.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
+    return [folder for folder in _grouped(logdir) if folder != as_path(logdir)]
+
+
+def _grouped(logdir):
+    """The run folders below a folder, by the folder to which they belong: its own first."""
+    root = as_path(logdir)
     try:
-        return sorted(path.parent for path in as_path(logdir).rglob(RUN_FILE))
+        paths = sorted(root.rglob("*.json"))
     except OSError as error:
         raise UsageError(f"logdir: {logdir} cannot be read ({error.strerror})") from error
+    groups = {root: []}
+    groups |= {path.parent: [] for path in paths if path.name == SWEEP_FILE}
+    for folder in sorted(path.parent for path in paths if path.name == RUN_FILE):
+        *above, _ = folder.relative_to(root).parts or [""]
+        end = above.index(CURE_FOLDER) + 2 if CURE_FOLDER in above else 0
+        cure = root.joinpath(*above[:end])
+        sweep = next((parent for parent in folder.parents if parent in groups), root)
+        groups.setdefault(cure if end else sweep, []).append(folder)
+    return groups
 
 
 def versions() -> dict[str, str]:

@@ -13,9 +13,9 @@ import joblib
 
 from mnist_vg import datasets
 from mnist_vg.errors import RunFailed, UsageError
-from mnist_vg.runs.folder import SWEEP_FILE, check_writable, claim_folder, remove_run
+from mnist_vg.runs.folder import check_writable, claim_folder, remove_run
 from mnist_vg.runs.paths import as_path, is_remote, write_whole
-from mnist_vg.runs.run import Run, versions
+from mnist_vg.runs.run import SWEEP_FILE, Run, versions
 from mnist_vg.sweeps import table
 from mnist_vg.sweeps.plan import Plan
 from mnist_vg.sweeps.sweep import Sweep

@@ -19,8 +19,8 @@ import numpy as np
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis, is_verdict
 from mnist_vg.errors import UsageError, first_line, nearest
-from mnist_vg.runs.folder import SWEEP_FILE
 from mnist_vg.runs.paths import as_path, is_remote, make_folder, write_whole
+from mnist_vg.runs.run import SWEEP_FILE
 from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
