@@ -1,4 +1,4 @@
-"""What the benchmarks share: their command line, ways run in turn, and how figures are printed.
+"""What the benchmarks share: their first lines, ways run in turn, and how figures are printed.
 
 Other programs use the machine too, and slow whatever happens to run at the moment.
 So nothing here is measured alone: ways take turns, and only ratios within a round
@@ -7,12 +7,18 @@ are worth comparing.
 
 import functools
 import inspect
+import os
+import platform
+import re
 import sys
 from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
 import click
+import joblib
 
 Figure = TypeVar("Figure")
 
@@ -27,24 +33,25 @@ def run(main: Callable[..., None], description: str, *, takes: str, smoke: dict[
         smoke: the arguments of `main` with `--smoke`.
     """
     title = description.partition("\n")[0]
-
-    def announced(**sizes):
-        click.echo(f"== {sys.argv[0]}: {title} About {takes}.")
-        main(**sizes)
-
     options = [
         click.Option([f"--{size.name}"], default=size.default, show_default=True)
         for size in inspect.signature(main).parameters.values()
         if type(size.default) is int
     ]
-    command = click.Command(None, callback=announced, params=options, help=title)
-    smoke_option(functools.partial(main, **smoke))(command)()
+    command = click.Command(None, callback=main, params=options, help=f"{title} About {takes}.")
+    opening(functools.partial(main, **smoke))(command)()
 
 
-def smoke_option(smoke: Callable[[], None]) -> Callable:
-    """The option `--smoke`, which calls `smoke` and nothing else."""
+def opening(smoke: Callable[[], None]) -> Callable:
+    """How the command of a benchmark opens: it says what it does, and what it runs on.
+
+    Then, with `--smoke`, it calls `smoke` and nothing else.
+    """
 
     def call(context, parameter, given):
+        title = context.command.help.partition("\n")[0]
+        click.echo(f"== {sys.argv[0]}: {title}")
+        click.echo(f"{machine()}\n")
         if given:
             smoke()
             context.exit()
@@ -57,6 +64,21 @@ def smoke_option(smoke: Callable[[], None]) -> Callable:
         callback=call,
         help="Go the whole way at the smallest size, only to see that it runs.",
     )
+
+
+def machine() -> str:
+    """What figures are from: CPU, cores, versions, and the load before, of 1, 5 and 15 minutes."""
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", cpus.read_text()) if cpus.exists() else None
+    packages = ("TensorFlow", "Keras")
+    facts = [
+        named[1] if named else platform.processor() or platform.machine(),
+        f"{joblib.cpu_count()} cores",
+        f"Python {platform.python_version()}",
+        *(f"{package} {metadata.version(package.lower())}" for package in packages),
+        "load before " + " ".join(f"{load:.1f}" for load in os.getloadavg()),
+    ]
+    return ", ".join(facts)
 
 
 def in_turn(ways: dict[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from _common import smoke_option
+from _common import opening
 from _report_scores import print_reports, recheck
 from _rivals import RIVALS, opinions
 from click.testing import CliRunner
@@ -199,7 +199,7 @@ def smoke() -> None:
 
 
 @click.command()
-@smoke_option(smoke)
+@opening(smoke)
 @click.argument("cases", nargs=-1)
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the runs in this folder")
 @click.option(

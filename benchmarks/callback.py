@@ -230,11 +230,11 @@ def measure(net: Net, jit_compile: bool, rounds: int, folder: str, peak_of: Call
         shown = against(ratios(recorded, plain), RECORDED[jit_compile])
         print(f"  {measures:8} recorded      {shown}")
     shown = ", ".join(f"{way} {seconds:.1f} s" for way, seconds in first.items())
-    print(f"  first step    {shown}")
+    print(f"  first step    {shown}, once each")
     peaks = {way: peak_of(net.title, jit_compile, way, folder) for way in ("", *MEASURES)}
     extra = ", ".join(f"{way} {peaks[way] - peaks['']:.0f} MiB" for way in MEASURES)
     largest = max(v.numpy().nbytes for v in bench.model.trainable_variables) / 2**20
-    print(f"  extra memory  {extra}; the largest gradient: {largest:.0f} MiB")
+    print(f"  extra memory  {extra}, once each; the largest gradient: {largest:.0f} MiB")
 
 
 def main(rounds: int = 3, nets: Sequence[Net] = NETS, peak_of: Callable = peak_apart) -> None:

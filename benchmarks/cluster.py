@@ -7,7 +7,6 @@ the tracing and compilation of each group is in. All tables must be the same, ro
 
 import functools
 import importlib.util
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -47,8 +46,7 @@ def main(rounds: int = 3, sweep: Sweep = SWEEP, clusters: Mapping[str, str | Non
     if importlib.util.find_spec("ray") is None:
         print("skipped: Ray is not installed (pip install 'mnist_vg[cluster]')")
         return
-    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    print(f"{rounds} rounds in turn: median (min–max); load before {loads}\n")
+    print(f"{rounds} rounds in turn: median (min–max)\n")
     import_tensorflow()
     ways = {
         (way, workers): functools.partial(groups_a_minute, sweep, cluster, workers)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from _common import smoke_option
+from _common import opening
 
 from mnist_vg import Scenario, datasets
 from mnist_vg.driver import train_all
@@ -231,7 +231,7 @@ def smoke() -> None:
 
 
 @click.group()
-@smoke_option(smoke)
+@opening(smoke)
 def cli():
     """The labelled corpus: train its networks, or label them."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import corpus
-from _common import smoke_option
+from _common import opening
 
 from mnist_vg import Scenario
 from mnist_vg.cure import Trial, cure
@@ -88,7 +88,7 @@ def smoke() -> None:
 
 
 @click.command()
-@smoke_option(smoke)
+@opening(smoke)
 @click.argument("logdir", type=click.Path(path_type=Path))
 @click.option("--half", type=click.Choice(["test", "tune"]), help="Default: both.")
 def main(logdir, half):

@@ -16,7 +16,7 @@ from statistics import median
 import click
 import corpus
 import numpy as np
-from _common import smoke_option
+from _common import opening
 from rich.table import Table
 
 from mnist_vg.diagnosis.diagnosis import find_evidence
@@ -318,7 +318,7 @@ def smoke() -> None:
 
 
 @click.command()
-@smoke_option(smoke)
+@opening(smoke)
 @click.argument("logdir", type=click.Path(path_type=Path))
 @click.option("--half", type=click.Choice(["test", "tune"]), default="test", show_default=True)
 def main(logdir, half):

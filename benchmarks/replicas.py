@@ -7,7 +7,6 @@ thread on each of two cores, over one process of two threads.
 
 import functools
 import multiprocessing
-import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -137,9 +136,9 @@ def compare_depths(rounds: int, sizes: Sizes) -> None:
     }
     speeds = in_turn(ways, rounds)
     layers = f"{deep.num_layers} layers of {deep.hidden_size}, {replicas} replicas"
-    print(f"\n{layers:32}{'replica-steps/s':>24}{'trace and compile s':>24}")
+    print(f"\n{layers:32}{'replica-steps/s':>24}{'trace and compile s, once':>28}")
     for way, (_, seconds) in made_once.items():
-        print(f"{way:32}{spread(speeds[way]):>24}{seconds:24.1f}")
+        print(f"{way:32}{spread(speeds[way]):>24}{seconds:28.1f}")
     print(f"{' / '.join(ways):32}{spread(ratios(*speeds.values()), '.2f'):>24}")
 
 
@@ -187,8 +186,7 @@ def compare_processes(rounds: int, sizes: Sizes) -> None:
 
 def main(rounds: int = 5, sizes: Sizes = FULL) -> None:
     """Measure and print."""
-    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    print(f"{rounds} rounds in turn: median (min–max); load before {loads}\n")
+    print(f"{rounds} rounds in turn: median (min–max)\n")
     compare_groups(rounds, sizes)
     compare_depths(rounds, sizes)
     compare_processes(rounds, sizes)

@@ -1,5 +1,6 @@
 """Every benchmark, and every script that writes a page, at its smallest size."""
 
+import importlib.metadata
 import runpy
 import shutil
 import sys
@@ -35,5 +36,12 @@ def test_a_script_goes_the_whole_way(script, monkeypatch, capsys):
         runpy.run_path(str(script), run_name="__main__")
     printed = capsys.readouterr()
     assert ended.value.code == 0, printed.err
-    assert printed.out.strip(), f"{script} printed nothing"
+    lines = printed.out.split("\n")
+    if script.parent.name == "benchmarks":
+        title, machine, *lines = lines
+        assert title.startswith(f"== {script}: ")
+        for package in ("TensorFlow", "Keras"):
+            assert f"{package} {importlib.metadata.version(package)}" in machine
+        assert machine.count("load before") == 1
+    assert any(lines), f"{script} printed nothing"
     assert committed() == before
