@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints. A run that is killed repeats at most this much work."""
 
+FLOAT32_BYTES, COPIES = 4, 3
+"""Each weight is held by the model and by the optimizer, and has a gradient."""
+
 Watcher = Callable[[Scenario, "Block", Sequence["Evidence"]], None]
 """Called after each block of steps, with the symptoms that have become certain with its record."""
 
@@ -120,6 +123,8 @@ def train_all(
         )
     if not checkpoint_seconds >= 0:
         raise UsageError(f"checkpoint_seconds: {checkpoint_seconds} must be 0 or more")
+    for scenario in scenarios:
+        _check_memory(scenario)
     leads = tf_config.leads(strategy)
     folders = {scenario: as_path(logdir) / scenario.name for scenario in scenarios}
     found = {s: check_folder(folder, s, overwrite) for s, folder in folders.items()}
@@ -143,6 +148,18 @@ def train_all(
                 else:
                     run = _follow(*given)
             yield run
+
+
+def _check_memory(scenario):
+    """Refuse hidden layers that alone need more memory than the machine has."""
+    kernels = max(0, scenario.num_layers - 2) * scenario.hidden_size**2
+    needed = FLOAT32_BYTES * COPIES * (kernels + 2 * scenario.hidden_size)
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > here:
+        raise UsageError(
+            f"hidden_size: {scenario.hidden_size}, with num_layers {scenario.num_layers}, needs "
+            f"{needed / 1e9:,.0f} GB at least, and this machine has {here / 1e9:,.0f} GB; give less"
+        )
 
 
 # These functions import TensorFlow, which takes seconds; without a run to train it is not needed.

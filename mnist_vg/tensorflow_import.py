@@ -4,6 +4,7 @@ import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import resource
 import sys
@@ -74,6 +75,7 @@ def import_tensorflow():
         )
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger(__name__).info("Starting TensorFlow")
     # Some messages are printed before TensorFlow reads any setting.
     stderr = os.dup(2)
     try:

@@ -29,7 +29,7 @@ def cure(scenario, seeds, logdir, data_dir):
 
     sick = find_sick(scenario, logdir)
     console = report.make_console()
-    with interruptible(), report.Display(console, brief=True) as display:
+    with interruptible(), report.told(console), report.Display(console, brief=True) as display:
         result = cure(sick, logdir, seeds=seeds, data_dir=data_dir, watch=display.watch)
     console.print(report.cure_table(result))
     for line in report.cure_lines(result):

@@ -70,7 +70,11 @@ def sweep(name, vary, seeds, scenario, record, workers, cluster, ranking, logdir
     sweeper = Sweeper(grid, logdir, data_dir=data_dir, workers=workers, record=record)
     for line in report.plan_lines(sweeper.plan):
         console.print(line, soft_wrap=True)
-    with interruptible(), report.SweepDisplay(console, sweeper.plan) as display:
+    with (
+        interruptible(),
+        report.told(console),
+        report.SweepDisplay(console, sweeper.plan) as display,
+    ):
         folder = sweeper.run(cluster, display.watch)
     records, axes = table.read_sweep(folder)
     print_sweep(console, records, axes)

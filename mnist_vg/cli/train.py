@@ -62,7 +62,7 @@ def train(scenario, seeds, quick, logdir, **options):
         scenarios = [s.with_seed(s.seed + n) for s in scenarios for n in range(seeds)]
     console = report.make_console()
     brief = len(scenarios) > DETAILED_RUNS
-    with interruptible(), report.Display(console, brief=brief) as display:
+    with interruptible(), report.told(console), report.Display(console, brief=brief) as display:
         display.expect(scenarios)
         done = list(train_all(scenarios, logdir, watch=display.watch, **options))
     if not leads(options["strategy"]):

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checks": ["checks_lines", "checks_table"],
         "commands": ["apart_lines", "board_line", "command"],
-        "console": ["make_console"],
+        "console": ["make_console", "told"],
         "diagnoses": [
             "comparison_lines",
             "comparison_parts",

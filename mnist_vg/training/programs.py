@@ -1,6 +1,7 @@
 """Compiled programs: compiled ahead of their use, and shared by scenarios."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +9,15 @@ from contextlib import closing
 
 from mnist_vg import datasets
 from mnist_vg.datasets import Dataset
+from mnist_vg.runs.marks import listed
 from mnist_vg.scenarios.scenario import Scenario, group_key, program_key, stackable
 from mnist_vg.training.build import make_model, make_optimizer, make_trainer
 from mnist_vg.training.distributed_trainer import DistributedTrainer, make_strategy
 from mnist_vg.training.failures import makes_a_network
 from mnist_vg.training.group_trainer import GroupTrainer
 from mnist_vg.training.trainer import Trainer
+
+_log = logging.getLogger(__name__)
 
 
 def trainers(
@@ -61,13 +65,18 @@ def _compiled(alike, data_dir, strategy):
     if strategy:
         # None is compiled ahead: workers make variables together, which they cannot do while
         # they train.
-        yield from (_compile(scenarios, data_dir, strategy) for scenarios in alike)
+        for scenarios in alike:
+            _log_compiling(scenarios)
+            yield _compile(scenarios, data_dir, strategy)
         return
     ahead = ThreadPoolExecutor(1)
     submitted = (ahead.submit(_compile, scenarios, data_dir) for scenarios in alike)
     try:
         upcoming = next(submitted, None)
-        while upcoming:
+        for scenarios in alike:
+            if not upcoming.done():
+                _log_compiling(scenarios)
+                import matplotlib.figure  # noqa: F401 For the picture at the end of a run.
             made = upcoming.result()
             # Only one ahead, since each holds its data set on the device.
             upcoming = next(submitted, None)
@@ -75,6 +84,10 @@ def _compiled(alike, data_dir, strategy):
     finally:
         # After Ctrl-C, do not wait for the compiler.
         ahead.shutdown(wait=False, cancel_futures=True)
+
+
+def _log_compiling(scenarios):
+    _log.info("Compiling %s", listed([scenario.name for scenario in scenarios]))
 
 
 def _compile(scenarios, data_dir, strategy=None):
