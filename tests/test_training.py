@@ -531,7 +531,7 @@ def test_probability_is_of_the_second_class(full):
 
 def test_the_final_weights_are_measured_after_the_last_step(full):
     block = full.advance(6, record=True)
-    [(names, measured)], kernels = full.weights()
+    [(names, measured)], kernels = full.measures.weights()
     assert names == list(kernels) == ["layer1", "layer2", "layer3"]
     assert set(measured) == {
         *("weight_mean", "weight_std", "weight_norm", "weight_nonfinite", "weights")

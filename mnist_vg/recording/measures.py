@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from mnist_vg.runs.tags import (
     ACTIVATION_GRADIENT,
-    ACTIVATION_INPUTS,
     ACTIVATION_SLOPE,
     ACTIVATIONS,
     GRADIENTS,
@@ -439,24 +438,22 @@ def _activation_measure(values, limits, histograms):
     return measures
 
 
-def signal_measures(outputs, ranges, inputs, slopes, output_gradients) -> dict[str, tf.Tensor]:
-    """What a full record of the trainer holds of the hidden layers' activations.
+def signal_measures(outputs, ranges, slopes, output_gradients) -> dict[str, tf.Tensor]:
+    """What a full record of the trainer holds of activations, but for histograms.
 
     Args:
         outputs: of each activation, `[batch, units]`.
         ranges: as `activation_measures` takes them.
-        inputs: of each activation, after any normalization, `[batch, units]`.
         slopes: the derivative of each activation at its inputs, `[batch, units]`. For one
             that is not elementwise (softmax): the derivative of the sum of its outputs.
         output_gradients: gradients of an example's loss with respect to `outputs`.
 
     Returns:
-        What `activation_measures` returns and, `[layers]` each, `activation_inputs`, a
-        histogram; `activation_slope`, the mean derivative; and
-        `activation_gradient_rms`.
+        What `activation_measures` returns and, `[layers]` each, `activation_slope`, the mean
+        derivative, and `activation_gradient_rms`.
     """
-    return activation_measures([[output] for output in outputs], ranges) | {
-        ACTIVATION_INPUTS: measure_each(histogram, inputs),
+    outputs = [[output] for output in outputs]
+    return activation_measures(outputs, ranges, histograms=False) | {
         ACTIVATION_SLOPE: measure_each(mean, slopes),
         ACTIVATION_GRADIENT: measure_each(rms, output_gradients),
     }

@@ -9,12 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Dataset
-from mnist_vg.keras_models.layers import activation_range
 from mnist_vg.model import layer_initializers
-from mnist_vg.recording.measures import layer_measures, shares_of_units
-from mnist_vg.runs.tags import HISTOGRAMS, TABLE_MEASURES, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import Scenario
 from mnist_vg.training.build import make_optimizer
+from mnist_vg.training.group_measures import GroupMeasures
 from mnist_vg.training.packing import Packing
 from mnist_vg.training.stacked_model import StackedModel
 from mnist_vg.training.trainer import Trainer
@@ -80,6 +78,15 @@ class GroupTrainer(Trainer):
     def _pack(self, variables, first_kernel):
         return Packing(variables, None, True, *self._networks)
 
+    def _make_measures(self):
+        return GroupMeasures(
+            self.model,
+            self._packing,
+            self._batch_sizes,
+            replicas=self._networks[0],
+            histograms=self._histograms,
+        )
+
     def _judge(self, logits, labels):
         labels = tf.broadcast_to(labels, [*self._networks, tf.shape(labels)[0]])
         return super()._judge(tf.transpose(logits, [1, 0, 2]), labels)
@@ -118,34 +125,6 @@ class GroupTrainer(Trainer):
         [outputs] = super()._signals(tape, loss, logits, taps)
         deep = self.model.deep
         return [[deep.outputs_before(), *outputs] if deep else outputs]
-
-    def _signal_shapes(self, batch_size):
-        shapes, deep = super()._signal_shapes(batch_size), self.model.deep
-        rows = deep.depth * self._networks[0] if deep else 0
-        return [(batch_size, rows, deep.units), *shapes] if deep else shapes
-
-    def _measure(self, values, gradients, signals):
-        kernels = [[part[k] for k in self._kernel_positions] for part in (gradients, values)]
-        measured = layer_measures(*kernels, histograms=self._histograms, full=True, stacked=True)
-        measured[UPDATE_RATIO] = self._update_ratio(values)
-        measured = {key: measured[key] for key in (*TABLE_MEASURES, *HISTOGRAMS) if key in measured}
-        [outputs] = signals
-        limits = [activation_range(layer) for layer in self.model.activation_layers]
-        limits = limits[:1] * (len(outputs) - len(limits)) + limits
-        shares = [shares_of_units(*layer) for layer in zip(outputs, limits, strict=True)]
-        if shares:
-            joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *shares)
-            return {"layers": measured, "signals": joined}
-        return {"layers": measured}
-
-    def _tables(self, measured):
-        """Names of layers with their measures, name to array `[layers, networks, ...]`."""
-
-        def apart(part):
-            return part.reshape(-1, *self._networks, *part.shape[1:])
-
-        tables, _ = super()._tables(measured)
-        return [(names, tf.nest.map_structure(apart, table)) for names, table in tables], {}
 
 
 def _clip(scenarios):

@@ -50,6 +50,11 @@ class Packing:
         self._small_sizes = [sizes[i] for i in self._small]
         self.variables = [keras.Variable(tensor, name="packed") for tensor in self.pack(values)]
 
+    def positions(self, variables: list[keras.Variable]) -> list[int]:
+        """Which of the values are those of these variables of the model."""
+        position = {id(variable): i for i, variable in enumerate(self._model_variables)}
+        return [position[id(variable)] for variable in variables]
+
     def pack(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
         """Values, or their gradients, in the form of `variables`."""
         small = [tf.reshape(values[i], [-1]) for i in self._small]

@@ -139,7 +139,7 @@ class Session:
         seconds = self.writer.seconds
         if self.scenario.measures == "full":
             # The final weights, which no step has recorded.
-            tables, kernels = self.trainer.weights()
+            tables, kernels = self.trainer.measures.weights()
             arrays = _arrays(kernels) | self._decision()
             self.writer.note(self.scenario.iterations, {}, tables, arrays)
         run = self.writer.read_back()

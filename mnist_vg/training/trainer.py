@@ -11,23 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_vg.datasets import Split
-from mnist_vg.keras_models.layers import activation_range
 from mnist_vg.keras_models.taps import replaced, tapped
 from mnist_vg.model import Model
-from mnist_vg.recording.measures import (
-    layer_measures,
-    measure_each,
-    norm,
-    rms,
-    signal_measures,
-    unit_shares,
-)
-from mnist_vg.runs.tags import BACKPROPAGATED, UPDATE_RATIO
 from mnist_vg.scenarios.scenario import MIXING_OPTIMIZERS
 from mnist_vg.training.batches import batch_indices
 from mnist_vg.training.chosen_activation import ChosenActivation
 from mnist_vg.training.objective import loss_and_accuracy, on_device, scaled_inputs
 from mnist_vg.training.packing import Packing
+from mnist_vg.training.step_measures import StepMeasures
 
 BLOCK_STEPS = 256
 """Most steps in one call of the compiled function, whose indices have a fixed shape."""
@@ -65,10 +56,6 @@ def _where(due, measured, otherwise):
     if isinstance(due, bool):
         return measured() if due else otherwise()
     return tf.cond(due, measured, otherwise)
-
-
-def _zeros(spec):
-    return tf.zeros(spec.shape, spec.dtype)
 
 
 def _call_each(calls):
@@ -120,16 +107,13 @@ class Trainer:
         self._full = full
         self._seed = seed
         self.examples = on_device(examples)
-        variables = model.trainable_variables
-        kernels = [layer.kernel for layer in model.dense_layers]
-        self._packing = self._pack(variables, kernels[0])
+        self._packing = self._pack(model.trainable_variables, model.dense_layers[0].kernel)
         optimizer.build(self._packing.variables)
-        position = {id(variable): i for i, variable in enumerate(variables)}
-        self._kernel_positions = [position[id(kernel)] for kernel in kernels]
-        self._names = model.layer_names
         self._choice = ChosenActivation(activations) if activations else None
         self._scores = {}
-        self._trace()
+        left = len(examples.labels) % batch_size
+        self._batch_sizes = [batch_size, *([left] if partial_batches and left else [])]
+        self.measures = self._make_measures()
 
     def _pack(self, variables, first_kernel):
         elementwise = type(self.optimizer).__name__.lower() not in MIXING_OPTIMIZERS
@@ -159,13 +143,16 @@ class Trainer:
         self._seed = seed
         self.steps_done = 0
 
-    def _trace(self):
-        self._batch_sizes = [self._batch_size]
-        left = len(self.examples.labels) % self._batch_size
-        if self._partial and left:
-            self._batch_sizes.append(left)
-        self._caught = self._specs()
-        self._measures = {size: self._traced_measures(size) for size in self._batch_sizes}
+    def _make_measures(self):
+        return StepMeasures(
+            self.model,
+            self._packing,
+            self._batch_sizes,
+            clipnorm=self.optimizer.global_clipnorm,
+            full=self._full,
+            choice=self._choice,
+            jit_compile=self.jit_compile,
+        )
 
     @functools.cached_property
     def _compiled_block(self):
@@ -189,7 +176,7 @@ class Trainer:
 
     def compile(self) -> None:
         """Compile the blocks and, at the same time, the measures, by running them on nothing."""
-        blocks, measures = self._block_calls(), self._measure_calls()
+        blocks, measures = self._block_calls(), self.measures.calls()
         with ThreadPoolExecutor(1) as beside:
             done = beside.submit(_call_each, measures)
             _call_each(blocks)
@@ -198,20 +185,15 @@ class Trainer:
     def _block_calls(self):
         return [self._call(0, -1, record=False)]
 
-    def _measure_calls(self):
-        caught = tf.nest.map_structure(_zeros, self._caught)
-        given = caught["values"], caught["gradients"]
-        return [
-            functools.partial(measures, *given, caught["signals"][size])
-            for size, measures in self._measures.items()
-        ]
-
     def advance(self, steps: int, record: bool) -> Block:
         """Train `steps` more (1 to `BLOCK_STEPS`); with `record`, measure the last one."""
         last = self.steps_done + steps - 1
         loss, accuracy, caught = self._run(self.steps_done, last, record)
         self.steps_done += steps
-        tables, kernels = self._tables(self._measured(last, caught)) if record else (None, {})
+        tables, kernels = None, {}
+        if record:
+            size = self._batch_sizes[-1 if self._ends_epoch(last) else 0]
+            tables, kernels = self.measures.measure(caught, size)
         return Block(last, loss.numpy().tolist(), accuracy.numpy().tolist(), tables, kernels)
 
     def probability(self, inputs: np.ndarray) -> np.ndarray:
@@ -220,25 +202,6 @@ class Trainer:
         if logits.shape[-1] == 1:
             return tf.sigmoid(logits)[:, 0].numpy()
         return tf.nn.softmax(logits)[:, 1].numpy()
-
-    def weights(self) -> tuple[list[tuple[list[str], dict]], dict[str, np.ndarray]]:
-        """What a full record holds of the present weights: tables, and the small kernels."""
-        kernels = [layer.kernel.value for layer in self.model.dense_layers]
-        measured = layer_measures(kernels, kernels, full=True)
-        measured = {key: part for key, part in measured.items() if key.startswith("weight")}
-        return self._tables({"layers": measured, "kernels": self._tiny(kernels)})
-
-    def _tiny(self, kernels):
-        named = zip(self._names, kernels, strict=True)
-        return {name: kernel for name, kernel in named if kernel.shape.num_elements() <= TINY}
-
-    def _tables(self, measured):
-        """What a record holds: the tables, and the small kernels."""
-        measured = tf.nest.map_structure(lambda part: part.numpy(), measured)
-        tables = [(self._names, measured["layers"])]
-        if "signals" in measured:
-            tables.append((self._names[:-1], measured["signals"]))
-        return tables, measured.get("kernels", {})
 
     def evaluate(self, examples: Split) -> tuple[float, float]:
         """Mean loss and accuracy over a whole split."""
@@ -260,13 +223,11 @@ class Trainer:
         hidden = self.model.activation_layers[:1]
         activation = hidden[0].activation if self._choice and hidden else None
         if activation not in self._scores:
-            some = [
-                tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
-                for tensor in (self.examples.inputs, self.examples.labels)
-            ]
+            inputs = tf.TensorSpec(self.model.input_shape, self.examples.inputs.dtype)
+            labels = tf.TensorSpec([None], self.examples.labels.dtype)
             # Traced explicitly: TensorFlow would warn that each trainer traces the function again.
             score = tf.function(self._score, autograph=False)
-            self._scores[activation] = score.get_concrete_function(*some)
+            self._scores[activation] = score.get_concrete_function(inputs, labels)
         return self._scores[activation]
 
     def _score(self, inputs, labels):
@@ -292,11 +253,6 @@ class Trainer:
     def _ends_epoch(self, step):
         steps_of_epoch = -(-len(self.examples.labels) // self._batch_size)
         return (step + 1) % steps_of_epoch == 0
-
-    def _measured(self, step, caught):
-        """The measures of what the block has caught of its last step."""
-        size = self._batch_sizes[-1 if self._ends_epoch(step) else 0]
-        return self._measures[size](caught["values"], caught["gradients"], caught["signals"][size])
 
     def _block_call(self, record, *arguments):
         return functools.partial(self._compiled_block, *arguments, tf.constant(record))
@@ -329,7 +285,9 @@ class Trainer:
             return i + 1, *told
 
         one = tf.zeros(self._networks)
-        nothing = tf.nest.map_structure(_zeros, self._caught)
+        nothing = tf.nest.map_structure(
+            lambda spec: tf.zeros(spec.shape, spec.dtype), self.measures.caught
+        )
         state = 0, one, one, nothing if record is not False else {}
         _, *told = tf.while_loop(lambda i, *_: i < steps, body, state)
         self._packing.store()
@@ -396,63 +354,3 @@ class Trainer:
         slopes = [tape.gradient(outputs, inputs) for inputs, outputs in taps]
         back = [batch_size * g for g in tape.gradient(loss, [*sums, *outputs, logits])]
         return [outputs, sums, slopes, back]
-
-    def _specs(self):
-        """What the block catches of a step: the signals are those of its batch size."""
-        values = [tf.TensorSpec(value.shape, tf.float32) for value in self._packing.unpack()]
-        signals = {size: self._signal_specs(size) for size in self._batch_sizes}
-        return {"values": values, "gradients": values, "signals": signals}
-
-    def _signal_specs(self, batch_size):
-        hidden = [tf.TensorSpec(shape, tf.float32) for shape in self._signal_shapes(batch_size)]
-        if not self._full:
-            return [hidden]
-        logits = tf.TensorSpec([batch_size, self.model.output_shape[-1]], tf.float32)
-        return [hidden, hidden, hidden, [*hidden, *hidden, logits]]
-
-    def _traced_measures(self, batch_size):
-        """The measures of a record, traced for one batch size."""
-        caught = self._caught
-        traced = tf.function(self._measure, jit_compile=self.jit_compile, autograph=False)
-        return traced.get_concrete_function(
-            caught["values"], caught["gradients"], caught["signals"][batch_size]
-        )
-
-    def _signal_shapes(self, batch_size):
-        return [(batch_size, *layer.output.shape[1:]) for layer in self.model.activation_layers]
-
-    def _measure(self, values, gradients, signals):
-        kernel_gradients = [gradients[k] for k in self._kernel_positions]
-        clipnorm = self.optimizer.global_clipnorm
-        clipped = None
-        if self._full and clipnorm:
-            clipped = tf.clip_by_global_norm(gradients, clipnorm)[0]
-            clipped = [clipped[k] for k in self._kernel_positions]
-        weights = [values[k] for k in self._kernel_positions]
-        measured = {"layers": layer_measures(kernel_gradients, weights, clipped, full=self._full)}
-        measured["layers"][UPDATE_RATIO] = self._update_ratio(values)
-        outputs, *more = signals
-        ranges = [self._range(layer) for layer in self.model.activation_layers]
-        if ranges and not self._full:
-            measured["signals"] = unit_shares(outputs, ranges)
-        if self._full:
-            inputs, slopes, back = more
-            to_inputs, to_outputs = back[: len(inputs)], back[len(inputs) : -1]
-            measured["layers"][BACKPROPAGATED] = measure_each(rms, [*to_inputs, back[-1]])
-            if ranges:
-                measured["signals"] = signal_measures(outputs, ranges, inputs, slopes, to_outputs)
-            as_in_model = self._packing.model_values(values)
-            measured["kernels"] = self._tiny([as_in_model[k] for k in self._kernel_positions])
-        return measured
-
-    def _range(self, layer):
-        chosen = self._choice and layer in self.model.hidden_layers
-        return self._choice.range if chosen else activation_range(layer)
-
-    def _update_ratio(self, before):
-        """Norm of each layer's update over the norm of its weights, `[layers]`."""
-        after = self._packing.unpack()
-        weights = [before[k] for k in self._kernel_positions]
-        moved = [after[k] - before[k] for k in self._kernel_positions]
-        norms = measure_each(norm, [*moved, *weights], stacked=bool(self._networks))
-        return tf.divide(*tf.split(norms, 2))

@@ -1,0 +1,54 @@
+"""`GroupMeasures`: what the table of a sweep, or a run folder, holds of a group's step."""
+
+import tensorflow as tf
+
+from mnist_vg.recording.measures import layer_measures, shares_of_units
+from mnist_vg.runs.tags import TABLE_MEASURES, UPDATE_RATIO
+from mnist_vg.training.step_measures import StepMeasures
+
+
+class GroupMeasures(StepMeasures):
+    """`StepMeasures` of networks that train side by side.
+
+    Args:
+        replicas: number of networks.
+        histograms: whether a record has histograms.
+        given: as `StepMeasures` takes them.
+    """
+
+    _stacked = True
+
+    def __init__(self, *given, replicas: int, histograms: bool, **options):
+        self._replicas, self._with_histograms = replicas, histograms
+        super().__init__(*given, **options)
+
+    def _signal_shapes(self, batch_size):
+        shapes, deep = super()._signal_shapes(batch_size), self._model.deep
+        rows = deep.depth * self._replicas if deep else 0
+        return [(batch_size, rows, deep.units), *shapes] if deep else shapes
+
+    def _sums(self, values, gradients, signals):
+        kernels = [self._of_kernels(part) for part in (gradients, values)]
+        layers = layer_measures(*kernels, histograms=False, full=True, stacked=True)
+        layers[UPDATE_RATIO] = self._update_ratio(values)
+        layers = {key: layers[key] for key in TABLE_MEASURES if key in layers}
+        [outputs] = signals
+        limits = [self._range(layer) for layer in self._model.activation_layers]
+        limits = limits[:1] * (len(outputs) - len(limits)) + limits
+        shares = [shares_of_units(*layer) for layer in zip(outputs, limits, strict=True)]
+        if shares:
+            joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *shares)
+            return {"layers": layers, "signals": joined}
+        return {"layers": layers}
+
+    def _histograms(self, values, gradients, signals):
+        return super()._histograms(values, gradients, signals) if self._with_histograms else {}
+
+    def _tables(self, measured):
+        """Names of layers with their measures, name to array `[layers, networks, ...]`."""
+
+        def apart(part):
+            return part.reshape(-1, self._replicas, *part.shape[1:])
+
+        tables, _ = super()._tables(measured)
+        return [(names, tf.nest.map_structure(apart, table)) for names, table in tables], {}
