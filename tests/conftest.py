@@ -134,17 +134,17 @@ def shared_programs():
     from mnist_vg.training import programs
 
     compiled = {}
-    compile_anew = programs._compile
+    make_anew = programs._make
 
-    def compile_once(scenarios, data_dir, strategy=None):
+    def make_once(scenarios, data_dir, strategy=None):
         structures = dict.fromkeys(scenario.structure() for scenario in scenarios)
         kind = tuple(structures), data_dir, strategy
         if kind not in compiled:
-            compiled[kind] = compile_anew(scenarios, data_dir, strategy)
+            compiled[kind] = make_anew(scenarios, data_dir, strategy)
         dataset, trainer = compiled[kind]
         programs.restart(trainer, scenarios[0], dataset)
         return dataset, trainer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "_compile", compile_once)
+        patch.setattr(programs, "_make", make_once)
         yield

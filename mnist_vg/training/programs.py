@@ -67,20 +67,31 @@ def _compiled(alike, data_dir, strategy):
         # they train.
         for scenarios in alike:
             _log_compiling(scenarios)
-            yield _compile(scenarios, data_dir, strategy)
+            made = _make(scenarios, data_dir, strategy)
+            _compile(scenarios, made)
+            yield made
         return
     ahead = ThreadPoolExecutor(1)
-    submitted = (ahead.submit(_compile, scenarios, data_dir) for scenarios in alike)
+
+    def submit(scenarios):
+        made = ahead.submit(_make, scenarios, data_dir)
+        return made, ahead.submit(lambda: _compile(scenarios, made.result()))
+
+    submitted = map(submit, alike)
     try:
         upcoming = next(submitted, None)
         for scenarios in alike:
-            if not upcoming.done():
+            made, compiled = upcoming
+            if not compiled.done():
                 _log_compiling(scenarios)
-                import matplotlib.figure  # noqa: F401 For the picture at the end of a run.
-            made = upcoming.result()
+                made.result()
+                # For the pictures. It takes the time of Python code, as tracing does, but not the
+                # compiler's.
+                import matplotlib.figure  # noqa: F401
+            compiled.result()
             # Only one ahead, since each holds its data set on the device.
             upcoming = next(submitted, None)
-            yield made
+            yield made.result()
     finally:
         # After Ctrl-C, do not wait for the compiler.
         ahead.shutdown(wait=False, cancel_futures=True)
@@ -90,7 +101,8 @@ def _log_compiling(scenarios):
     _log.info("Compiling %s", listed([scenario.name for scenario in scenarios]))
 
 
-def _compile(scenarios, data_dir, strategy=None):
+def _make(scenarios, data_dir, strategy=None):
+    """Data set and traced trainer of scenarios that share a program."""
     kind, scope = _placed(strategy)
     first, *_ = scenarios
     names = dict.fromkeys(scenario.activation for scenario in scenarios)
@@ -99,8 +111,14 @@ def _compile(scenarios, data_dir, strategy=None):
     with makes_a_network(first):
         with scope:
             trainer = make_trainer(first, dataset, kind, activations)
-        trainer.compile()
+        trainer.trace()
     return dataset, trainer
+
+
+def _compile(scenarios, made):
+    _, trainer = made
+    with makes_a_network(scenarios[0]):
+        trainer.compile()
 
 
 def _placed(strategy):

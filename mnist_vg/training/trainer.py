@@ -174,6 +174,10 @@ class Trainer:
         """Within the context, all processes that train this model take part."""
         yield
 
+    def trace(self) -> None:
+        """Trace the blocks, which `compile` does otherwise."""
+        self._block_calls()
+
     def compile(self) -> None:
         """Compile the blocks and, at the same time, the measures, by running them on nothing."""
         blocks, measures = self._block_calls(), self.measures.calls()
