@@ -2,10 +2,14 @@
 
 import contextlib
 import io
+import logging
 import os
+import socket
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import platformdirs
@@ -192,6 +196,20 @@ def _bundled_mnist():
     return tfds.builder_from_directory(MNIST_DIR)
 
 
+@contextlib.contextmanager
+def _without_warnings():
+    """Within the context, no line about each try to download, or about what one has left."""
+    loggers = [logging.getLogger(name) for name in ("absl", "urllib3")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    yield
+    # Not after an error: the other downloads of the set are still trying.
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@_without_warnings()
 def _prepared_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
@@ -210,6 +228,7 @@ def _prepared_builder(name, data_dir):
     _check_image_classification(builder, name)
     if not builder.is_prepared():
         try:
+            _find_hosts(builder)
             builder.download_and_prepare()
         # TFDS has no common class for the errors of a download.
         except Exception as error:
@@ -219,6 +238,13 @@ def _prepared_builder(name, data_dir):
                 "that has it"
             ) from error
     return builder
+
+
+def _find_hosts(builder):
+    """Raise OSError for a host that cannot be found, for which TFDS would look for minutes."""
+    if not getproxies():  # A proxy finds the host itself.
+        for host in {urlsplit(url).hostname for url in builder.url_infos or ()}:
+            socket.getaddrinfo(host, None)
 
 
 def _check_image_classification(builder, name):

@@ -1,6 +1,7 @@
 """Errors: one line that says what is wrong and what to do."""
 
 import difflib
+from collections.abc import Iterable
 
 
 class UsageError(ValueError):
@@ -23,9 +24,17 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
-def nearest(given: str, allowed) -> str:
-    """A hint about a wrong name: the most similar names allowed, or else the first 40 of them."""
-    near = difflib.get_close_matches(given, allowed, n=3, cutoff=0.5)
+def nearest(given: str, allowed: Iterable[str], all_of_them: str = "") -> str:
+    """A hint about a wrong name: the most similar names allowed, or else the first 40 of them.
+
+    Args:
+        given: the wrong name.
+        allowed: the names allowed.
+        all_of_them: what to do to see all names, where there are too many to list here.
+    """
+    # The last of several names of one spelling: it is as good as the others.
+    spelled = {name.lower(): name for name in allowed}
+    near = difflib.get_close_matches(given.lower(), spelled, n=3, cutoff=0.5)
     if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"choose from {', '.join(list(allowed)[:40])}"
+        return f"did you mean {' or '.join(spelled[name] for name in near)}?"
+    return all_of_them or f"choose from {', '.join(list(spelled.values())[:40])}"

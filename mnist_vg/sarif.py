@@ -20,7 +20,7 @@ SCHEMA = (
 NOT_JUDGED = "could not judge"
 WITHOUT_SYMPTOM = {
     NOT_LEARNED: "The run has ended and has not learned, and none of the known symptoms shows.",
-    NOT_JUDGED: "Too little is recorded to call the run sick or healthy, or it broke off.",
+    NOT_JUDGED: "Too little is recorded to call the run sick or healthy, or it ended early.",
 }
 """The rules beside the symptoms."""
 

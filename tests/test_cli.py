@@ -7,12 +7,18 @@ import sys
 import types
 
 import pytest
-from conftest import assert_refused, call_command, run_command
+from conftest import assert_refused, call_command, run_command, without_xla
 from rich.console import Console
 
 from mnist_vg import SUITES, Run, Scenario, UsageError, train
 from mnist_vg.cli.diagnose import _exit_code
-from mnist_vg.diagnosis.diagnosis import BROKE_OFF, NOTHING_RECORDED, Diagnosis
+from mnist_vg.diagnosis.diagnosis import (
+    BROKE_OFF,
+    NOT_LEARNED,
+    NOTHING_RECORDED,
+    STOPPED_EARLY,
+    Diagnosis,
+)
 from mnist_vg.report import Display
 from mnist_vg.runs import events
 from mnist_vg.runs.folder import claim_folder
@@ -24,6 +30,8 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
     ("arguments", "words"),
     [
         (["train", "sigmod"], ["scenario: 'sigmod'", "did you mean sigmoid"]),
+        (["train", "SIGMOID"], ["scenario: 'SIGMOID'", "did you mean sigmoid or"]),
+        (["train", "xyz"], ["scenario: 'xyz' is not known; mnist-vg list shows every name"]),
         (["train", "--activation", "rellu"], ["activation: 'rellu'", "did you mean relu"]),
         (["train", "--optimizer", "sdg"], ["optimizer: 'sdg'", "did you mean sgd"]),
         (["train", "--kernel-initializer", "he_norm"], ["kernel_initializer:", "he_normal"]),
@@ -33,6 +41,8 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
         (["train", "--learning-rate", "inf"], ["learning_rate: inf", "positive finite"]),
         (["train", "--name", "a/b", "relu"], ["name: 'a/b'", "letters, digits"]),
         (["train", "--name", "both", "relu", "sigmoid"], ["name: 'both'", "2 scenarios"]),
+        (["train", "--name", ""], ["name: '' names no folder"]),
+        (["sweep", ""], ["name: '' must be 1 to 100 letters"]),
         (["train", "--checkpoint-seconds", "-1"], ["--checkpoint-seconds", "-1"]),
         (["train", "--depth", "3"], ["--depth"]),
         (["train", "circlez"], ["scenario: 'circlez'", "did you mean circles"]),
@@ -43,6 +53,15 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
             ["train", "--kernel-initializer", "random_normal(stdev=1)"],
             ["kernel_initializer: 'random_normal(stdev=1)'", "mean=…, stddev=…"],
         ),
+        (
+            ["train", "--kernel-initializer", "random_normal(stddev=)"],
+            ["kernel_initializer: 'random_normal(stddev=)' has no value for stddev; random_normal"],
+        ),
+        (
+            ["train", "--kernel-initializer", "random_normal(stddev=1"],
+            ["has no closing bracket; random_normal takes mean=…, stddev=…"],
+        ),
+        (["train", "--kernel-initializer", "he normal"], ["did you mean he_normal"]),
         (["plot", "nowhere"], ["logdir: nowhere holds no run"]),
         (["diagnose", "nowhere"], ["logdir: nowhere holds no run"]),
         (["cure", "sigmod"], ["scenario: 'sigmod'", "did you mean sigmoid"]),
@@ -180,6 +199,23 @@ def test_a_quick_run_finishes_in_a_separate_folder(tmp_path):
     assert run.status == "finished"
     assert run.settings["iterations"] == 300
     assert [path.name for path in tmp_path.iterdir()] == ["relu-quick"]
+
+
+def test_a_quick_run_that_has_not_learned_was_stopped_early(tmp_path, capfd):
+    """The same network without --quick has not learned, and shows no symptom either."""
+    for quick in (["--quick"], []):
+        command = ["train", "--dataset", "digits", "--activation", "relu", "--num-layers", "2"]
+        command += ["--optimizer", "sgd", "--learning-rate", "1e-3", "--name", "slow"]
+        command += ["--iterations", "60", "--log-every", "10", "--logdir", tmp_path]
+        with without_xla():
+            assert call_command(*command, *quick) == 0
+    verdicts = [Run.load(tmp_path / name).verdict for name in ("slow-quick", "slow")]
+    assert verdicts == [STOPPED_EARLY, NOT_LEARNED]
+    assert STOPPED_EARLY in capfd.readouterr().out
+    assert call_command("diagnose", "--logdir", tmp_path, "slow-quick", "--json") == 3
+    [told] = json.loads(capfd.readouterr().out)
+    assert (told["judged"], told["advice"]) == (False, ["the whole run, without --quick"])
+    assert call_command("diagnose", "--logdir", tmp_path, "slow") == 1
 
 
 def test_seeds_are_separate_runs_and_one_line_in_the_table(tmp_path, capsys):

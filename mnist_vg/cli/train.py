@@ -7,7 +7,7 @@ import click
 from mnist_vg.cli.options import data_dir_option, interruptible, logdir_option, setting_options
 from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
 from mnist_vg.errors import UsageError
-from mnist_vg.scenarios.scenario import Scenario, setting_fields
+from mnist_vg.scenarios.scenario import QUICK_END, Scenario, setting_fields
 from mnist_vg.scenarios.suites import SUITES, find_scenarios
 from mnist_vg.training.tf_config import STRATEGIES, leads
 
@@ -82,6 +82,8 @@ def _choose(names, settings, quick):
         chosen = [Scenario(**settings)]
     else:
         chosen = SUITES["tutorial"]
+    if settings.get("name") == "":  # In a scenario, it stands for the activation.
+        raise UsageError("name: '' names no folder; give a name, or leave the option out")
     if "name" in settings and len(chosen) > 1:
         raise UsageError(
             f"name: {settings['name']!r} cannot name {len(chosen)} scenarios; give one SCENARIO"
@@ -93,7 +95,8 @@ def _changed(scenario, settings, quick):
     changes = dict(settings)
     if quick:
         shorter = {key: min(most, getattr(scenario, key)) for key, most in QUICK.items()}
-        changes = {"name": f"{scenario.name}-quick", **shorter, **changes}
+        name = f"{changes.pop('name', scenario.name)}{QUICK_END}"
+        changes = {"name": name, **shorter, **changes}
     # A changed scenario is no longer the one that these describe.
     return dataclasses.replace(
         scenario, **changes, **({"about": "", "source": ""} if changes else {})

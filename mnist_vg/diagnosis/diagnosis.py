@@ -17,6 +17,7 @@ from mnist_vg.runs.folder import broke_off
 from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.results import LEARNED_KAPPA
 from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import is_quick
 
 ENOUGH, MANY = 20, 60
 """Records of single batches from which on a running training can be called sick, and from which on
@@ -32,9 +33,11 @@ ONE_RECORD = "could not judge: only one record"
 FEW_RECORDS = "could not judge: too few records"
 NO_GRADIENTS = "could not judge: no gradients recorded"
 BROKE_OFF = "could not judge: broke off early"
+STOPPED_EARLY = "could not judge: stopped early (--quick)"
 
 _ADVICE = {
     STILL_IMPROVING: ("more steps",),
+    STOPPED_EARLY: ("the whole run, without --quick",),
     NOT_LEARNED: ("a look at data and labels: mnist_vg.check(model, x, y)",),
 }
 """What to try without a symptom."""
@@ -184,6 +187,7 @@ class Diagnosis:
         finished: whether the run has ended.
         full: whether it has the measures of a full record.
         broke_off: whether the run ended without being saved, see `runs.folder.broke_off`.
+        quick: whether `mnist-vg train --quick` stopped it early, see `scenario.is_quick`.
     """
 
     measurements: Measurements
@@ -192,6 +196,7 @@ class Diagnosis:
     finished: bool
     full: bool = False
     broke_off: bool = False
+    quick: bool = False
 
     @classmethod
     def of(
@@ -215,8 +220,10 @@ class Diagnosis:
         parts = _from_findings(findings, measurements), find_symptoms(measurements, finished)
         faults, remarks = ([*before, *later] for before, later in zip(*parts, strict=True))
         full = "gradient_std" in history
-        faults = fitting(faults, settings or {})
-        return cls(measurements, faults, remarks, finished, full, broke_off)
+        settings = settings or {}
+        faults = fitting(faults, settings)
+        quick = is_quick(settings)
+        return cls(measurements, faults, remarks, finished, full, broke_off, quick)
 
     @classmethod
     def of_run(cls, run: Run) -> "Diagnosis":
@@ -237,7 +244,8 @@ class Diagnosis:
         """Why the run could not be judged; empty if it could be, for which a symptom is enough.
 
         A single record shows no training. Gradients that another program has not recorded
-        might have shown a symptom, and so might what a run that broke off has not recorded.
+        might have shown a symptom, and so might what a run that broke off has not recorded. A run
+        that is stopped early need not have learned.
         """
         if self.evidence:
             return ""
@@ -249,7 +257,10 @@ class Diagnosis:
         by_batch = not np.isfinite(kappas(self.measurements)).any()
         if by_batch and records < 2 * FEWEST and has_learned(self.measurements) is False:
             return FEW_RECORDS
-        return BROKE_OFF if self.broke_off and not has_learned(self.measurements) else ""
+        if has_learned(self.measurements):
+            return ""
+        stopped = self.quick and self.finished and not is_improving(self.measurements)
+        return BROKE_OFF if self.broke_off else STOPPED_EARLY if stopped else ""
 
     @property
     def healthy(self) -> bool:

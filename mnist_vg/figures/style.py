@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_vg.runs.run import Run
+from mnist_vg.scenarios.scenario import QUICK_END
 from mnist_vg.scenarios.suites import SUITES
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def line_style(name: str) -> str | tuple:
 
 
 def _position(name):
-    name = re.sub(r"(-quick)?(-seed\d+)?$", "", name)
+    name = re.sub(rf"({QUICK_END})?(-seed\d+)?$", "", name)
     names = suite_of(name)
     return names.index(name) if names else zlib.crc32(name.encode())
 

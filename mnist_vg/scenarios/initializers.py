@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 
 from mnist_vg.errors import nearest
 
@@ -58,7 +59,8 @@ def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
     try:
         node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        node = ast.Name(text)
+        name = _check_initializer_name(text.partition("(")[0])
+        raise ValueError(f"{_lacking(text)}; {_signature(name)}") from None
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     name = _check_initializer_name(getattr(call.func, "id", text))
     allowed = INITIALIZER_ARGUMENTS.get(name, ())
@@ -72,6 +74,14 @@ def parse_initializer(text: str) -> tuple[str, dict[str, float | str]]:
             kind = ", ".join(INITIALIZER_WORDS.get(key, ["a finite number"]))
             raise ValueError(f"has a wrong {key}, allowed: {kind}; {_signature(name)}")
     return name, values
+
+
+def _lacking(text):
+    """What is missing in an initializer that is no Python."""
+    empty = re.search(r"(\w+)\s*=\s*(?=[,)]|$)", text)
+    if empty:
+        return f"has no value for {empty[1]}"
+    return "has no closing bracket" if text.count("(") > text.count(")") else "cannot be read"
 
 
 def _argument(key, node):

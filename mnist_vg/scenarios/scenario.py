@@ -4,6 +4,7 @@ import dataclasses
 import math
 import numbers
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +70,14 @@ def _flag(value):
     return value
 
 
-def _file_name(value):
+def file_name(value: str) -> str:
+    """The name of a run or a sweep, if it can name a folder.
+
+    Raises:
+        ValueError: it cannot.
+    """
     if not isinstance(value, str) or not re.fullmatch(r"\w[\w.+=-]{0,99}", value):
-        raise ValueError("must be at most 100 letters, digits and _ . + = -, as it names a folder")
+        raise ValueError("must be 1 to 100 letters, digits and _ . + = -, as it names a folder")
     return value
 
 
@@ -118,7 +124,7 @@ class Scenario:
             value and what is allowed.
     """
 
-    name: str = _setting("", _file_name, "name of the run and of its folder", compiled=False)
+    name: str = _setting("", file_name, "name of the run and of its folder", compiled=False)
     dataset: str = _setting(
         "mnist",
         _dataset_name,
@@ -264,6 +270,16 @@ class Scenario:
     def settings(self) -> dict[str, Any]:
         """The settings as plain values, in the order of the fields, `about` left out."""
         return {field.name: getattr(self, field.name) for field in setting_fields()}
+
+
+QUICK_END = "-quick"
+"""The end of the name of a run that `mnist-vg train --quick` stops early; a seed may follow."""
+
+
+def is_quick(settings: Mapping[str, Any]) -> bool:
+    """Whether a run with these settings is one of `mnist-vg train --quick`."""
+    ends = re.search(rf"{QUICK_END}(-seed\d+)?$", str(settings.get("name")))
+    return bool(ends) and "iterations" in settings  # Otherwise somebody else's run.
 
 
 def setting_fields() -> list[dataclasses.Field]:

@@ -325,7 +325,8 @@ def find_scenario(name: str) -> Scenario:
         UsageError: no scenario has this name; the line gives the nearest ones.
     """
     if name not in SCENARIOS:
-        raise UsageError(f"scenario: {name!r} is not known; {nearest(name, [*SUITES, *SCENARIOS])}")
+        hint = nearest(name, [*SUITES, *SCENARIOS], "mnist-vg list shows every name")
+        raise UsageError(f"scenario: {name!r} is not known; {hint}")
     return SCENARIOS[name]
 
 

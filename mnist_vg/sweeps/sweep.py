@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from mnist_vg.errors import UsageError, nearest
-from mnist_vg.scenarios.scenario import Scenario, setting_fields
+from mnist_vg.scenarios.scenario import Scenario, file_name, setting_fields
 
 MAX_NETWORKS = 100_000
 """Most networks in a sweep. These take days; more are probably a typing error."""
@@ -21,6 +21,7 @@ MAX_RANGE = 1_000
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER}):({_NUMBER})")
+_SHORT_RANGE = re.compile(rf"{_NUMBER}:{_NUMBER}")
 
 
 def parse_axes(texts: Iterable[str]) -> dict[str, tuple]:
@@ -113,6 +114,10 @@ def _expanded(name, item):
     """
     found = _RANGE.search(item)
     if found is None:
+        if short := _SHORT_RANGE.search(item):
+            raise UsageError(
+                f"vary: {name} {short.group()!r} has no step; give first:last:step, such as 2:50:4"
+            )
         return [item]
     first, last, step = map(Decimal, found.groups())
     try:
@@ -170,6 +175,10 @@ class Sweep:
     def __post_init__(self):
         if not isinstance(self.seeds, int) or self.seeds < 1:
             raise UsageError(f"seeds: {self.seeds!r} must be a whole number, 1 or more")
+        try:
+            file_name(self.name)  # In a scenario, an empty one stands for the activation.
+        except ValueError as error:
+            raise UsageError(f"name: {self.name!r} {error}") from None
         axes = check_axes(self.axes)
         count = math.prod(map(len, axes.values())) * self.seeds
         if count > MAX_NETWORKS:
