@@ -12,6 +12,7 @@ import tensorflow as tf
 from mnist_vg.checks.run_checks import check_fit
 from mnist_vg.checks.weights import check_weights
 from mnist_vg.errors import RunFailed, UsageError, first_line
+from mnist_vg.keras_models.first_step import build_before_first_step
 from mnist_vg.keras_models.layers import averages_are_new, largest_momentum, traits
 from mnist_vg.keras_models.optimizers import has_own_train_step, optimizers_of, steps_done, unscaled
 from mnist_vg.recording.keras_hooks import KerasHooks
@@ -308,6 +309,7 @@ class GradientLogger(keras.callbacks.Callback):
             if self._current_fit() is not self._fit:  # A callback has ended that fit in between.
                 return original(iterator)
             self._check_before(iterator)
+            build_before_first_step(self.model, iterator)
             with self._hooks.hooks():
                 return self._train_function(iterator)
 

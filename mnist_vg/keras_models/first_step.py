@@ -1,0 +1,56 @@
+"""What Keras makes in a model's first training step, made before it."""
+
+import keras
+import tensorflow as tf
+
+from mnist_vg.keras_models.optimizers import appliers, has_own_train_step
+
+
+def build_before_first_step(model: keras.Model, iterator) -> None:
+    """Make the variables that Keras would make while it traces a model's first training step.
+
+    TensorFlow traces a function twice if it makes variables, and Keras' step makes those of the
+    optimizer and of the metrics. Where it is not certain what Keras would make, that is left to
+    Keras.
+
+    Args:
+        model: compiled.
+        iterator: what `fit` passes to the model's training function.
+    """
+    if has_own_train_step(model) or not all(layer.built for layer in model._flatten_layers()):
+        return
+    _build_losses_and_metrics(model, iterator)
+    optimizer = model.optimizer
+    # A class of the user's own may build itself in another way, and a MultiOptimizer does.
+    if not optimizer.built and appliers(optimizer) == [optimizer] and _is_keras(optimizer.apply):
+        with keras.name_scope(optimizer.name, caller=optimizer):
+            optimizer.build(model.trainable_variables)
+
+
+def _build_losses_and_metrics(model, iterator):
+    outputs, specs = _outputs_of(model), getattr(iterator, "element_spec", None)
+    if outputs is None or specs is None:
+        return
+    if not (_is_keras(model.compute_loss) and _is_keras(model.compute_metrics)):
+        return
+    _, y, _ = keras.utils.unpack_x_y_sample_weight(specs)
+    if not all(isinstance(spec, tf.TensorSpec) for spec in keras.tree.flatten(y)):
+        return
+    outputs = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+    loss, metrics = model._compile_loss, model._compile_metrics
+    if loss is not None and not loss.built:
+        with keras.name_scope(loss.name):
+            loss.build(y, outputs)
+    if metrics is not None and not metrics.built:
+        metrics.build(y, outputs)
+
+
+def _outputs_of(model):
+    """What a model answers, in its own structure; None if only a call would tell."""
+    if not _is_keras(model.call):
+        return None
+    return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+
+
+def _is_keras(method):
+    return method.__module__.split(".")[0] == "keras"
