@@ -339,13 +339,15 @@ def layer_measures(
     return measure_parts(measures, (gradients, weights, clipped or []), stacked)
 
 
-def measure_parts(measures, parts, stacked=False) -> dict[str, tf.Tensor]:
+def measure_parts(measures, parts, stacked=False, compiled=False) -> dict[str, tf.Tensor]:
     """Apply to each part its own measures, in few operations.
 
     Args:
         measures: for each part a dict: name to measure.
         parts: for each part its tensors; a part without any is left out.
         stacked: as `layer_measures` takes it.
+        compiled: whether XLA compiles the measures of each size of more than `STACKED` values.
+            It takes a quarter of a second for a size, and small tensors are no faster then.
 
     Returns:
         By name, the measures of all parts, in the order of their tensors.
@@ -356,9 +358,14 @@ def measure_parts(measures, parts, stacked=False) -> dict[str, tf.Tensor]:
     def measure(rows):
         return {function.__name__: function(rows) for function in functions}
 
+    large = tf.function(measure, jit_compile=True, autograph=False)
+
+    def measure_rows(rows):
+        return large(rows) if compiled and rows.shape[1] > STACKED else measure(rows)
+
     # Gradients and weights have the same sizes, so one call measures them together. The
     # compiler drops what is not used.
-    together = measure_each(measure, [tensor for _, part in used for tensor in part], stacked)
+    together = measure_each(measure_rows, [t for _, part in used for t in part], stacked)
     rows = [sum(t.shape[:-1].num_elements() if stacked else 1 for t in part) for _, part in used]
     ends = np.cumsum(rows)
     return {

@@ -336,7 +336,7 @@ def _measured_layers(parts, histograms, full):
     dense = [[tensor for tensor in part if not isinstance(tensor, _Sparse)] for part in parts]
     specs = tuple(tuple((t.shape, t.dtype) for t in part) for part in dense)
     sizes = tuple(weights.shape.num_elements() for weights in parts[1])
-    measured = _compiled_measures(specs, sizes, histograms, full)(*dense)
+    measured = _measures_apart(specs, sizes, histograms, full)(*dense)
     for measures, part in zip(measures_of(sizes, histograms, full, norms=True), parts, strict=True):
         if any(isinstance(tensor, _Sparse) for tensor in part):
             measured |= _with_sparse(measures, part, measured)
@@ -361,13 +361,18 @@ def _with_sparse(measures, part, measured):
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_measures(specs, sizes, histograms, full):
-    """Compiled apart from the step, so that it is as fast where the step is not compiled."""
+def _measures_apart(specs, sizes, histograms, full):
+    """A function apart from the step, as fast where the step is not compiled.
+
+    Grappler does not look into it, so it does not change how the step is computed.
+    """
 
     def measure(*parts):
-        return measure_parts(measures_of(sizes, histograms, full, norms=True), parts)
+        measures = measures_of(sizes, histograms, full, norms=True)
+        return measure_parts(measures, parts, compiled=True)
 
-    compiled = tf.function(measure, jit_compile=True, autograph=False)
-    return compiled.get_concrete_function(
+    apart = {"_noinline": True}
+    function = tf.function(measure, autograph=False, experimental_attributes=apart)
+    return function.get_concrete_function(
         *[[tf.TensorSpec(shape, dtype) for shape, dtype in part] for part in specs]
     )
