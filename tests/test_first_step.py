@@ -39,23 +39,25 @@ class Subclassed(keras.Model):
 
 
 BOTH = {"p": TARGETS, "q": TARGETS}
-O = keras.optimizers
+optimizers = keras.optimizers
 CASES = {
-    "sequential": (sequential, TARGETS, O.Adam, {}),
-    "metrics": (sequential, TARGETS, O.Adam, {"metrics": ["mae", "accuracy"]}),
-    "two outputs": (two_outputs, BOTH, O.Adam, {"metrics": {"p": ["mae"], "q": ["mse"]}}),
-    "subclassed": (Subclassed, TARGETS, O.RMSprop, {}),
+    "sequential": (sequential, TARGETS, optimizers.Adam, {}),
+    "metrics": (sequential, TARGETS, optimizers.Adam, {"metrics": ["mae", "accuracy"]}),
+    "two outputs": (two_outputs, BOTH, optimizers.Adam, {"metrics": {"p": ["mae"], "q": ["mse"]}}),
+    "subclassed": (Subclassed, TARGETS, optimizers.RMSprop, {}),
     "accumulated": (
         sequential,
         TARGETS,
-        lambda: O.SGD(momentum=0.9, gradient_accumulation_steps=2),
+        lambda: optimizers.SGD(momentum=0.9, gradient_accumulation_steps=2),
         {},
     ),
-    "scaled": (sequential, TARGETS, lambda: O.LossScaleOptimizer(O.Adam()), {}),
+    "scaled": (sequential, TARGETS, lambda: optimizers.LossScaleOptimizer(optimizers.Adam()), {}),
     "several optimizers": (
         sequential,
         TARGETS,
-        lambda: O.MultiOptimizer(O.OptimizerMap(O.Adam(), {"bias": O.SGD(momentum=0.9)})),
+        lambda: optimizers.MultiOptimizer(
+            optimizers.OptimizerMap(optimizers.Adam(), {"bias": optimizers.SGD(momentum=0.9)})
+        ),
         {},
     ),
 }
