@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.histogram import metadata as histogram_metadata
@@ -19,7 +22,7 @@ from tensorboard.plugins.hparams import api_pb2 as hparams_api_pb2
 from tensorboard.plugins.hparams import summary as hparams_session
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.image import metadata as image_metadata
-from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
@@ -120,9 +123,10 @@ class EventLog:
         numbers = {GRADIENT_FLOW: _flow(tables), **scalars}
         for tag, value in numbers.items():
             if value is not None:
-                summary.MergeFrom(scalar_pb(tag, value))
+                summary.value.append(_scalar_value(tag, value))
         for layers, measures in tables:
             states = _states(layers, measures)
+            measures = {name: _in_buckets(name, values) for name, values in measures.items()}
             for number, layer in enumerate(layers):
                 for measure, values in measures.items():
                     if states[number] == WITH_GRADIENT or _is_known(values, number):
@@ -153,7 +157,7 @@ class EventLog:
         self._write(
             step,
             Summary(value=[_picture_value(tag, png) for tag, png in pictures.items()]),
-            scalar_pb(SYMPTOM_COUNT, symptom_count),
+            Summary(value=[_scalar_value(SYMPTOM_COUNT, symptom_count)]),
             text_pb("result", _markdown_table(card)),
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )
@@ -282,10 +286,14 @@ def _box(node_name):
     return scope.removesuffix("_1") + slash + rest
 
 
+def _in_buckets(measure, values):
+    """The histograms of all layers as they are written; other measures as they are."""
+    return events.buckets(**values) if measure in HISTOGRAMS else values
+
+
 def _is_known(values, number):
     """Whether a layer without a gradient has a measure: what it lacks is NaN."""
-    numbers = values["counts"] if isinstance(values, Mapping) else values
-    return not np.isnan(numbers[number]).any()
+    return not np.isnan(values[number]).any()
 
 
 def _add_layer(summary, measure, layer, values, number):
@@ -293,21 +301,29 @@ def _add_layer(summary, measure, layer, values, number):
     if measure == LAYER_STATE:
         summary.value.append(_array_value(tag, values[number]))
     elif measure in HISTOGRAMS:
-        parts = {key: stacked[number] for key, stacked in values.items()}
-        if parts["counts"].any():
-            summary.value.append(_histogram_value(tag, **parts))
+        if values[number, :, -1].any():  # The counts.
+            summary.value.append(_histogram_value(tag, values[number]))
     elif measure == GRADIENT_THROUGH_TIME and np.isnan(values[number]):
         pass  # Other layers have no time steps.
-    elif measure not in NONFINITE or np.nan_to_num(values).any():
-        summary.MergeFrom(scalar_pb(tag, values[number]))
+    elif measure not in NONFINITE or (values > 0).any():
+        summary.value.append(_scalar_value(tag, values[number]))
 
 
-def _histogram_value(tag, min, max, counts):
-    return Summary.Value(
-        tag=tag,
-        metadata=histogram_metadata.create_summary_metadata(display_name=None, description=None),
-        tensor=tensor_util.make_tensor_proto(events.buckets(min, max, counts), dtype=np.float64),
-    )
+# TensorBoard's own functions write the same bytes, and take three times as long.
+_SCALAR = scalar_metadata.create_summary_metadata(display_name=None, description=None)
+_HISTOGRAM = histogram_metadata.create_summary_metadata(display_name=None, description=None)
+
+
+def _scalar_value(tag, value):
+    number = float(np.float32(value))
+    tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(), float_val=[number])
+    return Summary.Value(tag=tag, metadata=_SCALAR, tensor=tensor)
+
+
+def _histogram_value(tag, buckets):
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in buckets.shape])
+    tensor = TensorProto(dtype=DT_DOUBLE, tensor_shape=shape, tensor_content=buckets.tobytes())
+    return Summary.Value(tag=tag, metadata=_HISTOGRAM, tensor=tensor)
 
 
 def _array_value(tag, array):
