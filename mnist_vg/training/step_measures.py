@@ -52,8 +52,8 @@ class StepMeasures:
         jit_compile: whether XLA compiles the sums.
 
     Attributes:
-        caught: specs of what the block is to catch: `values` and `gradients`, as `packing` has
-            them, and `signals` by batch size, as `Trainer` returns them.
+        caught: specs of what the block is to catch: `values` and `gradients`, packed by `packing`,
+            and `signals` by batch size.
     """
 
     _stacked = False
@@ -73,11 +73,17 @@ class StepMeasures:
         self._full, self._clipnorm, self._choice = full, clipnorm, choice
         self._names = model.layer_names
         self._kernels = packing.positions([layer.kernel for layer in model.dense_layers])
-        values = [tf.TensorSpec(value.shape, tf.float32) for value in packing.unpack()]
+        packed = [tf.TensorSpec(variable.shape, tf.float32) for variable in packing.variables]
         signals = {size: self._signal_specs(size) for size in batch_sizes}
-        self.caught = {"values": values, "gradients": values, "signals": signals}
-        sums = tf.function(self._sums, jit_compile=jit_compile, autograph=False)
-        histograms = tf.function(self._histograms, autograph=False)
+        self.caught = {"values": packed, "gradients": packed, "signals": signals}
+
+        def unpacked(measure):
+            return lambda values, gradients, signals: measure(
+                packing.unpack(values), packing.unpack(gradients), signals
+            )
+
+        sums = tf.function(unpacked(self._sums), jit_compile=jit_compile, autograph=False)
+        histograms = tf.function(unpacked(self._histograms), autograph=False)
         self._traced = {
             size: [traced.get_concrete_function(*self._of_size(self.caught, size))
             for traced in (sums, histograms)]
