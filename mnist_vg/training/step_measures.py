@@ -76,19 +76,14 @@ class StepMeasures:
         packed = [tf.TensorSpec(variable.shape, tf.float32) for variable in packing.variables]
         signals = {size: self._signal_specs(size) for size in batch_sizes}
         self.caught = {"values": packed, "gradients": packed, "signals": signals}
-
-        def unpacked(measure):
-            return lambda values, gradients, signals: measure(
-                packing.unpack(values), packing.unpack(gradients), signals
-            )
-
-        sums = tf.function(unpacked(self._sums), jit_compile=jit_compile, autograph=False)
-        histograms = tf.function(unpacked(self._histograms), autograph=False)
+        self._compiled_sums = tf.function(
+            self._unpacked(self._sums), jit_compile=jit_compile, autograph=False
+        )
+        traced = tf.function(self._measure, autograph=False)
         self._traced = {
-            size: [traced.get_concrete_function(*self._of_size(self.caught, size))
-            for traced in (sums, histograms)]
+            size: traced.get_concrete_function(*self._of_size(self.caught, size))
             for size in batch_sizes
-        }  # fmt: skip
+        }
 
     def _signal_specs(self, batch_size):
         hidden = [tf.TensorSpec(shape, tf.float32) for shape in self._signal_shapes(batch_size)]
@@ -107,8 +102,8 @@ class StepMeasures:
         """Calls that compile the sums, by measuring zeros."""
         zeros = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), self.caught)
         return [
-            functools.partial(sums, *self._of_size(zeros, size))
-            for size, (sums, _) in self._traced.items()
+            functools.partial(traced, *self._of_size(zeros, size))
+            for size, traced in self._traced.items()
         ]
 
     def measure(self, caught: dict, batch_size: int) -> tuple[Tables, dict[str, np.ndarray]]:
@@ -118,12 +113,7 @@ class StepMeasures:
             caught: of the newest step, as `caught` describes it.
             batch_size: of that step.
         """
-        sums, histograms = (
-            traced(*self._of_size(caught, batch_size)) for traced in self._traced[batch_size]
-        )
-        for table, of_table in histograms.items():
-            sums[table] |= of_table
-        return self._tables(sums)
+        return self._tables(self._traced[batch_size](*self._of_size(caught, batch_size)))
 
     def weights(self) -> tuple[Tables, dict[str, np.ndarray]]:
         """What a full record holds of the present weights: tables, and the small kernels."""
@@ -146,6 +136,18 @@ class StepMeasures:
 
     def _of_kernels(self, values):
         return [values[k] for k in self._kernels]
+
+    def _measure(self, values, gradients, signals):
+        measured = self._compiled_sums(values, gradients, signals)
+        histograms = self._unpacked(self._histograms)(values, gradients, signals)
+        for table, of_table in histograms.items():
+            measured[table] |= of_table
+        return measured
+
+    def _unpacked(self, measure):
+        return lambda values, gradients, signals: measure(
+            self._packing.unpack(values), self._packing.unpack(gradients), signals
+        )
 
     def _sums(self, values, gradients, signals):
         """All measures but histograms."""
