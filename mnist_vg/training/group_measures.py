@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from mnist_vg.recording.measures import layer_measures, shares_of_units
-from mnist_vg.runs.tags import TABLE_MEASURES, UPDATE_RATIO
+from mnist_vg.runs.tags import TABLE_MEASURES
 from mnist_vg.training.step_measures import StepMeasures
 
 
@@ -30,7 +30,6 @@ class GroupMeasures(StepMeasures):
     def _sums(self, values, gradients, signals):
         kernels = [self._of_kernels(part) for part in (gradients, values)]
         layers = layer_measures(*kernels, histograms=False, full=True, stacked=True)
-        layers[UPDATE_RATIO] = self._update_ratio(values)
         layers = {key: layers[key] for key in TABLE_MEASURES if key in layers}
         [outputs] = signals
         limits = [self._range(layer) for layer in self._model.activation_layers]

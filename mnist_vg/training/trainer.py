@@ -282,17 +282,17 @@ class Trainer:
 
             whole, *left = self._batch_sizes
             if left:
-                gradients, *told = tf.cond(ends_epoch[i], lambda: step(*left), lambda: step(whole))
+                told = tf.cond(ends_epoch[i], lambda: step(*left), lambda: step(whole))
             else:
-                gradients, *told = step(whole)
+                told = step(whole)
+            gradients, loss, accuracy, caught = told
             self._apply(self._packing.pack(gradients))
-            return i + 1, *told
+            catch_update = self.measures.catch_update
+            caught = _where(due, lambda: catch_update(values, caught), lambda: caught)
+            return i + 1, loss, accuracy, caught
 
         one = tf.zeros(self._networks)
-        nothing = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), self.measures.caught
-        )
-        state = 0, one, one, nothing if record is not False else {}
+        state = 0, one, one, self.measures.nothing()
         _, *told = tf.while_loop(lambda i, *_: i < steps, body, state)
         self._packing.store()
         return told
@@ -309,15 +309,11 @@ class Trainer:
             )
         for variable, value in zip(self.model.non_trainable_variables, state, strict=True):
             variable.assign(value)
-        size = inputs.shape[0]
 
         def catch():
-            # Packed, since each tensor of a call takes its time.
-            packed = {
-                "values": self._packing.pack(values),
-                "gradients": self._packing.pack(gradients),
-            }
-            return packed | {"signals": caught["signals"] | {size: self._whole(signals)}}
+            return self.measures.catch(
+                values, gradients, self._whole(signals), inputs.shape[0], caught
+            )
 
         return gradients, loss, accuracy, _where(due, catch, lambda: caught)
 
