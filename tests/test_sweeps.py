@@ -1,9 +1,11 @@
 """Sweeps: the grid, its groups, and the sweep's folder."""
 
 import dataclasses
+import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +15,14 @@ import numpy as np
 import pandas
 import pytest
 from conftest import call_command, without_xla
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_vg import datasets, diagnose
 from mnist_vg.cli import cli
 from mnist_vg.driver import train
 from mnist_vg.errors import UsageError
-from mnist_vg.report import settings_table
+from mnist_vg.report import SweepDisplay, plan_lines, settings_table
 from mnist_vg.runs.events import event_files
 from mnist_vg.runs.history import History
 from mnist_vg.runs.run import Run, find_runs
@@ -301,24 +304,95 @@ def test_a_missing_part_is_trained_again_and_the_others_are_left_alone(trained):
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("base", "axes", "options", "words"),
     [
-        Sweep("small", BASE, AXES, seeds=3),
-        Sweep("small", BASE, dict(reversed(AXES.items())), seeds=2),
-        Sweep("small", BASE, {"num_layers": (3, 4)}, seeds=2),
-        Sweep("small", dataclasses.replace(BASE, batch_size=30), AXES, seeds=2),
+        ({}, AXES, {"seeds": 3}, "--seeds 2 and not 3"),
+        ({}, AXES, {"record": "none"}, "--record all and not none"),
+        (
+            {},
+            dict(reversed(AXES.items())),
+            {},
+            "--vary in the order kernel_initializer, num_layers",
+        ),
+        (
+            {"num_layers": 5},
+            {"kernel_initializer": AXES["kernel_initializer"]},
+            {},
+            "--vary num_layers=3,4 and not --num-layers 5",
+        ),
+        ({}, AXES | {"num_layers": (*range(3, 15),)}, {}, "3,4 and not --vary num_layers=3,4,…,14"),
+        (
+            {"batch_size": 30, "learning_rate": 0.1, "skip_connections": True},
+            AXES,
+            {},
+            "--no-skip-connections and not --skip-connections; no --learning-rate and not "
+            "--learning-rate 0.1; --batch-size 20 and not --batch-size 30",
+        ),
     ],
 )
-def test_a_different_sweep_with_the_same_name_is_refused(trained, other):
+def test_a_different_sweep_with_the_same_name_is_told_what_differs(
+    trained, base, axes, options, words
+):
     _, folder = trained
-    with pytest.raises(UsageError, match="holds a sweep with different"):
-        Sweeper(other, folder.parent, workers=0, record="all")
+    seeds, record = options.get("seeds", 2), options.get("record", "all")
+    other = Sweep("small", dataclasses.replace(BASE, **base), axes, seeds)
+    with pytest.raises(UsageError, match="holds a sweep with ") as refusal:
+        Sweeper(other, folder.parent, workers=0, record=record)
+    assert f"{words}; give the same command" in str(refusal.value)
 
 
-def test_another_record_option_is_refused(trained):
-    sweep, folder = trained
-    with pytest.raises(UsageError, match="holds a sweep with different record"):
-        Sweeper(sweep, folder.parent, workers=0)
+def test_a_sweep_can_be_overwritten(tmp_path):
+    base = dataclasses.replace(BASE, iterations=2, log_every=1)
+    with without_xla():
+        old = Sweep("grid", base, {"num_layers": (2, 3, 4)})
+        folder = Sweeper(old, tmp_path, workers=0, record="all").run()
+        (folder / "runs" / "notes.txt").write_text("mine")
+        new = Sweep("grid", base, {"hidden_size": (3,)}, seeds=2)
+        sweeper = Sweeper(new, tmp_path, workers=0, overwrite=True)
+        assert len(Sweeper(old, tmp_path, workers=0, record="all").plan.left) == 0  # Not yet.
+        sweeper.run()
+    assert set(table.read_table(folder)["name"]) == {scenario.name for scenario in new.scenarios}
+    assert [*table.parts_of(folder)] == [0]
+    left = sorted(path.name for path in (folder / "runs").iterdir())
+    assert left == sorted([*(scenario.name for scenario in new.scenarios), "notes.txt"])
+    assert Sweeper(new, tmp_path, workers=0).plan.left == []
+
+
+def test_what_a_killed_overwriting_leaves_is_a_sweep(tmp_path, monkeypatch):
+    base = dataclasses.replace(BASE, iterations=2, log_every=1)
+    old = Sweep("grid", base, {"num_layers": (2, 3)})
+    with without_xla():
+        folder = Sweeper(old, tmp_path, workers=0, record="all").run()
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "remove_run", lambda run: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                table.remove_sweep(folder)
+        sweeper = Sweeper(old, tmp_path, workers=0, record="all")
+        assert sweeper.plan.left == [0, 1]
+        sweeper.run()
+    assert len(find_runs(folder)) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_progress_moves_within_a_group(tmp_path, workers):
+    """One group, which trains for several looks of a quarter of a second."""
+    sweep = Sweep("slow", dataclasses.replace(BASE, iterations=3000, log_every=100), {}, seeds=50)
+    screen = io.StringIO()
+    sweeper = Sweeper(sweep, tmp_path, workers=workers)
+    console = Console(file=screen, force_terminal=True, width=60)
+    with SweepDisplay(console, sweeper.plan) as display:
+        sweeper.run(watch=display.watch, advanced=display.advanced)
+    shares = [int(share) for share in re.findall(r"(\d+)%", screen.getvalue())]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert len(set(shares)) > 4
+    assert "50 of 50 networks" in screen.getvalue()
+
+
+def test_a_sweep_that_varies_nothing_says_so():
+    plan = Plan([[Scenario()]], [1.0], frozenset())
+    assert "Nothing is varied but the seed" in plan_lines(plan, {})[-1]
+    assert plan_lines(plan, {"num_layers": (2,)}) == plan_lines(plan, {})[:1]
 
 
 @pytest.mark.parametrize(

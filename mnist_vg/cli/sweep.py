@@ -50,32 +50,30 @@ from mnist_vg.sweeps.table import RECORD_CHOICES
 )
 @logdir_option
 @data_dir_option
-def sweep(name, vary, seeds, scenario, record, workers, cluster, ranking, logdir, **options):
+@click.option("--overwrite", is_flag=True, help="Replace an existing sweep of that name")
+def sweep(name, vary, seeds, scenario, cluster, ranking, logdir, **options):
     """Train a grid of networks, with all records in one table.
 
     Every combination of the varied values is trained with every seed. Networks of the same
     structure train together, as a group. The table, LOGDIR/NAME/records, has Parquet files, and
-    `mnist-vg plot LOGDIR/NAME` draws it. A sweep that was stopped continues with the groups that
-    are left.
+    `mnist-vg plot NAME` draws it. A sweep that was stopped continues with the groups that are
+    left.
     """
     from mnist_vg import report
     from mnist_vg.sweeps.sweep import Sweep, parse_axes
     from mnist_vg.sweeps.sweeper import Sweeper
 
-    data_dir = options.pop("data_dir")
+    how = {key: options.pop(key) for key in ("data_dir", "workers", "record", "overwrite")}
     base = find_scenario(scenario) if scenario else Scenario()
     given = {key: value for key, value in options.items() if value is not None}
     grid = Sweep(name, dataclasses.replace(base, **given), parse_axes(vary), seeds)
     console = report.make_console()
-    sweeper = Sweeper(grid, logdir, data_dir=data_dir, workers=workers, record=record)
-    for line in report.plan_lines(sweeper.plan):
-        console.print(line, soft_wrap=True)
-    with (
-        interruptible(),
-        report.told(console),
-        report.SweepDisplay(console, sweeper.plan) as display,
-    ):
-        folder = sweeper.run(cluster, display.watch)
+    with interruptible(), report.told(console):
+        sweeper = Sweeper(grid, logdir, **how)
+        for line in report.plan_lines(sweeper.plan, grid.axes):
+            console.print(line, soft_wrap=True)
+        with report.SweepDisplay(console, sweeper.plan) as display:
+            folder = sweeper.run(cluster, display.watch, display.advanced)
     records, axes = table.read_sweep(folder)
     print_sweep(console, records, axes)
     if ranking and axes:

@@ -24,8 +24,8 @@ ENDS = 10
 """Of more than twice as many combinations of settings, so many of the best and worst are shown."""
 
 
-def plan_lines(plan: "Plan") -> list[str]:
-    """The plan in words, line by line."""
+def plan_lines(plan: "Plan", axes: Mapping[str, Sequence]) -> list[str]:
+    """The plan of a sweep that varies these fields in words, line by line."""
     sizes = Counter(map(len, plan.groups))
     groups = ", ".join(
         f"{count:,} {'groups' if count > 1 else 'group'} of {size}"
@@ -37,6 +37,11 @@ def plan_lines(plan: "Plan") -> list[str]:
     if plan.done:
         done = sum(len(plan.groups[number]) for number in plan.done)
         lines.append(f"{done:,} networks have been trained already.")
+    if not axes:
+        lines.append(
+            "Nothing is varied but the seed: give --vary FIELD=VALUES, such as "
+            "--vary num_layers=2:50:4."
+        )
     return lines
 
 

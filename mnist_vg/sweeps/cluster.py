@@ -12,7 +12,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mnist_vg.errors import RunFailed, UsageError, first_line
-from mnist_vg.sweeps.workers import GROUPS_PER_PROCESS, Datasets, Jobs, Outcomes, single_threaded
+from mnist_vg.sweeps.workers import (
+    GROUPS_PER_PROCESS,
+    Advanced,
+    Datasets,
+    Jobs,
+    Outcomes,
+    single_threaded,
+)
 from mnist_vg.training.interrupts import sigterm_kept
 
 MAX_PENDING = 1000
@@ -29,12 +36,12 @@ ANSWER_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def on_ray(cluster: str, workers: int) -> Iterator[Callable[[Jobs, Datasets], Outcomes]]:
+def on_ray(cluster: str, workers: int) -> Iterator[Callable[[Jobs, Datasets, Advanced], Outcomes]]:
     """Join or start a Ray cluster, and yield a function that trains jobs on it.
 
-    The function yields each outcome as soon as it is there. Each group is a task with one core,
-    and each node fetches the data sets once. At the end, a local Ray is shut down, and any other
-    cluster is left running.
+    The function yields each outcome as soon as it is there; how far a group is meanwhile, it
+    does not tell. Each group is a task with one core, and each node fetches the data sets once.
+    At the end, a local Ray is shut down, and any other cluster is left running.
 
     Args:
         cluster: "local" starts a Ray on this machine, which no other machine can reach. "auto"
@@ -122,7 +129,7 @@ def _check_answer(cluster):
         ) from error
 
 
-def _outcomes(ray, jobs, datasets):
+def _outcomes(ray, jobs, datasets, advanced):
     train = ray.remote(num_cpus=1, max_calls=GROUPS_PER_PROCESS, max_retries=RETRIES)(_train)
     stored = {name: ray.put(dataset) for name, dataset in datasets.items()}
     numbers, pending = iter(jobs), {}

@@ -1,7 +1,7 @@
 """Trains a group of a sweep's networks; returns their table rows and their TensorBoard files."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,6 +52,7 @@ def train_group(
     dataset: Dataset,
     varied: Collection[str] = (),
     record: str = "none",
+    advanced: Callable[[float], None] = lambda share: None,
 ) -> Outcome:
     """Train the scenarios of one group together, from start to end.
 
@@ -60,13 +61,14 @@ def train_group(
         dataset: the data set that all of them name.
         varied: the varied settings, for the HParams tab.
         record: which networks get a run folder: "none", "sick" or "all".
+        advanced: called after each block of steps, with the share of all steps that is done.
 
     Raises:
         UsageError: the settings make no valid network for the data set.
         RunFailed: memory, or disk space for temporary files, ran out.
     """
     try:
-        return _train_group(scenarios, dataset, varied, record)
+        return _train_group(scenarios, dataset, varied, record, advanced)
     except (OSError, MemoryError, tf.errors.OpError) as error:
         raise RunFailed(
             f"the group of {scenarios[0].name!r} broke: {first_line(error)}; run the same command "
@@ -74,10 +76,10 @@ def train_group(
         ) from None
 
 
-def _train_group(scenarios, dataset, varied, record):
+def _train_group(scenarios, dataset, varied, record, advanced):
     start = time.monotonic()
     trainer = group_trainer(scenarios, dataset, histograms=record != "none")
-    records = _train(trainer, scenarios[0], dataset)
+    records = _train(trainer, scenarios[0], dataset, advanced)
     seconds = time.monotonic() - start
     diagnoses = [_diagnose(records, number, dataset) for number in range(len(scenarios))]
     files, chosen = {}, []
@@ -91,12 +93,13 @@ def _train_group(scenarios, dataset, varied, record):
     return Outcome(rows_of(scenarios, records, diagnoses, dataset.chance), files, seconds)
 
 
-def _train(trainer, scenario, dataset):
+def _train(trainer, scenario, dataset, advanced):
     """Train the networks, and return their `Records`."""
     single = not isinstance(trainer, GroupTrainer)
     steps, records = [], []
     test = on_device(dataset.test)
     for block in run_blocks(trainer, scenario.iterations, scenario.log_every):
+        advanced(trainer.steps_done / scenario.iterations)
         if block.tables is None:
             continue
         scalars = scalars_of((block.loss, block.accuracy), trainer.evaluate(test))

@@ -17,10 +17,11 @@ from mnist_vg.runs.folder import check_writable, claim_folder, remove_run
 from mnist_vg.runs.paths import as_path, is_remote, write_whole
 from mnist_vg.runs.run import SWEEP_FILE, Run, versions
 from mnist_vg.sweeps import table
+from mnist_vg.sweeps.differences import differences
 from mnist_vg.sweeps.plan import Plan
 from mnist_vg.sweeps.sweep import Sweep
 from mnist_vg.sweeps.table import RECORD_CHOICES, RUNS_FOLDER
-from mnist_vg.sweeps.workers import Job, in_processes, in_this_process
+from mnist_vg.sweeps.workers import Advanced, Job, in_processes, in_this_process
 from mnist_vg.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Sweeper:
         data_dir: where TFDS keeps prepared data sets; None is TFDS's default folder.
         workers: processes on this machine: None is one per core, and 0 trains in this process.
         record: which networks get a run folder for TensorBoard: "none", "sick" or "all".
+        overwrite: whether to remove an existing sweep of that name, and train it again.
 
     Raises:
         UsageError: the sweep cannot be trained, or the folder holds something else. Nothing
@@ -56,16 +58,17 @@ class Sweeper:
         data_dir: str | os.PathLike | None = None,
         workers: int | None = None,
         record: str = "none",
+        overwrite: bool = False,
     ):
         if record not in RECORD_CHOICES:
             raise UsageError(f"record: {record!r} is not one of {', '.join(RECORD_CHOICES)}")
         self.sweep = sweep
         self.folder = as_path(logdir) / sweep.name
         self.workers = joblib.cpu_count() if workers is None else workers
-        self._record = record
+        self._record, self._overwrite = record, overwrite
         names = {scenario.dataset for scenario in sweep.scenarios}
         self._datasets = {name: datasets.load(name, data_dir) for name in sorted(names)}
-        self.plan = Plan.of(sweep, self._datasets, table.parts_of(self.folder))
+        self.plan = Plan.of(sweep, self._datasets, self._done())
         # Parts of the table are found by the group's number, so a sweep that continues must
         # have the same groups.
         self._facts = sweep.facts() | {
@@ -76,24 +79,22 @@ class Sweeper:
         self._check_folder()
         self._check_networks()
 
+    def _done(self):
+        """The numbers of the groups that the table has, and keeps."""
+        return () if self._overwrite else table.parts_of(self.folder)
+
     def _check_folder(self):
         if Run.load(self.folder) is not None:
             raise UsageError(
                 f"sweep: {self.folder} holds a run; give another name or another --logdir"
             )
         check_writable(self.folder)
-        if (self.folder / SWEEP_FILE).exists():
-            existing = table.load_sweep(self.folder)
-            # Compared as JSON text, because the order of the axes matters, too.
-            differing = [
-                key
-                for key, fact in self._facts.items()
-                if json.dumps(existing.get(key)) != json.dumps(fact)
-            ]
+        if (self.folder / SWEEP_FILE).exists() and not self._overwrite:
+            differing = differences(table.load_sweep(self.folder), self._facts)
             if differing:
                 raise UsageError(
-                    f"sweep: {self.folder} holds a sweep with different {', '.join(differing)}; "
-                    "give the same command as then, or another name"
+                    f"sweep: {self.folder} holds a sweep with {'; '.join(differing)}; give the "
+                    "same command as then or another name, or replace it with --overwrite"
                 )
 
     def _check_networks(self):
@@ -119,6 +120,7 @@ class Sweeper:
         self,
         cluster: str | None = None,
         watch: Watcher = lambda number, outcome: None,
+        advanced: Advanced = lambda number, share: None,
     ) -> "Path | RemotePath":
         """Train the groups that are left.
 
@@ -129,6 +131,8 @@ class Sweeper:
             cluster: a Ray cluster to train on: "local" starts one with `workers` processes;
                 "auto" or "ray://HOST:PORT" joins one. None trains on this machine without Ray.
             watch: called after each group, with its number in the plan and its outcome.
+            advanced: called while a group trains on this machine without Ray, with its number
+                and the share of its steps that is done.
 
         Returns:
             The sweep's folder.
@@ -144,10 +148,13 @@ class Sweeper:
             # Another process may have written to the folder since the first check.
             self._check_folder()
             with self._writing():
+                if self._overwrite:
+                    table.remove_sweep(self.folder)
+                    self._overwrite = False
                 self._write_facts()
-            done = table.parts_of(self.folder)
+            done = self._done()
             left = {n: self._job(g) for n, g in enumerate(self.plan.groups) if n not in done}
-            with closing(train(left, self._datasets)) as outcomes:
+            with closing(train(left, self._datasets, advanced)) as outcomes:
                 for number, outcome in outcomes:
                     with self._writing():
                         self._write_outcome(number, outcome)
@@ -155,7 +162,7 @@ class Sweeper:
         return self.folder
 
     def _runner(self, cluster):
-        """A context manager for a function from jobs and data sets to outcomes."""
+        """A context manager for a function from jobs, data sets and `advanced` to outcomes."""
         if cluster is not None:
             from mnist_vg.sweeps.cluster import on_ray
 

@@ -7,6 +7,7 @@ The table has one row per network and record. A part is written under a temporar
 renamed, so a part with this name is complete. pandas and pyarrow are imported on first use.
 """
 
+import contextlib
 import functools
 import io
 import json
@@ -19,6 +20,7 @@ import numpy as np
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis, is_verdict
 from mnist_vg.errors import UsageError, first_line, nearest
+from mnist_vg.runs.folder import remove_run
 from mnist_vg.runs.paths import as_path, is_remote, make_folder, write_whole
 from mnist_vg.runs.run import SWEEP_FILE
 from mnist_vg.runs.tags import (
@@ -135,6 +137,22 @@ def write_part(folder: str | os.PathLike, number: int, part: "pyarrow.Table") ->
     written = io.BytesIO()
     parquet.write_table(part, written, write_page_checksum=True)
     write_whole(path, written.getvalue())
+
+
+def remove_sweep(folder: str | os.PathLike) -> None:
+    """Remove what this package wrote to a sweep's folder, and nothing else."""
+    folder = as_path(folder)
+    # `sweep.json` last: if this is killed half way, what is left is a sweep with groups to train.
+    for path in parts_of(folder).values():
+        path.unlink()
+    for run in [path for path in (folder / RUNS_FOLDER).glob("*") if path.is_dir()]:
+        remove_run(run)
+        if not is_remote(run):
+            with contextlib.suppress(OSError):  # Something else is in it.
+                run.rmdir()
+    if not is_remote(folder):
+        os.sync()
+    (folder / SWEEP_FILE).unlink(missing_ok=True)
 
 
 def parts_of(folder: str | os.PathLike) -> dict[int, "Path | RemotePath"]:

@@ -1,10 +1,11 @@
 """Trains a sweep's groups in processes on this machine."""
 
+import functools
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 GROUPS_PER_PROCESS = 100
 """Groups that a process trains before a new one replaces it. Compiled programs stay in memory, and
 a process has room for a few hundred."""
+
+LOOK_SECONDS = 0.25
+"""Time between two looks at how far the processes are."""
 
 
 class Job(NamedTuple):
@@ -41,25 +45,30 @@ class Job(NamedTuple):
         """The name of the group's data set."""
         return self.scenarios[0].dataset
 
-    def train(self, dataset: Dataset) -> "Outcome":
-        """Train the group."""
+    def train(
+        self, dataset: Dataset, advanced: Callable[[float], None] = lambda share: None
+    ) -> "Outcome":
+        """Train the group; `advanced` is called as `train_group` does."""
         from mnist_vg.sweeps.group import train_group
 
-        return train_group(self.scenarios, dataset, self.varied, self.record)
+        return train_group(self.scenarios, dataset, self.varied, self.record, advanced)
 
 
 Jobs = Mapping[int, Job]
 Datasets = Mapping[str, Dataset]
 Outcomes = Iterator[tuple[int, "Outcome"]]
 
+Advanced = Callable[[int, float], None]
+"""Called while a group trains, with its number and the share of its steps that is done."""
 
-def in_this_process(jobs: Jobs, datasets: Datasets) -> Outcomes:
+
+def in_this_process(jobs: Jobs, datasets: Datasets, advanced: Advanced) -> Outcomes:
     """Train groups in this process, one after the other; yield each number and its outcome."""
     for number, job in jobs.items():
-        yield number, job.train(datasets[job.dataset])
+        yield number, job.train(datasets[job.dataset], functools.partial(advanced, number))
 
 
-def in_processes(jobs: Jobs, datasets: Datasets, workers: int) -> Outcomes:
+def in_processes(jobs: Jobs, datasets: Datasets, advanced: Advanced, workers: int) -> Outcomes:
     """Train groups in processes with one thread each; yield each number and outcome when done.
 
     Raises:
@@ -71,15 +80,21 @@ def in_processes(jobs: Jobs, datasets: Datasets, workers: int) -> Outcomes:
     numbers = list(jobs)
     for start in range(0, len(numbers), workers * GROUPS_PER_PROCESS):
         batch = numbers[start : start + workers * GROUPS_PER_PROCESS]
+        shares = spawn.RawArray("d", len(batch))
         executor = ProcessPoolExecutor(
-            min(workers, len(batch)), spawn, initializer=_begin_worker, initargs=(datasets,)
+            min(workers, len(batch)), spawn, initializer=_begin_worker, initargs=(datasets, shares)
         )
         try:
             with interrupts_blocked():
-                pending = {executor.submit(_work, jobs[number]): number for number in batch}
-            for future in as_completed(pending):
-                # Removed as well, because an outcome with run folders may be large.
-                yield pending.pop(future), future.result()
+                places = range(len(batch))
+                pending = {executor.submit(_work, jobs[batch[n]], n): n for n in places}
+            while pending:
+                done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+                for n in pending.values():
+                    advanced(batch[n], shares[n])
+                for future in done:
+                    # Removed as well, because an outcome with run folders may be large.
+                    yield batch[pending.pop(future)], future.result()
             executor.shutdown()
         except BrokenProcessPool:
             raise RunFailed(
@@ -109,9 +124,13 @@ def _start_resource_tracker():
 
 _datasets: dict[str, Dataset] = {}
 """In a worker, the data sets that it was started with."""
+_shares = None
+"""In a worker, the share of each group's steps that is done, in memory that the parent reads."""
 
 
-def _begin_worker(datasets):
+def _begin_worker(datasets, shares):
+    global _shares
+    _shares = shares
     parent = multiprocessing.parent_process()
 
     def end_with_parent():
@@ -123,8 +142,8 @@ def _begin_worker(datasets):
     single_threaded()
 
 
-def _work(job):
-    return job.train(_datasets[job.dataset])
+def _work(job, place):
+    return job.train(_datasets[job.dataset], functools.partial(_shares.__setitem__, place))
 
 
 def single_threaded() -> None:
