@@ -7,10 +7,12 @@ in the results comes from the changed settings.
 import dataclasses
 import math
 import os
+import shlex
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mnist_vg.diagnosis.diagnosis import HEALTHY, Diagnosis, root_causes
@@ -30,7 +32,7 @@ from mnist_vg.driver import Watcher, train_all
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import learned
-from mnist_vg.runs.run import Run
+from mnist_vg.runs.run import CURE_FOLDER, Run
 from mnist_vg.scenarios.scenario import PARAMETRIC_RELU, Scenario
 from mnist_vg.scenarios.suites import find_scenario
 from mnist_vg.tensorflow_import import import_tensorflow
@@ -196,10 +198,12 @@ class Cure:
     Attributes:
         before: the scenario without changes.
         trials: the changes that were tried, in order.
+        logdir: the log folder.
     """
 
     before: Trial
     trials: list[Trial]
+    logdir: Path
 
     @property
     def recommended(self) -> Trial | None:
@@ -256,7 +260,7 @@ def find_sick(name: str, logdir: str | os.PathLike) -> Scenario:
     if run.dataset is None:
         raise UsageError(
             f"scenario: {name!r} is a run of your own model, which only you can train; "
-            f"mnist-vg diagnose {logdir} {name} says what to try"
+            f"mnist-vg diagnose --logdir {shlex.quote(str(logdir))} {name} says what to try"
         )
     return Scenario(**{**run.settings, "name": run.recipe})
 
@@ -267,21 +271,25 @@ def cure(
     *,
     seeds: int = 3,
     data_dir: str | os.PathLike | None = None,
+    overwrite: bool = False,
     watch: Watcher = lambda *block: None,
+    expect: Callable[[Sequence[Scenario]], None] = lambda scenarios: None,
 ) -> Cure:
     """Diagnose a scenario, and train it with each remedy that fits its symptoms.
 
     Every trial has the same seeds, and so the same batches. If no remedy helps, the best trial so
     far is diagnosed, and remedies for the symptoms that are left are added to it, twice at most.
-    A healthy scenario is not changed. Each run gets a folder in `logdir`; finished runs are
-    not trained again.
+    A healthy scenario is not changed. Each run gets a folder in `logdir/cure/<scenario's name>`,
+    so that it is not among the runs of `logdir`; finished runs are not trained again.
 
     Args:
         scenario: the scenario to cure.
         logdir: the folder for TensorBoard's `--logdir`.
         seeds: the number of seeds, 1 or more. The first one is the scenario's seed.
         data_dir: where TFDS keeps prepared data sets; None is TFDS's default folder.
+        overwrite: whether to remove the runs of an earlier cure, and train them again.
         watch: called after each block of steps; see `driver.Watcher`.
+        expect: called with the scenarios of each round, before they are trained.
 
     Raises:
         UsageError: the name is too long, `seeds` is not a whole number of 1 or more, or as
@@ -293,11 +301,15 @@ def cure(
         """Train the scenario with each of the changes, and yield the trials."""
         changed = [_changed(scenario, changes) for changes in trials]
         seeded = [s.with_seed(s.seed + n) for s in changed for n in range(seeds)]
-        runs = iter(train_all(seeded, logdir, data_dir=data_dir, watch=watch))
+        expect(seeded)
+        options = {"data_dir": data_dir, "overwrite": overwrite, "watch": watch}
+        runs = iter(train_all(seeded, folder, **options))
         for changes, variant in zip(trials, changed, strict=True):
             yield Trial(variant, changes, [next(runs) for _ in range(seeds)])
 
     _check(scenario, seeds)
+    logdir = as_path(logdir)
+    folder = logdir / CURE_FOLDER / scenario.name
     import_tensorflow()  # Without its messages, even if there is nothing to train.
     [before] = train([{}])
     done = [before]
@@ -311,7 +323,7 @@ def cure(
             if changes not in [trial.changes for trial in done] + untried:
                 untried.append(changes)
         done += train(untried)
-    return Cure(before, done[1:])
+    return Cure(before, done[1:], logdir)
 
 
 def _check(scenario, seeds):

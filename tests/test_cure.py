@@ -4,18 +4,22 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import json
 import random
+import re
 import shlex
 from pathlib import Path
 
 import pytest
-from conftest import call_command, of_scenarios
+from conftest import call_command, of_scenarios, without_xla
 from test_resume import stamps
 
 from mnist_vg import SCENARIOS, SUITES, Recorder, Run, Scenario, UsageError
+from mnist_vg.cli import cli
 from mnist_vg.cure import REMEDIES, Cure, Trial, cure, find_sick, remedies_for
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.report import cure_lines
+from mnist_vg.runs.run import find_runs
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -41,6 +45,7 @@ SHORT = dataclasses.replace(
     log_every=1,
 )
 BATCH = {"normalization": "batch"}
+PICTURES = ("png", "svg")
 OF_SCENARIOS = [symptom for symptom in SYMPTOMS if of_scenarios(symptom)]
 NAMES = [symptom.name for symptom in OF_SCENARIOS]
 
@@ -152,7 +157,7 @@ def trial(accuracies, *changed):
 def test_the_smallest_change_that_helped_with_every_seed_is_recommended(one, two, recommended):
     # The larger change is first, so that the order cannot decide.
     trials = {"two": trial(two, "activation", "kernel_initializer"), "one": trial(one, "seed")}
-    found = Cure(trial([0.1, 0.55, 0.2]), list(trials.values())).recommended
+    found = Cure(trial([0.1, 0.55, 0.2]), list(trials.values()), Path()).recommended
     assert found is trials.get(recommended)
 
 
@@ -177,7 +182,7 @@ def test_find_sick_prefers_a_run_in_the_folder_to_a_named_scenario(tmp_path):
 
 def test_a_run_of_the_users_own_model_is_refused(tmp_path):
     Recorder(tmp_path / "mine").close()
-    with pytest.raises(UsageError, match=f"'mine'.*mnist-vg diagnose {tmp_path} mine"):
+    with pytest.raises(UsageError, match=f"'mine'.*mnist-vg diagnose --logdir {tmp_path} mine"):
         find_sick("mine", tmp_path)
 
 
@@ -192,14 +197,14 @@ def begun(scenario, logdir):
 
 @pytest.fixture(scope="module")
 def cured(shared_programs, tmp_path_factory):
-    """The log folder of a run that the command has cured, and what it printed."""
+    """The log folder of a run that the command has cured, and what it printed, line by line."""
     logdir = tmp_path_factory.mktemp("cure") / "log dir"
     begun(SLOW.with_seed(5), logdir)
     printed, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
         assert call_command("cure", "slow-seed5", "--logdir", logdir) == 0
     assert errors.getvalue() == ""
-    return logdir, printed.getvalue()
+    return logdir, printed.getvalue().splitlines()
 
 
 def nothing_left(scenario, block, symptoms):
@@ -221,7 +226,8 @@ def test_trials_differ_only_in_their_changes_and_are_not_trained_again(cured):
                 tried.changes
             )
     runs = [run for tried in (result.before, *result.trials) for run in tried.runs]
-    assert {run.folder.name for run in runs} == {path.name for path in logdir.iterdir()}
+    folder = logdir / "cure" / "slow"
+    assert {run.folder for run in runs} == set(folder.iterdir())
     assert len(runs) == 3 * (1 + len(result.trials))
 
     found = result.recommended
@@ -231,32 +237,102 @@ def test_trials_differ_only_in_their_changes_and_are_not_trained_again(cured):
     assert min(accuracies) > 0.7
     assert max(run.results["test_accuracy"] for run in result.before.runs) < 0.3
     assert {run.verdict for run in found.runs} == {"healthy"}
-    assert f"Recommended: learning_rate={found.changes['learning_rate']}. " in printed
-    assert cure_lines(result) == [
-        line for line in printed.splitlines() if line.startswith(("Recommended", "Train it"))
-    ]
+    lines = [line for line in printed if line.startswith(("Recommended", "Train it"))]
+    assert lines == cure_lines(result)
+    assert lines[0].startswith(f"Recommended: learning_rate={found.changes['learning_rate']}. ")
 
 
-def test_the_printed_commands_work(cured, capfd):
+def test_each_run_is_numbered(cured):
+    """Those of the remedies are known once the scenario has been diagnosed."""
     logdir, printed = cured
-    lines = dict(line.split(": ", 1) for line in printed.splitlines() if ": mnist-vg" in line)
+    count = len(list((logdir / "cure" / "slow").iterdir()))
+    assert count > 6
+    numbers = [re.search(r"\((\d+) of (\d+)\)$", line) for line in printed if "Training " in line]
+    told = [tuple(map(int, number.groups())) for number in numbers]
+    assert told == [(n, 3 if n <= 3 else count) for n in range(1, count + 1)]
+
+
+def test_the_trials_stay_apart_from_the_runs_of_the_log_folder(cured, capfd):
+    logdir, _ = cured
+    assert [run.name for run in find_runs(logdir)] == ["slow-seed5"]
+    assert call_command("diagnose", "--logdir", logdir) == 3
+    [told] = [line for line in capfd.readouterr().out.splitlines() if "is a cure" in line]
+    command = shlex.split(told.removeprefix("cure/slow is a cure: "))
+    assert command == ["mnist-vg", "diagnose", "--logdir", str(logdir), "cure/slow"]
+    assert call_command(*command[1:], "--json") == 1
+    names = {run["run"] for run in json.loads(capfd.readouterr().out)}
+    assert names == {f"cure/slow/{run.name}" for run in (logdir / "cure" / "slow").iterdir()}
+
+
+def test_patient_and_remedies_are_drawn_on_one_page(cured, tmp_path, capfd):
+    _, printed = cured
+    [line] = [line for line in printed if line.startswith("Pictures: ")]
+    command = shlex.split(line)[2:]
+    assert call_command(*command, "--out", tmp_path) == 0
+    drawn = sorted(Path(path).name for path in capfd.readouterr().out.splitlines())
+    assert drawn == [f"{n}.{kind}" for n in ("gradient_profile", "learning") for kind in PICTURES]
+
+
+def test_the_printed_commands_work(cured, tmp_path, capfd):
+    logdir, printed = cured
+    lines = dict(line.split(": ", 1) for line in printed if ": mnist-vg" in line)
     again = ["mnist-vg", "cure", "slow-seed5", "--seeds", "3", "--logdir", str(logdir)]
     assert shlex.split(lines["Again"]) == again
-    before = stamps(logdir)
-    command = [*shlex.split(lines["Train it"])[1:], "--seeds", "3", "--logdir", logdir]
-    assert call_command(*command) == 0
-    assert stamps(logdir) == before
-    told, errors = capfd.readouterr()
-    assert errors == ""
-    left = [line for line in told.splitlines() if "nothing left to train" in line]
-    result = cure(SLOW, logdir, watch=nothing_left)
-    assert [line.split(":")[0] for line in left] == [run.name for run in result.recommended.runs]
+    trials = stamps(logdir / "cure")
+    assert call_command(*shlex.split(lines["Again"])[1:]) == 0
+    assert stamps(logdir / "cure") == trials
+    found = cure(SLOW, logdir, watch=nothing_left).recommended
+    command = shlex.split(lines["Train it"])[1:]
+    assert command[-2:] == ["--logdir", str(logdir)]
+    assert call_command(*command[:-1], tmp_path, "--seeds", "3") == 0
+    for run in found.runs:
+        assert Run.load(tmp_path / run.name).results == run.results
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_command_to_train_has_every_setting(seed):
+    chance = random.Random(seed)
+    changed = {
+        "kernel_initializer": "random_normal(stddev=0.1)",
+        "output_initializer": "zeros",
+        "skip_connections": True,
+        "partial_batches": True,
+        "optimizer": "sgd",
+        "learning_rate": 1e-5,
+        "global_clipnorm": 1.0,
+        "data_seed": 0,
+        "seed": 3,
+    }
+    some = {key: value for key, value in changed.items() if chance.random() < 0.5}
+    cured = trial([0.9], "activation")
+    cured = dataclasses.replace(cured, scenario=dataclasses.replace(SLOW, **some))
+    lines = cure_lines(Cure(trial([0.1]), [cured], Path("log dir")), Path("data sets"))
+    command = shlex.split(lines[1])[4:]
+    context = cli.commands["train"].make_context("train", command)
+    given = {key: context.params[key] for key in SLOW.settings()}
+    scenario = Scenario(**{key: value for key, value in given.items() if value is not None})
+    assert scenario == cured.scenario
+    assert (context.params["logdir"], context.params["data_dir"]) == (
+        Path("log dir"),
+        Path("data sets"),
+    )
+
+
+def test_an_earlier_cure_of_other_settings_is_replaced_only_if_told_so(tmp_path):
+    with without_xla():
+        cure(SHORT, tmp_path, seeds=1)
+        longer = dataclasses.replace(SHORT, iterations=3)
+        with pytest.raises(UsageError, match="holds a run with iterations 2 and not 3"):
+            cure(longer, tmp_path, seeds=1)
+        [run, *_] = cure(longer, tmp_path, seeds=1, overwrite=True).before.runs
+    assert run.settings["iterations"] == 3
 
 
 def test_a_healthy_scenario_is_left_alone(cured):
     logdir, _ = cured
     healthy = cure(SLOW, logdir, watch=nothing_left).recommended.scenario
-    left = cure(healthy, logdir, watch=nothing_left)
+    left = cure(healthy, logdir)
     assert (left.trials, left.recommended) == ([], None)
     expected = f"{healthy.name} is healthy with every seed; there is nothing to cure."
     assert cure_lines(left) == [expected]

@@ -332,20 +332,34 @@ def test_signals_are_those_of_the_first_record_in_the_scenarios_colours(full):
             first = run.history[tag][0]
             np.testing.assert_array_equal(line.get_xdata(), np.arange(1, len(first) + 1))
             np.testing.assert_array_equal(line.get_ydata(), first)
-            assert line.get_color() == style.colour(run.name)
+            assert line.get_color() == colour(run.name)
 
 
-def test_colours_are_distinct_within_a_suite():
+def colour(name):
+    return style.looks([name])[name]["color"]
+
+
+def test_lines_are_distinct_within_a_figure():
     for suite in SUITES.values():
-        looks = [(style.colour(s.name), style.line_style(s.name)) for s in suite]
-        assert len(set(looks)) == len(suite)
+        alone = [style.looks([scenario.name])[scenario.name] for scenario in suite]
+        assert len(set(map(str, alone))) == len(suite)
+        assert alone == list(style.looks(scenario.name for scenario in suite).values())
+    alike = ["sigmoid", "sigmoid-relu-he_normal-batch"]
+    assert style.looks(alike[:1])[alike[0]] == style.looks(alike[1:])[alike[1]]
+    several = [*alike, *(f"mine{n}" for n in range(40))]
+    for names in (alike, several):
+        looks = style.looks(names)
+        assert len(set(map(str, looks.values()))) == len(names)
+        assert looks == style.looks(reversed(names))
+        assert looks["sigmoid"] == style.looks(["sigmoid"])["sigmoid"]
+    assert len(style.looks(map(str, range(100)))) == 100
 
 
 def test_a_colour_depends_only_on_the_name():
     # Written down once, so that another process must find the same.
     known = {"circles-tanh": "#000000", "mine": "#E69F00", "another": "#000000"}
-    assert {name: style.colour(name) for name in known} == known
-    assert style.colour("circles-relu-seed3") == style.colour("circles-relu")
+    assert {name: colour(name) for name in known} == known
+    assert colour("circles-relu-seed3") == colour("circles-relu")
 
 
 def test_the_order_of_runs_changes_no_colour(seeds, full):
@@ -361,6 +375,21 @@ def test_which_figures_full_and_default_records_give(full, tmp_path):
     default = profile_run(tmp_path / "default", [[1e-3, 1e-2]])
     assert set(figures.draw_all([default])) == {"gradient_profile"}
     assert figures.draw_all([]) == {}
+
+
+def test_a_scenario_that_others_are_compared_with_is_on_every_page(tmp_path, full):
+    remedies = [profile_run(tmp_path / f"sick-{n:02}", [[1e-3, 1e-2]]) for n in range(13)]
+    drawn_all = figures.draw_all([*remedies, full[0]], compared_with=full[0].name)
+    profiles = [figure for name, figure in drawn_all.items() if "profile" in name]
+    assert [len(panels(figure)) for figure in profiles] == [7, 8]
+    for figure in profiles:
+        first, *others = panels(figure)
+        assert first.get_title() == full[0].name
+        assert {axis.get_ylim() for axis in others} == {first.get_ylim()}
+        assert {axis.get_xlim() for axis in others} == {first.get_xlim()}
+    # What only it has recorded is drawn of it alone.
+    assert len(panels(drawn_all["decisions"])) == 1
+    assert figures.draw_all([], compared_with="sick") == {}
 
 
 def test_panels_show_the_lowest_of_several_seeds(seeds):

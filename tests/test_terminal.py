@@ -135,7 +135,7 @@ def test_the_tables_of_train_diagnose_cure_and_list_have_whole_numbers(logdir, w
         Trial(Scenario(), {"kernel_initializer": "he_normal", "activation": "relu"}, [run] * 3)
         for run in runs[:2]
     )
-    told = words(shown(cure_table(Cure(before, [after])), width))
+    told = words(shown(cure_table(Cure(before, [after], logdir)), width))
     for run in runs[:2]:
         accuracy = f"{run.results['test_accuracy']:.2%}"
         assert {accuracy, f"({accuracy}–{accuracy})"} <= set(told)

@@ -5,7 +5,7 @@ import click
 from mnist_vg.cli.options import LogPath, folder_of, optional_logdir_option
 from mnist_vg.cli.sweep import print_rankings
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.run import SWEEP_FILE
+from mnist_vg.runs.run import SWEEP_FILE, is_cure
 from mnist_vg.sweeps import table
 
 
@@ -43,7 +43,8 @@ def plot(folder, logdir, out, **chosen):
             f"x, y, by: {logdir} is not a sweep; give the folder of a sweep, or leave these out"
         )
     else:
-        drawn = figures.draw_all(find_runs(logdir))
+        patient = logdir.resolve().name if is_cure(logdir) else None
+        drawn = figures.draw_all(find_runs(logdir), compared_with=patient)
         apart = report.apart_lines("plot", logdir)
     if not drawn:
         raise UsageError(f"logdir: no run in {logdir} has recorded anything to draw yet")

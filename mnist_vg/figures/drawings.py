@@ -15,16 +15,15 @@ from mnist_vg.figures.style import (
     LINE_STYLES,
     PALETTE,
     SMALL,
-    by_scenario,
-    colour,
     colour_bar,
     evenly_spread,
     finite,
     grid,
+    grouped,
     legend,
     line,
-    line_style,
     log_scale,
+    looks,
     panels,
     png,
     positive,
@@ -341,12 +340,12 @@ def signals_by_layer(runs: Sequence[Run]) -> "Figure":
         BACKPROPAGATED: "rms of back-propagated gradients",
         GRADIENT_MEAN_ABS: "mean |gradient| of weights",
     }
+    styles = looks(run.name for run in runs)
     for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
         log_scale(axis, [run.history[tag][:1] for run in runs])
         for run in runs:
             first = positive(run.history[tag][0])
-            style = {"color": colour(run.name), "linestyle": line_style(run.name)}
-            line(axis, np.arange(1, len(first) + 1), first, label=run.name, **style)
+            line(axis, np.arange(1, len(first) + 1), first, label=run.name, **styles[run.name])
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("layer")
         axis.set_ylabel(label)
@@ -366,14 +365,16 @@ def learning(runs: Sequence[Run]) -> "Figure":
     """
     figure, axes = panels(1, 2, height=3)
     labels = {ACCURACY_TEST: "test accuracy", LOSS_TEST: "test loss"}
+    scenarios = grouped(runs)
+    styles = looks(name for _, name in scenarios)
     for axis, (tag, label) in zip(axes[0], labels.items(), strict=True):
-        for (_, name), seeds in by_scenario(runs).items():
+        for (_, name), seeds in scenarios.items():
             steps, values = _at_common_steps(seeds, tag)
             low, median, high = (finite(f(values, axis=0)) for f in (np.min, np.median, np.max))
-            axis.fill_between(steps, low, high, color=colour(name), alpha=0.2, linewidth=0)
-            style = {"color": colour(name), "linestyle": line_style(name)}
+            shade = styles[name]["color"]
+            axis.fill_between(steps, low, high, color=shade, alpha=0.2, linewidth=0)
             note = f" ({len(seeds)} seeds)" if len(seeds) > 1 else ""
-            line(axis, steps, median, label=name + note, **style)
+            line(axis, steps, median, label=name + note, **styles[name])
         axis.set_xlabel("step")
         axis.set_ylabel(label)
     axes[0, 0].set_ylim(0, 1.02)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:
+def draw_all(runs: Sequence[Run], compared_with: str | None = None) -> dict[str, "Figure"]:
     """Draw every figure for which runs have the records. Suites get figures of their own.
 
     `learning` shows all seeds of a scenario, the other figures only the lowest one.
 
     Args:
         runs: the runs to draw, in any order.
+        compared_with: a scenario that is the first one of every figure, whatever the suites.
 
     Returns:
         Figures by name. If a figure has no room for all scenarios, there are several:
@@ -32,7 +33,11 @@ def draw_all(runs: Sequence[Run]) -> dict[str, "Figure"]:
     figures = {}
     for name, kind in FIGURES.items():
         drawable = [run for run in runs if has_recorded(run, kind.needs)]
-        parts = list(_parts(by_scenario(drawable), kind.max_scenarios))
+        scenarios = by_scenario(drawable)
+        if compared_with is None:
+            parts = list(_parts(scenarios, kind.max_scenarios))
+        else:
+            parts = list(_parts_with(compared_with, scenarios, kind.max_scenarios))
         shown = None if kind.all_seeds else 1
         for number, part in enumerate(parts, 1):
             figure = kind.draw([run for seeds in part for run in seeds[:shown]])
@@ -46,9 +51,23 @@ def _parts(scenarios, max_scenarios):
     for (_, name), seeds in scenarios.items():
         suites.setdefault(tuple(suite_of(name)), []).append(seeds)
     for suite in suites.values():
-        parts = math.ceil(len(suite) / max_scenarios)
-        for part in range(parts):
-            yield suite[len(suite) * part // parts : len(suite) * (part + 1) // parts]
+        yield from _split(suite, max_scenarios)
+
+
+def _parts_with(first, scenarios, max_scenarios):
+    """Split scenarios into parts that all begin with the same one."""
+    by_name = {name: seeds for (_, name), seeds in scenarios.items()}
+    before = [by_name.pop(first)] if first in by_name else []
+    others = list(_split(list(by_name.values()), max_scenarios - len(before)))
+    for part in others or [[]] * len(before):
+        yield [*before, *part]
+
+
+def _split(scenarios, most):
+    """Parts of about equal size, of at most so many scenarios."""
+    parts = math.ceil(len(scenarios) / most)
+    for part in range(parts):
+        yield scenarios[len(scenarios) * part // parts : len(scenarios) * (part + 1) // parts]
 
 
 def save(figures: Mapping[str, "Figure"], folder: str | os.PathLike) -> list[Path]:

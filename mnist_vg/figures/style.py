@@ -6,9 +6,9 @@ import math
 import re
 import textwrap
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,18 +31,34 @@ LINE_HEIGHT = 1.3 * SMALL / 72
 """Height of a line of the smallest text, in inches."""
 
 
-def colour(name: str) -> str:
-    """The colour of a scenario. It depends only on the name, so it is the same in every figure."""
-    return PALETTE[_position(name) % len(PALETTE)]
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and line style of each scenario in a figure, as Matplotlib's options of a line.
+
+    They depend only on the name, and so are the same in every figure. Only if two scenarios of a
+    figure would look the same, one of them gets the next look that is free.
+    """
+    names, count = list(names), len(PALETTE) * len(LINE_STYLES)
+    positions: dict[str, int] = {}
+    # Those of suites are distinct already, and keep what they have.
+    for name in sorted(names, key=lambda name: (not suite_of(_scenario_of(name)), name)):
+        own = _position(_scenario_of(name))
+        free = set(range(count)).difference(positions.values())
+        looked_at = ((own + n) % count for n in range(count))
+        positions[name] = next((n for n in looked_at if n in free), own % count)
+    return {
+        name: {
+            "color": PALETTE[positions[name] % len(PALETTE)],
+            "linestyle": LINE_STYLES[positions[name] // len(PALETTE)],
+        }
+        for name in names
+    }
 
 
-def line_style(name: str) -> str | tuple:
-    """The line style of a scenario, which differs between scenarios of the same colour."""
-    return LINE_STYLES[_position(name) // len(PALETTE) % len(LINE_STYLES)]
+def _scenario_of(name):
+    return re.sub(rf"({QUICK_END})?(-seed\d+)?$", "", name)
 
 
 def _position(name):
-    name = re.sub(rf"({QUICK_END})?(-seed\d+)?$", "", name)
     names = suite_of(name)
     return names.index(name) if names else zlib.crc32(name.encode())
 
@@ -179,15 +195,20 @@ def log_scale(axis, arrays):
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def by_scenario(runs: Sequence[Run]) -> dict[tuple[Path, str], list[Run]]:
-    """Runs by folder and scenario: in the order of the suite, and the lowest seed first."""
+def grouped(runs: Sequence[Run]) -> dict[tuple[Path, str], list[Run]]:
+    """Runs by folder and scenario, in the order of the runs, and the lowest seed first."""
     scenarios: dict[tuple[Path, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.settings.get("seed") or 0):
         scenarios.setdefault((run.folder.parent, run.recipe), []).append(run)
+    return scenarios
+
+
+def by_scenario(runs: Sequence[Run]) -> dict[tuple[Path, str], list[Run]]:
+    """Runs by folder and scenario, in the order of the suite, and the lowest seed first."""
 
     def position(item):
         _, name = item[0]
         suite = suite_of(name)
         return suite, suite.index(name) if suite else name
 
-    return dict(sorted(scenarios.items(), key=position))
+    return dict(sorted(grouped(runs).items(), key=position))

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mnist_vg.runs.run import CURE_FOLDER, folders_apart
+from mnist_vg.runs.run import folders_apart, is_cure
 
 
 def command(*words: object) -> str:
@@ -41,11 +41,7 @@ def board_line(logdir: str | os.PathLike) -> str:
 def apart_lines(verb: str, logdir: Path) -> list[str]:
     """What the sweeps and cures in a log folder have, and the command that shows it."""
     return [
-        f"{folder.relative_to(logdir)} is a {_kind(folder)}: "
+        f"{folder.relative_to(logdir)} is a {'cure' if is_cure(folder) else 'sweep'}: "
         f"{command(verb, '--logdir', logdir, folder.relative_to(logdir))}"
         for folder in folders_apart(logdir)
     ]
-
-
-def _kind(folder):
-    return "cure" if folder.parent.name == CURE_FOLDER else "sweep"

@@ -1,12 +1,13 @@
 """What runs came to: the comparison of `train`, and that of `cure`."""
 
 import itertools
-import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Column
 
+from mnist_vg.report.commands import command
 from mnist_vg.report.table import Table
 from mnist_vg.runs.results import counted, result_row, spread_of
 from mnist_vg.runs.run import Run
@@ -69,8 +70,13 @@ def cure_table(cure: "Cure") -> Table:
     return table
 
 
-def cure_lines(cure: "Cure") -> list[str]:
-    """The recommendation of a cure, and the command that trains the recommended scenario."""
+def cure_lines(cure: "Cure", data_dir: Path | None = None) -> list[str]:
+    """The recommendation of a cure, and the command that trains the recommended scenario.
+
+    Args:
+        cure: the cure.
+        data_dir: as it was given to the cure.
+    """
     name, before, found = cure.before.scenario.name, cure.before, cure.recommended
     if before.healthy:
         return [f"{name} is healthy with every seed; there is nothing to cure."]
@@ -78,12 +84,12 @@ def cure_lines(cure: "Cure") -> list[str]:
         return [f"None of {len(cure.trials)} changes helped {name}."]
     after, earlier = (spread_of(trial.accuracies, ".1%") for trial in (found, before))
     settings = Scenario(name=found.scenario.name).settings()
-    command = ["mnist-vg", "train"]
+    options = []
     for key, value in found.scenario.settings().items():
         if value != settings[key] or key == "name":
-            command += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
-    command += ["--logdir", str(found.runs[0].folder.parent)]
+            options += [f"--{key.replace('_', '-')}", *([] if value is True else [value])]
+    options += ["--logdir", cure.logdir, *(["--data-dir", data_dir] if data_dir else [])]
     return [
         f"Recommended: {', '.join(found.words)}. Test accuracy {after}, and {earlier} before.",
-        f"Train it: {shlex.join(command)}",
+        f"Train it: {command('train', *options)}",
     ]

@@ -189,6 +189,11 @@ def folders_apart(logdir: str | os.PathLike) -> list[Path]:
     return [folder for folder in _grouped(logdir) if folder != as_path(logdir)]
 
 
+def is_cure(folder: Path) -> bool:
+    """Whether a folder is one that `mnist-vg cure` makes for its trials."""
+    return folder.resolve().parent.name == CURE_FOLDER
+
+
 def _grouped(logdir):
     """The run folders below a folder, by the folder to which they belong: its own first."""
     root = as_path(logdir)
