@@ -8,7 +8,6 @@ the pages from these runs. Needs what docs/picture.py needs.
 """
 
 import inspect
-import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from mnist_vg.diagnosis.symptoms import (
     UPDATES_TOO_SMALL,
     Symptom,
 )
-from mnist_vg.report import Display, cure_lines, cure_table, make_console
+from mnist_vg.report import Display, command, cure_lines, cure_table, make_console
 from mnist_vg.runs.tags import LOSS_DATA, LOSS_SAME_ANSWER, LOSS_VALIDATION
 from mnist_vg.scenarios.suites import find_scenario
 
@@ -76,13 +75,14 @@ def main(
             example = EXAMPLES[symptom.name]
             runs = train(example, logdir / page.stem)
             _picture(runs, page.with_suffix(".png"), text, seconds)
-            write(page, _text(symptom, runs[0], *_keras_example(example, runs)))
+            write(page, _text(symptom, runs[0], logdir, *_keras_example(example, runs)))
             continue
         with Display(make_console(), brief=True) as display:
-            found = cure(find_scenario(text.example), logdir, seeds=seeds, watch=display.watch)
+            told = {"watch": display.watch, "expect": display.expect}
+            found = cure(find_scenario(text.example), logdir, seeds=seeds, **told)
         sick, cured = _example(symptom, found)
         _picture([sick, cured], page.with_suffix(".png"), text, seconds)
-        write(page, _text(symptom, sick, *_scenario_example(found, logdir)))
+        write(page, _text(symptom, sick, logdir, *_scenario_example(found, logdir)))
     rows = [
         [_link(symptom.name), TEXTS[symptom.name].measure, _limit(symptom)] for symptom in symptoms
     ]
@@ -113,8 +113,8 @@ def _scenario_example(found, logdir):
     """What the example is, and what cures it."""
     scenario = found.before.scenario
     example = f"The example is `{scenario.name}`, {scenario.about}: {_settings(scenario)}."
-    command = f"```sh\nmnist-vg cure {scenario.name} --logdir {logdir}\n```"
-    return example, f"{command}\n\n{_cure(found)}"
+    typed = command("cure", scenario.name, "--logdir", logdir)
+    return example, f"```sh\n{typed}\n```\n\n{_cure(found)}"
 
 
 def _keras_example(example, runs):
@@ -149,7 +149,7 @@ def _results(runs):
     return markdown_table(["", *(heading for _, heading, _ in columns)], rows)
 
 
-def _text(symptom, sick, example, cure):
+def _text(symptom, sick, logdir, example, cure):
     text = TEXTS[symptom.name]
     evidence = diagnose(sick).evidence
     page = Path(_page(symptom.name))
@@ -173,7 +173,7 @@ def _text(symptom, sick, example, cure):
 ## What `mnist-vg diagnose` finds
 
 ```
-$ mnist-vg diagnose {sick.folder.parent} {shlex.quote(sick.name)}
+$ {command("diagnose", "--logdir", logdir, sick.folder.relative_to(logdir))}
 {chr(10).join(each.line for each in evidence)}
 ```
 
@@ -236,7 +236,7 @@ def _cure(found):
     ]
     said, *commands = cure_lines(found)
     lines = [markdown_table([headings[n] for n in shown], rows), said, ""]
-    lines += [f"```sh\n{command.removeprefix('Train it: ')}\n```\n" for command in commands]
+    lines += [f"```sh\n{typed.removeprefix('Train it: ')}\n```\n" for typed in commands]
     return "\n".join(lines)
 
 
