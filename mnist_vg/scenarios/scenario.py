@@ -288,12 +288,14 @@ def setting_fields() -> list[dataclasses.Field]:
 
 
 CHOOSABLE = frozenset(
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu leaky_relu linear mish relu "
-    "relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus squareplus tanh "
-    "tanh_shrink".split()
+    "celu elu exponential gelu hard_shrink hard_tanh leaky_relu relu relu6 selu sigmoid "
+    "soft_shrink softplus softsign sparse_plus squareplus tanh".split()
 )
-"""Activations that one compiled program can have together: they are elementwise, and have no
-variables."""
+"""Activations of which one compiled program can have several, and choose one.
+
+They are elementwise and have no variables. Some others would round differently than without a
+choice: XLA may round a product and the sum after it only once. TensorFlow takes no gradients of a
+choice with silu."""
 
 
 def program_key(scenario: Scenario) -> tuple:

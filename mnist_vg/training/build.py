@@ -6,7 +6,7 @@ import keras
 
 from mnist_vg.datasets import Dataset
 from mnist_vg.model import Model
-from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.scenarios.scenario import CHOOSABLE, Scenario
 from mnist_vg.training.trainer import Trainer
 
 
@@ -37,7 +37,7 @@ def make_trainer(
         scenario: what to train.
         dataset: the scenario's.
         kind: class of the trainer.
-        activations: as `Trainer` takes them, by name.
+        activations: others that `restart` is to choose among, by name.
 
     Raises:
         ValueError: scenario and data set do not fit each other.
@@ -50,5 +50,18 @@ def make_trainer(
         scenario.batch_seed,
         partial_batches=scenario.partial_batches,
         full=scenario.measures == "full",
-        activations=[keras.activations.get(name) for name in activations],
+        activations=_choice(scenario, kind, activations),
     )
+
+
+def _choice(scenario, kind, names):
+    """The activations among which the program chooses, if it does.
+
+    It does so even if only one is needed. So a scenario has the same bits alone and among others.
+    """
+    if scenario.activation not in CHOOSABLE or not kind.jit_compile:
+        return ()
+    names = list(dict.fromkeys([scenario.activation, *names]))
+    if len(names) == 1:
+        names.append("sigmoid" if names == ["relu"] else "relu")
+    return [keras.activations.get(name) for name in names]

@@ -11,8 +11,7 @@ class ChosenActivation:
     """Applies the chosen one of several activations, so that one compiled program has them all.
 
     The others do not run: the choice is a branch in the program, and XLA fuses nothing across it.
-    So each number is the one that a program with this activation alone computes
-    (`tests/test_chosen_activation.py`).
+    So no number depends on what the others are (`tests/test_chosen_activation.py`).
 
     Args:
         activations: functions from and to float `[batch, units]`.

@@ -105,8 +105,7 @@ def _make(scenarios, data_dir, strategy=None):
     """Data set and traced trainer of scenarios that share a program."""
     kind, scope = _placed(strategy)
     first, *_ = scenarios
-    names = dict.fromkeys(scenario.activation for scenario in scenarios)
-    activations = names if len(names) > 1 else ()
+    activations = [scenario.activation for scenario in scenarios]
     dataset = datasets.load(first.dataset, data_dir)
     with makes_a_network(first):
         with scope:
