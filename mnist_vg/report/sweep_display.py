@@ -37,7 +37,9 @@ class SweepDisplay:
         self._plan = plan
         self._shares: dict[int, float] = {}
         # Progress is measured in work, because groups differ much in size.
-        self._task = self._bar.add_task("networks", total=sum(plan.work[n] for n in plan.left))
+        self._task = self._bar.add_task(
+            f"0 of {self._networks:,} networks", total=sum(plan.work[n] for n in plan.left)
+        )
 
     def __enter__(self) -> "SweepDisplay":
         self._bar.start()

@@ -81,21 +81,27 @@ class Table:
         lacking = [wide - narrow for narrow, wide in zip(least, most, strict=True)]
         for number, n in enumerate(sorted(range(len(shown)), key=lacking.__getitem__)):
             share = left // (len(shown) - number)
-            # A little more room spares a text lines, but not a median with its range.
-            of_text = self.columns[shown[n]].justify == "left"
-            more = lacking[n] if lacking[n] <= share else share if of_text else 0
+            # Some room spares a text lines, but two words need enough for both.
+            wanted = lacking[n] <= share or self._most_words(shown[n]) > 2
+            more = min(lacking[n], share) if wanted else 0
             widths[n] += more
             left -= more
         return widths
 
     def _least_and_most(self, n):
         """The length of a column's longest word, and of its longest line."""
-        column = self.columns[n]
-        texts = [column.header, *(cells[n] for cells, _ in self.rows)]
-        word = max(cell_len(word) for text in texts for word in text.split() or [""])
-        line = max(cell_len(line) for text in texts for line in text.splitlines() or [""])
+        column, lines = self.columns[n], self._lines(n)
+        word = max(cell_len(word) for line in lines for word in line.split() or [""])
+        line = max(map(cell_len, lines))
         line = max(word, min(line, column.max_width or line))
         return max(word, min(line, column.min_width or 0)), line
+
+    def _most_words(self, n):
+        return max(len(line.split()) for line in self._lines(n))
+
+    def _lines(self, n):
+        texts = [self.columns[n].header, *(cells[n] for cells, _ in self.rows)]
+        return [line for text in texts for line in text.splitlines() or [""]]
 
     def _table(self, shown, widths, spared):
         caption = [self.caption] if self.caption else []
