@@ -130,7 +130,7 @@ class Table:
             )
             for heading, cell in zip(headings[1:], cells, strict=False):
                 if cell:
-                    block.add_row(f"  {heading}", Text(cell, overflow="fold"), style=style)
+                    block.add_row(f"  {heading}", cell, style=style)
             yield block
         if self.caption:
             yield Text(self.caption, style="table.caption")
