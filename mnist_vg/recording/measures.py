@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from mnist_vg.runs.tags import (
     ACTIVATION_GRADIENT,
+    ACTIVATION_INPUTS,
     ACTIVATION_SLOPE,
     ACTIVATIONS,
     GRADIENTS,
@@ -445,22 +446,28 @@ def _activation_measure(values, limits, histograms):
     return measures
 
 
-def signal_measures(outputs, ranges, slopes, output_gradients) -> dict[str, tf.Tensor]:
-    """What a full record of the trainer holds of activations, but for histograms.
+def signal_measures(
+    outputs, ranges, inputs, slopes, output_gradients, histograms=True
+) -> dict[str, tf.Tensor]:
+    """What a full record of the trainer holds of the hidden layers' activations.
 
     Args:
         outputs: of each activation, `[batch, units]`.
         ranges: as `activation_measures` takes them.
+        inputs: of each activation, after any normalization, `[batch, units]`.
         slopes: the derivative of each activation at its inputs, `[batch, units]`. For one
             that is not elementwise (softmax): the derivative of the sum of its outputs.
         output_gradients: gradients of an example's loss with respect to `outputs`.
+        histograms: whether to add histograms.
 
     Returns:
         What `activation_measures` returns and, `[layers]` each, `activation_slope`, the mean
-        derivative, and `activation_gradient_rms`.
+        derivative; `activation_gradient_rms`; and with `histograms` `activation_inputs`.
     """
     outputs = [[output] for output in outputs]
-    return activation_measures(outputs, ranges, histograms=False) | {
+    of_inputs = {ACTIVATION_INPUTS: measure_each(histogram, inputs)} if histograms else {}
+    return activation_measures(outputs, ranges, histograms) | {
+        **of_inputs,
         ACTIVATION_SLOPE: measure_each(mean, slopes),
         ACTIVATION_GRADIENT: measure_each(rms, output_gradients),
     }

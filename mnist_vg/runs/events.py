@@ -92,8 +92,12 @@ def buckets(min, max, counts) -> np.ndarray:
     Returns:
         Left edge, right edge and count of each bucket, `[..., buckets, 3]`.
     """
+    rows = np.broadcast(min, max).size
+    ends = np.reshape(min, rows), np.reshape(max, rows)
     with np.errstate(invalid="ignore"):  # Without a finite value, min and max are infinite.
-        edges = np.linspace(min, max, np.shape(counts)[-1] + 1, axis=-1)
+        # Row by row, since NumPy rounds all rows differently if one of them has no width.
+        edges = [np.linspace(*row, np.shape(counts)[-1] + 1) for row in zip(*ends, strict=True)]
+    edges = np.reshape(edges, (*np.shape(min), -1))
     return np.stack([edges[..., :-1], edges[..., 1:], counts], axis=-1)
 
 

@@ -291,17 +291,25 @@ CHOOSABLE = frozenset(
     "celu elu exponential gelu hard_shrink hard_tanh leaky_relu relu relu6 selu sigmoid "
     "soft_shrink softplus softsign sparse_plus squareplus tanh".split()
 )
-"""Activations of which one compiled program can have several, and choose one.
+"""Elementwise activations without variables, of which one compiled program can have several.
 
-They are elementwise and have no variables. Some others would round differently than without a
-choice: XLA may round a product and the sum after it only once. TensorFlow takes no gradients of a
-choice with silu."""
+Others of that kind would round differently than without a choice: XLA may round a product and the
+sum after it only once. TensorFlow takes no gradients of a choice with silu."""
+
+
+def chooses_activation(scenario: Scenario) -> bool:
+    """Whether the compiled program is told the activation, and can have several.
+
+    With a normalization before the activation, the choice would round differently, too.
+    """
+    return scenario.activation in CHOOSABLE and scenario.normalization == "none"
 
 
 def program_key(scenario: Scenario) -> tuple:
     """What scenarios must have in common to share a compiled program."""
-    chosen = scenario.activation in CHOOSABLE
-    return (dataclasses.replace(scenario, activation="linear") if chosen else scenario).structure()
+    chosen = chooses_activation(scenario)
+    any_of_them = dataclasses.replace(scenario, activation="relu") if chosen else scenario
+    return chosen, *any_of_them.structure()
 
 
 GROUP_VALUES = ("iterations", "log_every")

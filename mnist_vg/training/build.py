@@ -6,7 +6,7 @@ import keras
 
 from mnist_vg.datasets import Dataset
 from mnist_vg.model import Model
-from mnist_vg.scenarios.scenario import CHOOSABLE, Scenario
+from mnist_vg.scenarios.scenario import Scenario, chooses_activation
 from mnist_vg.training.trainer import Trainer
 
 
@@ -59,7 +59,7 @@ def _choice(scenario, kind, names):
 
     It does so even if only one is needed. So a scenario has the same bits alone and among others.
     """
-    if scenario.activation not in CHOOSABLE or not kind.jit_compile:
+    if not chooses_activation(scenario) or not kind.jit_compile:
         return ()
     names = list(dict.fromkeys([scenario.activation, *names]))
     if len(names) == 1:

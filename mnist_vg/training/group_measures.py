@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from mnist_vg.recording.measures import layer_measures, shares_of_units
-from mnist_vg.runs.tags import TABLE_MEASURES
+from mnist_vg.runs.tags import HISTOGRAMS, TABLE_MEASURES
 from mnist_vg.training.step_measures import StepMeasures
 
 
@@ -27,10 +27,11 @@ class GroupMeasures(StepMeasures):
         rows = deep.depth * self._replicas if deep else 0
         return [(batch_size, rows, deep.units), *shapes] if deep else shapes
 
-    def _sums(self, values, gradients, signals):
+    def _measure(self, values, gradients, signals, histograms):
         kernels = [self._of_kernels(part) for part in (gradients, values)]
-        layers = layer_measures(*kernels, histograms=False, full=True, stacked=True)
-        layers = {key: layers[key] for key in TABLE_MEASURES if key in layers}
+        histograms = histograms and self._with_histograms
+        layers = layer_measures(*kernels, histograms=histograms, full=True, stacked=True)
+        layers = {key: layers[key] for key in (*TABLE_MEASURES, *HISTOGRAMS) if key in layers}
         [outputs] = signals
         limits = [self._range(layer) for layer in self._model.activation_layers]
         limits = limits[:1] * (len(outputs) - len(limits)) + limits
@@ -39,9 +40,6 @@ class GroupMeasures(StepMeasures):
             joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *shares)
             return {"layers": layers, "signals": joined}
         return {"layers": layers}
-
-    def _histograms(self, values, gradients, signals):
-        return super()._histograms(values, gradients, signals) if self._with_histograms else {}
 
     def _tables(self, measured):
         """Names of layers with their measures, name to array `[layers, networks, ...]`."""

@@ -88,7 +88,8 @@ class StepMeasures:
             self._compiled_sums = tf.function(self._packed_sums, jit_compile=True, autograph=False)
             self._traced = _traced(self._measure_apart, packed, signals)
         else:
-            self._traced = _traced(self._measure, values, signals)
+            measure = functools.partial(self._measure, histograms=True)
+            self._traced = _traced(measure, values, signals)
             measured = self._traced[batch_sizes[0]].structured_outputs
             some = measured["layers"][GRADIENT_MEAN_ABS]
             layers = measured["layers"] | {UPDATE_RATIO: tf.TensorSpec(some.shape, some.dtype)}
@@ -186,12 +187,6 @@ class StepMeasures:
     def _of_kernels(self, values):
         return [values[k] for k in self._kernels]
 
-    def _measure(self, values, gradients, signals):
-        measured = self._sums(values, gradients, signals)
-        for table, histograms in self._histograms(values, gradients, signals).items():
-            measured[table] |= histograms
-        return measured
-
     def _measure_apart(self, values, gradients, signals):
         measured = self._compiled_sums(values, gradients, signals)
         unpacked = self._packing.unpack(values), self._packing.unpack(gradients)
@@ -201,18 +196,18 @@ class StepMeasures:
 
     def _packed_sums(self, values, gradients, signals):
         values = self._packing.unpack(values)
-        measured = self._sums(values, self._packing.unpack(gradients), signals)
+        gradients = self._packing.unpack(gradients)
+        measured = self._measure(values, gradients, signals, histograms=False)
         measured["layers"][UPDATE_RATIO] = self._update_ratio(values)
         return measured
 
-    def _sums(self, values, gradients, signals):
-        """All measures but histograms."""
+    def _measure(self, values, gradients, signals, histograms):
         clipped = None
         if self._full and self._clipnorm:
             clipped = self._of_kernels(tf.clip_by_global_norm(gradients, self._clipnorm)[0])
         weights = self._of_kernels(values)
         layers = layer_measures(
-            self._of_kernels(gradients), weights, clipped, histograms=False, full=self._full
+            self._of_kernels(gradients), weights, clipped, histograms, full=self._full
         )
         measured = {"layers": layers}
         outputs, *more = signals
@@ -224,14 +219,16 @@ class StepMeasures:
             to_inputs, to_outputs = back[: len(inputs)], back[len(inputs) : -1]
             layers[BACKPROPAGATED] = measure_each(rms, [*to_inputs, back[-1]])
             if ranges:
-                measured["signals"] = signal_measures(outputs, ranges, slopes, to_outputs)
+                measured["signals"] = signal_measures(
+                    outputs, ranges, inputs, slopes, to_outputs, histograms
+                )
             as_in_model = self._packing.model_values(values)
             measured["kernels"] = self._tiny(self._of_kernels(as_in_model))
         return measured
 
     def _histograms(self, values, gradients, signals):
         parts = {GRADIENTS: self._of_kernels(gradients), WEIGHTS: self._of_kernels(values)}
-        measured = {"layers": _histograms_of(parts, self._stacked)}
+        measured = {"layers": _histograms_of(parts)}
         outputs, *more = signals
         if self._full and outputs:
             parts = {ACTIVATIONS: outputs, ACTIVATION_INPUTS: more[0]}
@@ -259,9 +256,9 @@ def _traced(measure, values, signals):
     }
 
 
-def _histograms_of(parts, stacked=False):
+def _histograms_of(parts):
     """Histograms of equally many tensors under each name, in few operations."""
-    rows = measure_each(histogram, [tensor for part in parts.values() for tensor in part], stacked)
+    rows = measure_each(histogram, [tensor for part in parts.values() for tensor in part])
     split = {key: tf.split(values, len(parts)) for key, values in rows.items()}
     return {
         name: {key: values[number] for key, values in split.items()}
