@@ -97,7 +97,7 @@ def run_stories() -> dict[str, Story]:
     trainer = make_trainer(SCENARIO, dataset)
 
     def train(logdir, overwrite=False, watch=lambda *block: None):
-        restart(trainer, SCENARIO, dataset)
+        restart(SCENARIO, dataset, trainer)
         options = {"overwrite": overwrite, "checkpoint_seconds": 0, "watch": watch}
         train_run(SCENARIO, logdir / SCENARIO.name, dataset, trainer, **options)
 

@@ -30,6 +30,7 @@ from mnist_vg.diagnosis.symptoms import (
 )
 from mnist_vg.driver import Watcher, train_all
 from mnist_vg.errors import UsageError
+from mnist_vg.runs.folder import check_writable
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.results import learned
 from mnist_vg.runs.run import CURE_FOLDER, Run
@@ -310,6 +311,7 @@ def cure(
     _check(scenario, seeds)
     logdir = as_path(logdir)
     folder = logdir / CURE_FOLDER / scenario.name
+    check_writable(folder)
     import_tensorflow()  # Without its messages, even if there is nothing to train.
     [before] = train([{}])
     done = [before]

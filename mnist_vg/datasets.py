@@ -209,7 +209,6 @@ def _without_warnings():
         logger.setLevel(level)
 
 
-@_without_warnings()
 def _prepared_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
@@ -228,8 +227,10 @@ def _prepared_builder(name, data_dir):
     _check_image_classification(builder, name)
     if not builder.is_prepared():
         try:
-            _find_hosts(builder)
-            builder.download_and_prepare()
+            with _without_warnings():
+                if not _downloads(data_dir).exists():
+                    _find_hosts(builder)
+                builder.download_and_prepare()
         # TFDS has no common class for the errors of a download.
         except Exception as error:
             raise UsageError(
@@ -238,6 +239,13 @@ def _prepared_builder(name, data_dir):
                 "that has it"
             ) from error
     return builder
+
+
+def _downloads(data_dir):
+    """Where TFDS keeps archives, from which it prepares a set without the network."""
+    from tensorflow_datasets.core import constants
+
+    return Path(data_dir or constants.DATA_DIR).expanduser() / "downloads"
 
 
 def _find_hosts(builder):

@@ -11,6 +11,7 @@ from mnist_vg.runs.folder import check_folder, claim_folder
 from mnist_vg.runs.paths import as_path
 from mnist_vg.runs.run import RUN_FILE, Run
 from mnist_vg.scenarios.scenario import Scenario
+from mnist_vg.scenarios.size import check_depth, check_memory
 from mnist_vg.scenarios.suites import find_scenario
 from mnist_vg.tensorflow_import import import_tensorflow
 from mnist_vg.training import tf_config
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints. A run that is killed repeats at most this much work."""
-
-FLOAT32_BYTES, COPIES = 4, 3
-"""Each weight is held by the model and by the optimizer, and has a gradient."""
 
 Watcher = Callable[[Scenario, "Block", Sequence["Evidence"]], None]
 """Called after each block of steps, with the symptoms that have become certain with its record."""
@@ -111,8 +109,8 @@ def train_all(
 ) -> Iterator[Run]:
     """Train scenarios one after the other, and yield each finished run.
 
-    All folders are checked before the first scenario trains. Consecutive scenarios of the same
-    structure share a compiled program; the next program is compiled meanwhile. Arguments and
+    All folders are checked before the first scenario trains. Scenarios of the
+    same structure share a compiled program; the next program is compiled meanwhile. Arguments and
     errors are those of `train`. An error during training ends the list.
     """
     scenarios = [find_scenario(s) if isinstance(s, str) else s for s in scenarios]
@@ -123,13 +121,13 @@ def train_all(
         )
     if not checkpoint_seconds >= 0:
         raise UsageError(f"checkpoint_seconds: {checkpoint_seconds} must be 0 or more")
-    for scenario in scenarios:
-        _check_memory(scenario)
     leads = tf_config.leads(strategy)
     folders = {scenario: as_path(logdir) / scenario.name for scenario in scenarios}
     found = {s: check_folder(folder, s, overwrite) for s, folder in folders.items()}
     waiting = [s for s, run in found.items() if run is None or run.status != "finished"]
     for scenario in waiting:
+        check_depth(scenario)
+        check_memory(scenario)
         if leads and (folders[scenario] / RUN_FILE).exists():
             with claim_folder(folders[scenario]):
                 pass  # If another process trains it, refuse now and not after compiling.
@@ -148,18 +146,6 @@ def train_all(
                 else:
                     run = _follow(*given)
             yield run
-
-
-def _check_memory(scenario):
-    """Refuse hidden layers that alone need more memory than the machine has."""
-    kernels = max(0, scenario.num_layers - 2) * scenario.hidden_size**2
-    needed = FLOAT32_BYTES * COPIES * (kernels + 2 * scenario.hidden_size)
-    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > here:
-        raise UsageError(
-            f"hidden_size: {scenario.hidden_size}, with num_layers {scenario.num_layers}, needs "
-            f"{needed / 1e9:,.0f} GB at least, and this machine has {here / 1e9:,.0f} GB; give less"
-        )
 
 
 # These functions import TensorFlow, which takes seconds; without a run to train it is not needed.

@@ -3,11 +3,12 @@
 import contextlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import logging
 import os
 import resource
 import sys
+import threading
+import types
 from collections.abc import Iterator
 
 from mnist_vg.errors import UsageError, first_line
@@ -34,13 +35,49 @@ ON_FIRST_USE = frozenset(
 What each would import is beside it, 38% of `import tensorflow` in all (`docs/speed.md`)."""
 
 
+_running = threading.RLock()
+
+
+class _Waiting(types.ModuleType):
+    """A module that runs when one of its attributes is first asked for.
+
+    `importlib.util.LazyLoader` is not safe among threads before Python 3.11.8 and 3.12.2.
+    """
+
+    def __getattribute__(self, name):
+        with _running:
+            facts = object.__getattribute__(self, "__dict__")
+            loader = facts.pop("_loader", None)
+            if loader is not None:
+                try:
+                    loader.exec_module(self)
+                except BaseException:
+                    facts["_loader"] = loader
+                    raise
+                self.__class__ = types.ModuleType
+        return object.__getattribute__(self, name)
+
+
+class _Late(importlib.abc.Loader):
+    def __init__(self, loader):
+        self._loader = loader
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self._loader
+        module._loader = self._loader
+        module.__class__ = _Waiting
+
+
 class _OnFirstUse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name not in ON_FIRST_USE:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
+            spec.loader = _Late(spec.loader)
         return spec
 
 

@@ -142,7 +142,7 @@ def shared_programs():
         if kind not in compiled:
             compiled[kind] = make_anew(scenarios, data_dir, strategy)
         dataset, trainer = compiled[kind]
-        programs.restart(trainer, scenarios[0], dataset)
+        programs.restart(scenarios[0], dataset, trainer)
         return dataset, trainer
 
     with pytest.MonkeyPatch.context() as patch:

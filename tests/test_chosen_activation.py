@@ -47,7 +47,7 @@ def test_no_bit_depends_on_the_other_activations_of_a_program(base, activations)
     scenarios = [dataclasses.replace(base, activation=name) for name in activations]
     shared = make_trainer(scenarios[-1], dataset, activations=activations)
     for scenario in scenarios:
-        restart(shared, scenario, dataset)
+        restart(scenario, dataset, shared)
         alone = make_trainer(scenario, dataset)
         assert numbers(shared) == numbers(alone), scenario.activation
 

@@ -87,7 +87,7 @@ def check_writable(folder: Path) -> None:
     if not nearest.is_dir():
         raise UsageError(f"logdir: {nearest} is a file; name a folder with --logdir")
     try:
-        # Tried, since permissions do not tell of `/proc`, or of a disk that is read-only or full.
+        # Tried, since permissions do not tell of `/proc`, or of a disk that is read-only.
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
         raise UsageError(

@@ -32,10 +32,6 @@ MIXING_OPTIMIZERS = ("adafactor", "muon")
 PARAMETRIC_RELU = "parametric_relu"
 """An activation with trained slopes, one per unit: in Keras a layer, not a function."""
 
-MOST_KERAS_LAYERS = 900
-"""Keras goes along a model's layers by recursion, and Python allows 1,000 calls (tried: Keras 3.15,
-`Model(num_layers=1000)`, RecursionError)."""
-
 
 def _optional(check):
     return lambda value: None if value is None else check(value)
@@ -236,17 +232,6 @@ class Scenario:
             )
         if self.output == "sigmoid_twice" and self.num_layers < 2:
             raise UsageError("output: 'sigmoid_twice' needs num_layers of 2 or more")
-        most = MOST_KERAS_LAYERS // self._keras_layers()
-        if self.num_layers > most:
-            raise UsageError(
-                f"num_layers: {self.num_layers} is too deep for Keras; give at most {most}"
-            )
-
-    def _keras_layers(self):
-        """How many Keras layers a hidden layer is, one behind the other."""
-        normalized = self.normalization != "none"
-        apart = normalized or self.activation == PARAMETRIC_RELU
-        return 1 + normalized + apart + self.skip_connections
 
     def with_seed(self, seed: int) -> "Scenario":
         """The same recipe under another seed, named after both."""

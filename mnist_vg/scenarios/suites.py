@@ -310,7 +310,7 @@ SUITES: dict[str, tuple[Scenario, ...]] = {
     "glorot2010": tuple(_glorot2010()),
     "symptoms": tuple(_symptoms()),
 }
-"""Named lists of scenarios. Those that follow each other share a compiled program, if they can."""
+"""Named lists of scenarios. Those that share a compiled program best follow each other."""
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario for suite in SUITES.values() for scenario in suite

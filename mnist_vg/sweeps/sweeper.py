@@ -16,6 +16,7 @@ from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs.folder import check_writable, claim_folder, remove_run
 from mnist_vg.runs.paths import as_path, is_remote, write_whole
 from mnist_vg.runs.run import SWEEP_FILE, Run, versions
+from mnist_vg.scenarios.size import check_memory
 from mnist_vg.sweeps import table
 from mnist_vg.sweeps.differences import differences
 from mnist_vg.sweeps.plan import Plan
@@ -99,6 +100,8 @@ class Sweeper:
 
     def _check_networks(self):
         """Make a small network of each structure, to refuse an impossible one before training."""
+        for scenario in self.sweep.scenarios:
+            check_memory(scenario)
         import_tensorflow()
 
         from mnist_vg.training.build import make_model, make_optimizer

@@ -48,10 +48,9 @@ def trainers(
     with closing(_compiled(alike.values(), data_dir, strategy)) as compiled:
         for program, scenario in zip(map(key, scenarios), scenarios, strict=True):
             if program in programs:
-                dataset, trainer = programs[program]
                 _, scope = _placed(strategy)
                 with makes_a_network(scenario), scope:
-                    restart(trainer, scenario, dataset)
+                    restart(scenario, *programs[program])
             else:
                 programs[program] = next(compiled)
             yield programs[program]
@@ -127,7 +126,7 @@ def _placed(strategy):
     return DistributedTrainer, make_strategy(strategy).scope()
 
 
-def restart(trainer: Trainer, scenario: Scenario, dataset: Dataset) -> None:
+def restart(scenario: Scenario, dataset: Dataset, trainer: Trainer) -> None:
     """Put a trainer to step 0 of another scenario with the same `program_key`."""
     model = make_model(scenario, dataset)
     trainer.restart(model, make_optimizer(scenario), scenario.batch_seed)
@@ -165,5 +164,5 @@ def group_trainer(
         elif stackable(first):
             _newest[kind].begin(scenarios)
         else:
-            restart(_newest[kind], first, dataset)
+            restart(first, dataset, _newest[kind])
     return _newest[kind]

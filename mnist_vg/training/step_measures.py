@@ -36,7 +36,7 @@ Tables = list[tuple[list[str], dict]]
 """Names of layers with their measures, name to array."""
 
 
-SMALL = 2**14
+APART = 2**14
 """With at most this many values in all, the measures are a program of their own.
 
 Starting is then half a second faster, and each step copies its values and gradients: 6 µs of 80 in
@@ -80,7 +80,7 @@ class StepMeasures:
         self._kernels = packing.positions([layer.kernel for layer in model.dense_layers])
         values = [tf.TensorSpec(value.shape, tf.float32) for value in packing.unpack()]
         size = sum(value.shape.num_elements() for value in values)
-        self._apart = jit_compile and size <= SMALL and not self._stacked
+        self._apart = jit_compile and size <= APART and not self._stacked
         signals = {size: self._signal_specs(size) for size in batch_sizes}
         if self._apart:
             packed = [tf.TensorSpec(part.shape, tf.float32) for part in packing.variables]

@@ -24,9 +24,6 @@ BLOCK_STEPS = 256
 """Most steps in one call of the compiled function, whose indices have a fixed shape."""
 
 
-TINY = 2**8
-"""A full record holds all values of a kernel with at most this many weights."""
-
 EVALUATION_BATCH = 10_000
 """Examples that are scored at once: all of MNIST's test split, and no more memory than that."""
 
@@ -41,7 +38,7 @@ class Block(NamedTuple):
         tables: if a record is due, names of layers with their measures, name to array: of
             the gradients that were applied at `step`, and, in a full record, of the hidden
             layers' signals. Otherwise None.
-        kernels: in a full record, each kernel of at most `TINY` weights, at `step`.
+        kernels: in a full record, each kernel of at most 256 weights, at `step`.
     """
 
     step: int
