@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from mnist_vg.keras_models.optimizers import appliers, has_own_train_step
+from mnist_vg.keras_models.optimizers import appliers, has_own_train_step, unscaled
 
 
 def build_before_first_step(model: keras.Model, iterator) -> None:
@@ -21,10 +21,20 @@ def build_before_first_step(model: keras.Model, iterator) -> None:
         return
     _build_losses_and_metrics(model, iterator)
     optimizer = model.optimizer
-    # A class of the user's own may build itself in another way, and a MultiOptimizer does.
-    if not optimizer.built and appliers(optimizer) == [optimizer] and _is_keras(optimizer.apply):
+    if not optimizer.built and _builds_alike(optimizer):
         with keras.name_scope(optimizer.name, caller=optimizer):
             optimizer.build(model.trainable_variables)
+
+
+def _builds_alike(optimizer):
+    """Whether an optimizer's variables begin with the same values as those of a traced step."""
+    inner = unscaled(optimizer)
+    if appliers(optimizer) != [inner]:  # A MultiOptimizer
+        return False
+    # It sets its momentum to the weights, which is never run if it is traced.
+    unlike = isinstance(inner, getattr(keras.optimizers, "ScheduleFreeAdamW", ()))
+    # A class of the user's own may compute something, too.
+    return not unlike and _is_keras(inner.build) and _is_keras(inner.apply)
 
 
 def _build_losses_and_metrics(model, iterator):
