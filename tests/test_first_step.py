@@ -29,6 +29,12 @@ def two_outputs():
     return keras.Model(inputs, {name: K.Dense(3, name=name)(counted) for name in ("p", "q")})
 
 
+def listed_outputs():
+    """Keras brings labels in a dict into the order of the outputs."""
+    model = two_outputs()
+    return keras.Model(model.inputs, [model.output["p"], model.output["q"]])
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
@@ -44,6 +50,7 @@ CASES = {
     "sequential": (sequential, TARGETS, optimizers.Adam, {}),
     "metrics": (sequential, TARGETS, optimizers.Adam, {"metrics": ["mae", "accuracy"]}),
     "two outputs": (two_outputs, BOTH, optimizers.Adam, {"metrics": {"p": ["mae"], "q": ["mse"]}}),
+    "listed outputs": (listed_outputs, BOTH, optimizers.Adam, {}),
     "subclassed": (Subclassed, TARGETS, optimizers.RMSprop, {}),
     "accumulated": (
         sequential,
@@ -90,5 +97,5 @@ def test_the_logger_traces_the_step_as_often_as_keras_alone(tmp_path, case):
     assert logged_history == history
     # Some optimizers make their variables in the first step. With loss scaling, Keras' own function
     # is never called.
-    more = {"several optimizers": 1, "schedule-free": 1, "scaled": -1}
+    more = {"several optimizers": 1, "schedule-free": 1, "scaled": -1, "listed outputs": 1}
     assert logged_traces == traces + more.get(case, 0)

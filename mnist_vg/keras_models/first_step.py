@@ -44,15 +44,32 @@ def _build_losses_and_metrics(model, iterator):
     if not (_is_keras(model.compute_loss) and _is_keras(model.compute_metrics)):
         return
     _, y, _ = keras.utils.unpack_x_y_sample_weight(specs)
-    if not all(isinstance(spec, tf.TensorSpec) for spec in keras.tree.flatten(y)):
-        return
     outputs = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+    if not _matched(y, outputs):
+        return
     loss, metrics = model._compile_loss, model._compile_metrics
     if loss is not None and not loss.built:
         with keras.name_scope(loss.name):
             loss.build(y, outputs)
     if metrics is not None and not metrics.built:
         metrics.build(y, outputs)
+
+
+def _matched(y, outputs):
+    """Whether labels and outputs are alike in structure, and only their batches may vary.
+
+    Otherwise Keras matches them itself, or finds out a size while it traces.
+    """
+    try:
+        keras.tree.assert_same_structure(y, outputs)
+    except (TypeError, ValueError):
+        return False
+    specs = keras.tree.flatten([y, outputs])
+    return all(isinstance(spec, tf.TensorSpec) and _is_known(spec.shape) for spec in specs)
+
+
+def _is_known(shape):
+    return shape.rank is not None and shape[1:].is_fully_defined()
 
 
 def _outputs_of(model):

@@ -88,8 +88,7 @@ class StepMeasures:
             self._compiled_sums = tf.function(self._packed_sums, jit_compile=True, autograph=False)
             self._traced = _traced(self._measure_apart, packed, signals)
         else:
-            measure = functools.partial(self._measure, histograms=True)
-            self._traced = _traced(measure, values, signals)
+            self._traced = _traced(self._measure_in_branch, values, signals)
             measured = self._traced[batch_sizes[0]].structured_outputs
             some = measured["layers"][GRADIENT_MEAN_ABS]
             layers = measured["layers"] | {UPDATE_RATIO: tf.TensorSpec(some.shape, some.dtype)}
@@ -200,6 +199,9 @@ class StepMeasures:
         measured = self._measure(values, gradients, signals, histograms=False)
         measured["layers"][UPDATE_RATIO] = self._update_ratio(values)
         return measured
+
+    def _measure_in_branch(self, values, gradients, signals):
+        return self._measure(values, gradients, signals, histograms=True)
 
     def _measure(self, values, gradients, signals, histograms):
         clipped = None
