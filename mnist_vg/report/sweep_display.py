@@ -50,9 +50,10 @@ class SweepDisplay:
 
     def advanced(self, number: int, share: float) -> None:
         """Show that this share of a group's steps is done."""
-        self._shares[number] = share
-        work = sum(self._plan.work[n] * done for n, done in self._shares.items())
-        self._bar.update(self._task, completed=work)
+        more = share - self._shares.get(number, 0.0)
+        if more:
+            self._shares[number] = share
+            self._bar.advance(self._task, more * self._plan.work[number])
 
     def watch(self, number: int, outcome) -> None:
         """Show that the group with this number is done."""
