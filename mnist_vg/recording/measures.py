@@ -446,9 +446,7 @@ def _activation_measure(values, limits, histograms):
     return measures
 
 
-def signal_measures(
-    outputs, ranges, inputs, slopes, output_gradients, histograms=True
-) -> dict[str, tf.Tensor]:
+def signal_measures(outputs, ranges, inputs, slopes, output_gradients) -> dict[str, tf.Tensor]:
     """What a full record of the trainer holds of the hidden layers' activations.
 
     Args:
@@ -458,16 +456,14 @@ def signal_measures(
         slopes: the derivative of each activation at its inputs, `[batch, units]`. For one
             that is not elementwise (softmax): the derivative of the sum of its outputs.
         output_gradients: gradients of an example's loss with respect to `outputs`.
-        histograms: whether to add histograms.
 
     Returns:
-        What `activation_measures` returns and, `[layers]` each, `activation_slope`, the mean
-        derivative; `activation_gradient_rms`; and with `histograms` `activation_inputs`.
+        What `activation_measures` returns and, `[layers]` each, `activation_inputs`, a
+        histogram; `activation_slope`, the mean derivative; and
+        `activation_gradient_rms`.
     """
-    outputs = [[output] for output in outputs]
-    of_inputs = {ACTIVATION_INPUTS: measure_each(histogram, inputs)} if histograms else {}
-    return activation_measures(outputs, ranges, histograms) | {
-        **of_inputs,
+    return activation_measures([[output] for output in outputs], ranges) | {
+        ACTIVATION_INPUTS: measure_each(histogram, inputs),
         ACTIVATION_SLOPE: measure_each(mean, slopes),
         ACTIVATION_GRADIENT: measure_each(rms, output_gradients),
     }

@@ -12,14 +12,13 @@ from mnist_vg.recording.measures import (
     histogram,
     layer_measures,
     measure_each,
+    measure_parts,
     norm,
     rms,
     signal_measures,
     unit_shares,
 )
 from mnist_vg.runs.tags import (
-    ACTIVATION_INPUTS,
-    ACTIVATIONS,
     BACKPROPAGATED,
     GRADIENT_MEAN_ABS,
     GRADIENTS,
@@ -37,7 +36,7 @@ Tables = list[tuple[list[str], dict]]
 
 
 APART = 2**14
-"""With at most this many values in all, the measures are a program of their own.
+"""With at most this many values in all, default measures are a program of their own.
 
 Starting is then half a second faster, and each step copies its values and gradients: 6 µs of 80 in
 the tutorial's network, but three quarters of a step with layers of 1,000 units."""
@@ -80,7 +79,7 @@ class StepMeasures:
         self._kernels = packing.positions([layer.kernel for layer in model.dense_layers])
         values = [tf.TensorSpec(value.shape, tf.float32) for value in packing.unpack()]
         size = sum(value.shape.num_elements() for value in values)
-        self._apart = jit_compile and size <= APART and not self._stacked
+        self._apart = jit_compile and size <= APART and not (full or self._stacked)
         signals = {size: self._signal_specs(size) for size in batch_sizes}
         if self._apart:
             packed = [tf.TensorSpec(part.shape, tf.float32) for part in packing.variables]
@@ -188,10 +187,9 @@ class StepMeasures:
 
     def _measure_apart(self, values, gradients, signals):
         measured = self._compiled_sums(values, gradients, signals)
-        unpacked = self._packing.unpack(values), self._packing.unpack(gradients)
-        for table, histograms in self._histograms(*unpacked, signals).items():
-            measured[table] |= histograms
-        return measured
+        parts = [self._of_kernels(self._packing.unpack(part)) for part in (gradients, values)]
+        histograms = measure_parts([{GRADIENTS: histogram}, {WEIGHTS: histogram}], parts)
+        return measured | {"layers": measured["layers"] | histograms}
 
     def _packed_sums(self, values, gradients, signals):
         values = self._packing.unpack(values)
@@ -221,20 +219,9 @@ class StepMeasures:
             to_inputs, to_outputs = back[: len(inputs)], back[len(inputs) : -1]
             layers[BACKPROPAGATED] = measure_each(rms, [*to_inputs, back[-1]])
             if ranges:
-                measured["signals"] = signal_measures(
-                    outputs, ranges, inputs, slopes, to_outputs, histograms
-                )
+                measured["signals"] = signal_measures(outputs, ranges, inputs, slopes, to_outputs)
             as_in_model = self._packing.model_values(values)
             measured["kernels"] = self._tiny(self._of_kernels(as_in_model))
-        return measured
-
-    def _histograms(self, values, gradients, signals):
-        parts = {GRADIENTS: self._of_kernels(gradients), WEIGHTS: self._of_kernels(values)}
-        measured = {"layers": _histograms_of(parts)}
-        outputs, *more = signals
-        if self._full and outputs:
-            parts = {ACTIVATIONS: outputs, ACTIVATION_INPUTS: more[0]}
-            measured["signals"] = _histograms_of(parts)
         return measured
 
     def _range(self, layer):
@@ -255,14 +242,4 @@ def _traced(measure, values, signals):
     return {
         size: function.get_concrete_function(values, values, of_size)
         for size, of_size in signals.items()
-    }
-
-
-def _histograms_of(parts):
-    """Histograms of equally many tensors under each name, in few operations."""
-    rows = measure_each(histogram, [tensor for part in parts.values() for tensor in part])
-    split = {key: tf.split(values, len(parts)) for key, values in rows.items()}
-    return {
-        name: {key: values[number] for key, values in split.items()}
-        for number, name in enumerate(parts)
     }
