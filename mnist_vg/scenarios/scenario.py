@@ -285,9 +285,11 @@ sum after it only once. TensorFlow takes no gradients of a choice with silu."""
 def chooses_activation(scenario: Scenario) -> bool:
     """Whether the compiled program is told the activation, and can have several.
 
-    With a normalization before the activation, the choice would round differently, too.
+    With a normalization before the activation, or with the gradients of a full record, the choice
+    would round differently, too.
     """
-    return scenario.activation in CHOOSABLE and scenario.normalization == "none"
+    plain = scenario.normalization == "none" and scenario.measures == "default"
+    return plain and scenario.activation in CHOOSABLE
 
 
 def program_key(scenario: Scenario) -> tuple:
