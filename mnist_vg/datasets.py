@@ -209,6 +209,7 @@ def _without_warnings():
         logger.setLevel(level)
 
 
+@_without_warnings()
 def _prepared_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
@@ -227,10 +228,9 @@ def _prepared_builder(name, data_dir):
     _check_image_classification(builder, name)
     if not builder.is_prepared():
         try:
-            with _without_warnings():
-                if not _downloads(data_dir).exists():
-                    _find_hosts(builder)
-                builder.download_and_prepare()
+            if not _downloads(data_dir).exists():
+                _find_hosts(builder)
+            builder.download_and_prepare()
         # TFDS has no common class for the errors of a download.
         except Exception as error:
             raise UsageError(

@@ -90,11 +90,11 @@ def test_what_cannot_be_is_refused_before_tensorflow_is_imported(arguments, line
 
 
 def test_the_first_lines_say_what_it_is_doing(tmp_path):
-    scenarios = "circles-sigmoid-shallow", "circles-relu-shallow"
+    scenarios = "depth-sigmoid-3", "depth-relu-3"
     options = "--iterations", 20, "--log-every", 10, "--logdir", tmp_path
     first, second, *others = run_command("train", *scenarios, *options).stdout.splitlines()
     assert first == "Starting TensorFlow"
-    assert second == "Compiling circles-sigmoid-shallow, circles-relu-shallow"
+    assert second == "Compiling depth-sigmoid-3, depth-relu-3"
     assert not any(line.startswith(("Starting", "Compiling")) for line in others)
     [nothing_left, *_] = run_command("train", *scenarios, *options).stdout.splitlines()
     assert nothing_left.startswith(f"{scenarios[0]}: nothing left to train")

@@ -1,5 +1,6 @@
 """`mnist-vg train`."""
 
+import contextlib
 import dataclasses
 
 import click
@@ -62,7 +63,8 @@ def train(scenario, seeds, quick, logdir, **options):
         scenarios = [s.with_seed(s.seed + n) for s in scenarios for n in range(seeds)]
     console = report.make_console()
     brief = len(scenarios) > DETAILED_RUNS
-    with interruptible(), report.told(console), report.Display(console, brief=brief) as display:
+    told = report.told(console) if leads(options["strategy"]) else contextlib.nullcontext()
+    with interruptible(), told, report.Display(console, brief=brief) as display:
         display.expect(scenarios)
         done = list(train_all(scenarios, logdir, watch=display.watch, **options))
     if not leads(options["strategy"]):
