@@ -19,7 +19,7 @@ class GroupMeasures(StepMeasures):
     _stacked = True
 
     def __init__(self, *given, replicas: int, histograms: bool, **options):
-        self._replicas, self._with_histograms = replicas, histograms
+        self._replicas, self._histograms = replicas, histograms
         super().__init__(*given, **options)
 
     def _signal_shapes(self, batch_size):
@@ -27,10 +27,9 @@ class GroupMeasures(StepMeasures):
         rows = deep.depth * self._replicas if deep else 0
         return [(batch_size, rows, deep.units), *shapes] if deep else shapes
 
-    def _measure(self, values, gradients, signals, histograms):
+    def _measure(self, values, gradients, signals):
         kernels = [self._of_kernels(part) for part in (gradients, values)]
-        histograms = histograms and self._with_histograms
-        layers = layer_measures(*kernels, histograms=histograms, full=True, stacked=True)
+        layers = layer_measures(*kernels, histograms=self._histograms, full=True, stacked=True)
         layers = {key: layers[key] for key in (*TABLE_MEASURES, *HISTOGRAMS) if key in layers}
         [outputs] = signals
         limits = [self._range(layer) for layer in self._model.activation_layers]
@@ -41,11 +40,11 @@ class GroupMeasures(StepMeasures):
             return {"layers": layers, "signals": joined}
         return {"layers": layers}
 
-    def _tables(self, measured):
+    def tables(self, measured):
         """Names of layers with their measures, name to array `[layers, networks, ...]`."""
 
         def apart(part):
             return part.reshape(-1, self._replicas, *part.shape[1:])
 
-        tables, _ = super()._tables(measured)
+        tables, _ = super().tables(measured)
         return [(names, tf.nest.map_structure(apart, table)) for names, table in tables], {}

@@ -98,11 +98,17 @@ class GroupTrainer(Trainer):
         blocks = {r: functools.partial(self._block, record=r) for r in (False, True)}
         return {r: self._traced_block(block) for r, block in blocks.items()}
 
-    def _block_calls(self):
-        return [self._call(0, -1, record) for record in self._compiled_blocks]
+    def trace(self) -> None:
+        """Trace both blocks."""
+        _ = self._compiled_blocks
 
-    def _block_call(self, record, *arguments):
-        return functools.partial(self._compiled_blocks[record], *arguments)
+    def compile(self) -> None:
+        """Compile both blocks."""
+        for record in self._compiled_blocks:
+            super()._run(0, -1, record)
+
+    def _call_block(self, record, *arguments):
+        return self._compiled_blocks[record](*arguments)
 
     def _run(self, first, last, record):
         if record and first < last:

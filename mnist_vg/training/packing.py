@@ -66,9 +66,9 @@ class Packing:
         in_one_row = self._replicas and value.shape.rank == 1
         return tf.reshape(value, [self._replicas, -1]) if in_one_row else value
 
-    def unpack(self, packed: list[tf.Tensor] | None = None) -> list[tf.Tensor]:
-        """Values, or their gradients, from what `pack` returned; default: the present values."""
-        packed = list(packed or map(tf.convert_to_tensor, self.variables))
+    def unpack(self) -> list[tf.Tensor]:
+        """The present values, from `variables`."""
+        packed = [tf.convert_to_tensor(variable) for variable in self.variables]
         small = tf.split(packed.pop(0), self._small_sizes) if self._small else []
         values = dict(zip(self._small + self._large, small + packed, strict=True))
         return [tf.reshape(values[i], shape) for i, shape in enumerate(self._shapes)]

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import keras
@@ -53,11 +52,6 @@ def _where(due, measured, otherwise):
     if isinstance(due, bool):
         return measured() if due else otherwise()
     return tf.cond(due, measured, otherwise)
-
-
-def _call_each(calls):
-    for call in calls:
-        call()
 
 
 class Trainer:
@@ -148,7 +142,6 @@ class Trainer:
             clipnorm=self.optimizer.global_clipnorm,
             full=self._full,
             choice=self._choice,
-            jit_compile=self.jit_compile,
         )
 
     @functools.cached_property
@@ -172,29 +165,19 @@ class Trainer:
         yield
 
     def trace(self) -> None:
-        """Trace the blocks, which `compile` does otherwise."""
-        self._block_calls()
+        """Trace the block, which `compile` does otherwise."""
+        _ = self._compiled_block
 
     def compile(self) -> None:
-        """Compile the blocks and, at the same time, the measures, by running them on nothing."""
-        blocks, measures = self._block_calls(), self.measures.calls()
-        with ThreadPoolExecutor(1) as beside:
-            done = beside.submit(_call_each, measures)
-            _call_each(blocks)
-            done.result()
-
-    def _block_calls(self):
-        return [self._call(0, -1, record=False)]
+        """Compile the block, by running it for zero steps."""
+        self._run(0, -1, record=False)
 
     def advance(self, steps: int, record: bool) -> Block:
         """Train `steps` more (1 to `BLOCK_STEPS`); with `record`, measure the last one."""
         last = self.steps_done + steps - 1
-        loss, accuracy, caught = self._run(self.steps_done, last, record)
+        loss, accuracy, measured = self._run(self.steps_done, last, record)
         self.steps_done += steps
-        tables, kernels = None, {}
-        if record:
-            size = self._batch_sizes[-1 if self._ends_epoch(last) else 0]
-            tables, kernels = self.measures.measure(caught, size)
+        tables, kernels = self.measures.tables(measured) if record else (None, {})
         return Block(last, loss.numpy().tolist(), accuracy.numpy().tolist(), tables, kernels)
 
     def probability(self, inputs: np.ndarray) -> np.ndarray:
@@ -238,55 +221,48 @@ class Trainer:
         return loss_and_accuracy(logits, labels)
 
     def _run(self, first, last, record):
-        return self._call(first, last, record)()
-
-    def _call(self, first, last, record):
-        """The call of a block, without its arguments."""
         steps = last - first + 1
         indices = np.zeros((BLOCK_STEPS, self._batch_size), np.int32)
         indices[:steps] = batch_indices(
             self._seed, len(self.examples.labels), self._batch_size, first, last, self._partial
         )
-        ends_epoch = self._ends_epoch(first + np.arange(BLOCK_STEPS))
-        batches = tf.constant(indices), tf.constant(ends_epoch), tf.constant(steps)
-        return self._block_call(record, self.examples.inputs, self.examples.labels, *batches)
-
-    def _ends_epoch(self, step):
         steps_of_epoch = -(-len(self.examples.labels) // self._batch_size)
-        return (step + 1) % steps_of_epoch == 0
+        ends_epoch = (first + np.arange(BLOCK_STEPS) + 1) % steps_of_epoch == 0
+        batches = tf.constant(indices), tf.constant(ends_epoch), tf.constant(steps)
+        return self._call_block(record, self.examples.inputs, self.examples.labels, *batches)
 
-    def _block_call(self, record, *arguments):
-        return functools.partial(self._compiled_block, *arguments, tf.constant(record))
+    def _call_block(self, record, *arguments):
+        return self._compiled_block(*arguments, tf.constant(record))
 
     def _block(self, inputs, labels, indices, ends_epoch, steps, record):
-        """Train `steps` steps in one compiled loop; with `record`, catch what the last one had.
+        """Train `steps` steps in one compiled loop; with `record`, measure the last one.
 
-        Every step runs through the same loop body, whether it is recorded or not. So the
+        Every step runs through the same loop body, whether it is measured or not. So the
         numbers do not depend on where a block begins and ends.
 
         If `record` is a bool and not a tensor, it holds for all steps.
         """
         self._packing.load()
 
-        def body(i, loss, accuracy, caught):
+        def body(i, loss, accuracy, measured):
             values = self._packing.unpack()
             due = record if isinstance(record, bool) else record & (i == steps - 1)
 
             def step(batch_size):
                 batch = indices[i][:batch_size]
                 examples = scaled_inputs(tf.gather(inputs, batch)), tf.gather(labels, batch)
-                return self._step(values, *examples, due, caught)
+                return self._step(values, *examples, due, measured)
 
             whole, *left = self._batch_sizes
             if left:
                 told = tf.cond(ends_epoch[i], lambda: step(*left), lambda: step(whole))
             else:
                 told = step(whole)
-            gradients, loss, accuracy, caught = told
+            gradients, loss, accuracy, measured = told
             self._apply(self._packing.pack(gradients))
-            catch_update = self.measures.catch_update
-            caught = _where(due, lambda: catch_update(values, caught), lambda: caught)
-            return i + 1, loss, accuracy, caught
+            with_update = self.measures.with_update
+            measured = _where(due, lambda: with_update(values, measured), lambda: measured)
+            return i + 1, loss, accuracy, measured
 
         one = tf.zeros(self._networks)
         state = 0, one, one, self.measures.nothing()
@@ -298,8 +274,8 @@ class Trainer:
         """Update the packed variables."""
         self.optimizer.apply(gradients, self._packing.variables)
 
-    def _step(self, values, inputs, labels, due, caught):
-        """Gradients, loss and accuracy of a batch, and what is caught of it if that is due."""
+    def _step(self, values, inputs, labels, due, measured):
+        """Gradients, loss and accuracy of a batch, and the measures: new ones if they are due."""
         with self._chosen_activation(), tapped(self.model) as taps:
             gradients, loss, accuracy, state, signals = self._backpropagate(
                 values, inputs, labels, taps
@@ -307,12 +283,11 @@ class Trainer:
         for variable, value in zip(self.model.non_trainable_variables, state, strict=True):
             variable.assign(value)
 
-        def catch():
-            return self.measures.catch(
-                values, gradients, self._whole(signals), inputs.shape[0], caught
-            )
+        def measure():
+            whole = self._whole(signals)
+            return self.measures.of_step(values, gradients, whole, inputs.shape[0], measured)
 
-        return gradients, loss, accuracy, _where(due, catch, lambda: caught)
+        return gradients, loss, accuracy, _where(due, measure, lambda: measured)
 
     @contextlib.contextmanager
     def _chosen_activation(self):
