@@ -28,6 +28,7 @@ SEPARATOR = ", "
 HEALTHY = "healthy"
 NOT_LEARNED = "not learned, no known symptom"
 STILL_IMPROVING = "still improving"
+SO_FAR = "no symptom so far"
 NOTHING_RECORDED = "could not judge: nothing recorded"
 ONE_RECORD = "could not judge: only one record"
 FEW_RECORDS = "could not judge: too few records"
@@ -217,9 +218,24 @@ class Diagnosis:
             broke_off: whether it ended without being saved.
         """
         measurements = measurements_of(history)
-        parts = _from_findings(findings, measurements), find_symptoms(measurements, finished)
-        faults, remarks = ([*before, *later] for before, later in zip(*parts, strict=True))
+        found = find_symptoms(measurements, finished)
         full = "gradient_std" in history
+        return cls.of_found(measurements, found, finished, settings, findings, broke_off, full)
+
+    @classmethod
+    def of_found(
+        cls,
+        measurements: Measurements,
+        found: tuple[list[Evidence], list[Evidence]],
+        finished: bool,
+        settings: Mapping | None = None,
+        findings: Sequence[Mapping] = (),
+        broke_off: bool = False,
+        full: bool = False,
+    ) -> "Diagnosis":
+        """The diagnosis of a run whose symptoms are known; see `of`, and `find_symptoms`."""
+        parts = _from_findings(findings, measurements), found
+        faults, remarks = ([*before, *later] for before, later in zip(*parts, strict=True))
         settings = settings or {}
         faults = fitting(faults, settings)
         quick = is_quick(settings)
@@ -282,7 +298,7 @@ class Diagnosis:
         if learned:
             return HEALTHY
         if not self.finished:
-            return "no symptom so far"
+            return SO_FAR
         if learned is None:
             return "no symptom found"
         return STILL_IMPROVING if is_improving(self.measurements) else NOT_LEARNED

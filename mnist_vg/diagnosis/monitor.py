@@ -1,10 +1,11 @@
 """A run watched record by record, while it trains."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from mnist_vg.diagnosis.diagnosis import find_evidence
+from mnist_vg.diagnosis.diagnosis import find_symptoms
 from mnist_vg.diagnosis.measurements import measurements_of
 from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.runs.events import buckets
@@ -15,14 +16,18 @@ class Monitor:
 
     Args:
         history: what the run has recorded already, if it is resumed.
+
+    Attributes:
+        measurements: of all records so far.
+        found: the faults and remarks in them, as `find_symptoms` returns them.
     """
 
     def __init__(self, history: Mapping | None = None):
-        self._measurements = measurements_of(history) if history else None
-        self._told: set[str] = set()
-        records = len(self._measurements.step) if history else 0
-        for number in range(1, records + 1):
-            self._find(self._measurements.until(number))
+        self.measurements = measurements_of(history or {"step": np.zeros(0, np.int64)})
+        self.found: tuple[list[Evidence], list[Evidence]] = [], []
+        self._announced: dict[str, Evidence] = {}
+        for number in range(1, len(self.measurements.step) + 1):
+            self._find(self.measurements.until(number))
 
     def record(
         self, step: int, scalars: Mapping[str, float], tables: Sequence[tuple[Sequence, Mapping]]
@@ -40,13 +45,27 @@ class Monitor:
             for group, measured in measures.items():
                 histogram = isinstance(measured, Mapping)
                 history[group] = [buckets(**measured) if histogram else measured]
-        newest = measurements_of(history)
-        self._measurements = self._measurements.then(newest) if self._measurements else newest
-        return self._find(self._measurements)
+        self.measurements = self.measurements.then(measurements_of(history))
+        return self._find(self.measurements)
+
+    def passed(self, faults: Sequence[Evidence], remarks: Sequence[Evidence]) -> list[Evidence]:
+        """The announced symptoms that a diagnosis lacks, each until where it was seen last.
+
+        Args:
+            faults: of the diagnosis.
+            remarks: of the diagnosis.
+        """
+        found = {evidence.symptom for evidence in (*faults, *remarks)}
+        return [evidence for name, evidence in self._announced.items() if name not in found]
 
     def _find(self, measurements):
         """The symptoms that have not been told yet."""
-        found = find_evidence(measurements, finished=False)
-        new = [evidence for evidence in found if evidence.symptom not in self._told]
-        self._told |= {evidence.symptom for evidence in new}
+        self.found = find_symptoms(measurements, finished=False)
+        faults, remarks = self.found
+        new = [evidence for evidence in faults if evidence.symptom not in self._announced]
+        self._announced |= {evidence.symptom: evidence for evidence in new}
+        now = int(measurements.step[-1])
+        for evidence in (*faults, *remarks):
+            if evidence.symptom in self._announced:
+                self._announced[evidence.symptom] = replace(evidence, until=now)
         return new

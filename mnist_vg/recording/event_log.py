@@ -1,6 +1,7 @@
 """`EventLog`: writes a run's event file through `tf.summary`."""
 
 import contextlib
+import json
 import math
 import struct
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT
@@ -41,6 +42,7 @@ from mnist_vg.runs.tags import (
     LOSS_TEST,
     LOSS_TRAIN,
     NONFINITE,
+    RUN_FACTS,
     SYMPTOM_COUNT,
     layer_tag,
 )
@@ -141,6 +143,11 @@ class EventLog:
     def card(self, step: int, name: str, facts: Mapping[str, str]) -> None:
         """Write facts for the Text tab: a table of this name."""
         self._write(step, text_pb(name, _markdown_table(facts)))
+        self._flush()
+
+    def tell(self, step: int, facts: Mapping) -> None:
+        """Write a run's facts for the tab "Gradient flow", see `diagnosis.facts`."""
+        self._write(step, Summary(value=[_facts_value(facts)]))
         self._flush()
 
     def conclude(
@@ -330,6 +337,14 @@ def _array_value(tag, array):
     metadata = SummaryMetadata(plugin_data={"plugin_name": events.ARRAYS_PLUGIN})
     tensor = tensor_util.make_tensor_proto(array, dtype=np.float32)
     return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
+
+
+def _facts_value(facts):
+    plugin = {"plugin_name": events.ARRAYS_PLUGIN}
+    # TensorBoard's default loader keeps nothing of a plugin's without a data class.
+    metadata = SummaryMetadata(plugin_data=plugin, data_class=DATA_CLASS_TENSOR)
+    tensor = tensor_util.make_tensor_proto(json.dumps(facts, allow_nan=False))
+    return Summary.Value(tag=RUN_FACTS, metadata=metadata, tensor=tensor)
 
 
 def _picture_value(tag, png):

@@ -10,12 +10,13 @@ import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
+from mnist_vg.diagnosis.facts import outline, run_facts
 from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.errors import UsageError
 from mnist_vg.figures.drawings import profile_picture
 from mnist_vg.recording.event_log import EventLog
-from mnist_vg.runs.events import cut_event_files, remaining_files, whole_records
+from mnist_vg.runs.events import cut_event_files, read_facts, remaining_files, whole_records
 from mnist_vg.runs.folder import checksums
 from mnist_vg.runs.history import History
 from mnist_vg.runs.marks import layer_marks
@@ -67,11 +68,14 @@ class RunWriter:
         cut_event_files(run.folder, list(lengths))
         run.save()
         self._monitor = Monitor(History.read(run.folder) if lengths else None)
+        told = read_facts(run.folder) if lengths else None
+        self._told = told and outline(told)
         self._log = EventLog(run.folder)
         if not lengths:
             self._log.describe(run.settings, about, graph)
             if self._chance:
                 self._log.record(0, {}, arrays=self._chance)
+        self._tell(max(self._monitor.measurements.step, default=0))
 
     @property
     def seconds(self) -> float:
@@ -93,7 +97,24 @@ class RunWriter:
         self.note(step, scalars, tables, arrays)
         self._mark_layers(step, tables)
         known = {tag: value for tag, value in scalars.items() if value is not None}
-        return self._monitor.record(step, {**known, **self._chance}, tables)
+        evidence = self._monitor.record(step, {**known, **self._chance}, tables)
+        self._tell(step)
+        return evidence
+
+    def _tell(self, step):
+        """Write the run's facts anew if they have changed in what the tab waits for."""
+        monitor, run = self._monitor, self.run
+        diagnosis = Diagnosis.of_found(
+            monitor.measurements, monitor.found, False, run.settings, run.findings
+        )
+        self._tell_of(step, run, diagnosis)
+
+    def _tell_of(self, step, run, diagnosis):
+        passed = self._monitor.passed(diagnosis.evidence, diagnosis.remarks)
+        facts = run_facts(run, diagnosis, passed)
+        if outline(facts) != self._told:
+            self._log.tell(step, facts)
+            self._told = outline(facts)
 
     def _mark_layers(self, step, tables):
         marks = {}
@@ -120,6 +141,7 @@ class RunWriter:
         card = {f["layer"] or f["check"]: f"{f['words']}; {f['instead']}" for f in findings}
         self._log.card(step, "before the first step", card)
         self._save(findings=list(findings))
+        self._tell(step)
 
     def lengths(self) -> list[int]:
         """The size of each event file in bytes, for a checkpoint."""
@@ -171,6 +193,7 @@ class RunWriter:
         results = finite_or_none(results)
         diagnosis = diagnosis or Diagnosis.of(run.history, True, run.settings, run.findings)
         card = card or {k: "not finite" if v is None else v for k, v in results.items()}
+        self._tell_of(self._last_step, dataclasses.replace(run, results=results), diagnosis)
         symptoms = [evidence.line for evidence in diagnosis.evidence]
         self._log.conclude(
             self._last_step,

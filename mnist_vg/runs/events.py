@@ -4,6 +4,7 @@ TensorBoard has the Protocol Buffer messages that they consist of, so TensorFlow
 """
 
 import io
+import json
 import os
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.runs.paths import is_remote, sync
+from mnist_vg.runs.tags import RUN_FACTS
 
 EVENT_SUFFIX = ".mnist_vg"
 """The end of every event file's name: files without it are not ours, and are left alone."""
@@ -35,7 +37,8 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
     """
     for path in event_files(folder):
         for step, value in values_in(path):
-            if value.metadata.plugin_data.plugin_name in _READ_PLUGINS:
+            numbers = value.metadata.plugin_data.plugin_name in _READ_PLUGINS
+            if numbers and value.tag != RUN_FACTS:
                 yield step, value.tag, value.tensor
 
 
@@ -65,6 +68,16 @@ def read_points(folder: Path) -> dict[str, dict[int, Any]]:
     for step, tag, tensor in read_events(folder):
         points.setdefault(tag, {})[step] = tensor
     return points
+
+
+def read_facts(folder: Path) -> dict[str, Any] | None:
+    """The newest facts of a run, as `diagnosis.facts` makes them; None without facts."""
+    values = (value for path in event_files(folder) for _, value in values_in(path))
+    newest = None
+    for value in values:
+        if value.tag == RUN_FACTS:
+            newest = value.tensor.string_val[0]
+    return newest and json.loads(newest)
 
 
 def decode(tensor) -> np.ndarray:

@@ -82,6 +82,8 @@ DECISION_AXIS = "decision/axis"
 DECISION_POINTS = "decision/points"
 DECISION_PROBABILITY = "decision/probability"
 GRADIENT_PROFILE = "figures/gradient_profile"
+RUN_FACTS = "mnist_vg/run"
+"""What the tab "Gradient flow" must know of the run, as JSON; see `diagnosis.facts`."""
 
 
 def layer_tag(measure: str, layer: str) -> str:
