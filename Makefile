@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint bench bench-faults bench-diagnosis bench-anyone experiments symptoms trainability-map first-layer clean
+.PHONY: help setup train board test lint page bench bench-faults bench-diagnosis bench-anyone experiments symptoms trainability-map first-layer clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,19 @@ lint: $(TESTED)  ## Check style, docstrings, and which wing imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+
+# What checks the page of the tab, with npm's packages. The page itself needs none of them.
+NODE := .ci/node_modules
+PAGE := "mnist_vg/board/static/*.{js,css}" "tests/board/*.js" ".ci/*.js"
+
+$(NODE)/.installed: .ci/package.json .ci/package-lock.json
+	npm ci --prefix .ci --silent --no-audit --no-fund
+	@touch $@
+
+page: $(TESTED) $(NODE)/.installed  ## Check the style of the tab's page, and test what it computes (needs npm)
+	$(NODE)/.bin/eslint --config .ci/eslint.config.js mnist_vg/board/static tests/board
+	$(NODE)/.bin/prettier --config .ci/prettier.config.js --check $(PAGE)
+	PYTHON=$(BIN)/python node --test tests/board/*.test.js
 
 # The others have targets of their own.
 BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py %/faults.py %/anyone.py,$(wildcard benchmarks/[a-z]*.py))

@@ -1,0 +1,190 @@
+"""`Log`: what TensorBoard has read of the runs that this package recorded."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tensorboard.data import provider
+
+from mnist_vg.runs.events import ARRAYS_PLUGIN
+from mnist_vg.runs.tags import (
+    ACCURACY_TEST,
+    GRADIENT_MEAN_ABS,
+    LOSS_TRAIN,
+    LOSS_TRAIN_MEAN,
+    NONFINITE,
+    RUN_FACTS,
+    layer_tag,
+)
+
+MOST_POINTS = 1000
+"""So many records of a tag TensorBoard keeps itself, unless it is told otherwise."""
+
+
+class Table(NamedTuple):
+    """A measure of a run's layers.
+
+    Attributes:
+        layers: names, the one nearest the input first.
+        steps: `[records]`.
+        values: float32 `[layers, records]`, NaN where the layer has no such record, and
+            where NaN was recorded.
+        recorded: bool `[layers, records]`, whether there is a record.
+    """
+
+    layers: list[str]
+    steps: np.ndarray
+    values: np.ndarray
+    recorded: np.ndarray
+
+
+class Newest(NamedTuple):
+    """The newest record of a run.
+
+    Attributes:
+        step: of the record.
+        time: when it was written, in seconds since 1970.
+        accuracy: of the test split; None where it is not recorded.
+    """
+
+    step: int
+    time: float
+    accuracy: float | None
+
+
+class Log:
+    """Reads runs through TensorBoard's data provider, for one request.
+
+    Args:
+        data_provider: TensorBoard's.
+        context: of the request.
+        experiment: the id of the experiment.
+    """
+
+    def __init__(self, data_provider: provider.DataProvider, context: Any, experiment: str):
+        self._provider = data_provider
+        self._where = {"ctx": context, "experiment_id": experiment}
+
+    def run_names(self) -> set[str]:
+        """All runs that TensorBoard has read, whoever recorded them."""
+        return {run.run_name for run in self._provider.list_runs(**self._where)}
+
+    def facts(self, runs: Sequence[str] | None = None) -> dict[str, tuple[int, str]]:
+        """The newest facts of runs; default: of all runs.
+
+        Returns:
+            Run to the step at which the facts were written, and the JSON that `RunWriter` wrote.
+        """
+        found = self._provider.read_tensors(
+            **self._where,
+            plugin_name=ARRAYS_PLUGIN,
+            downsample=1,
+            run_tag_filter=provider.RunTagFilter(runs, [RUN_FACTS]),
+        )
+        return {
+            run: (tags[RUN_FACTS][-1].step, _text(tags[RUN_FACTS][-1].numpy))
+            for run, tags in found.items()
+            if tags.get(RUN_FACTS)
+        }
+
+    def newest(self, runs: Sequence[str]) -> dict[str, Newest]:
+        """The newest record of each run; a run without any is left out."""
+        found = self._provider.read_last_scalars(
+            **self._where,
+            plugin_name="scalars",
+            run_tag_filter=provider.RunTagFilter(
+                runs, [LOSS_TRAIN, LOSS_TRAIN_MEAN, ACCURACY_TEST]
+            ),
+        )
+        newest = {}
+        for run, tags in found.items():
+            last = max(tags.values(), key=lambda record: record.step)
+            accuracy = tags[ACCURACY_TEST].value if ACCURACY_TEST in tags else None
+            newest[run] = Newest(last.step, last.wall_time, accuracy)
+        return newest
+
+    def tables(self, layers_of: dict[str, Sequence[str]], measure: str) -> dict[str, Table]:
+        """A measure of some runs.
+
+        Args:
+            layers_of: run to the names of its layers.
+            measure: the first part of the tags.
+        """
+        measures = {measure, GRADIENT_MEAN_ABS} if measure in NONFINITE else {measure}
+        layers = {layer for names in layers_of.values() for layer in names}
+        found = self._provider.read_scalars(
+            **self._where,
+            plugin_name="scalars",
+            downsample=MOST_POINTS,
+            run_tag_filter=provider.RunTagFilter(
+                layers_of, [layer_tag(m, layer) for m in measures for layer in layers]
+            ),
+        )
+        return {
+            run: _table(found.get(run, {}), measure, list(names))
+            for run, names in layers_of.items()
+        }
+
+    def histograms(
+        self, runs: Iterable[str], group: str, layer: str
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The histograms of a layer in some runs.
+
+        Returns:
+            Run to steps `[records]`, and to left edge, right edge and count of each bucket,
+            float32 `[records, buckets, 3]`.
+        """
+        tag = layer_tag(group, layer)
+        found = self._provider.read_tensors(
+            **self._where,
+            plugin_name="histograms",
+            downsample=MOST_POINTS,
+            run_tag_filter=provider.RunTagFilter(runs, [tag]),
+        )
+        return {
+            run: (
+                np.array([record.step for record in tags[tag]], float),
+                np.array([record.numpy for record in tags[tag]], np.float32),
+            )
+            for run, tags in found.items()
+            if tags.get(tag)
+        }
+
+
+def parsed(facts: str) -> dict[str, Any] | None:
+    """Facts as a dict; None if they are damaged."""
+    try:
+        known = json.loads(facts)
+    except ValueError:
+        return None
+    return known if isinstance(known, dict) and isinstance(known.get("settings"), dict) else None
+
+
+def _text(tensor):
+    content = tensor.item() if tensor.size == 1 else b""
+    return content.decode(errors="replace") if isinstance(content, bytes) else ""
+
+
+def _table(tags, measure, layers):
+    series = [tags.get(layer_tag(measure, layer), ()) for layer in layers]
+    # What is not finite is counted only where there is any.
+    counted = [tags.get(layer_tag(GRADIENT_MEAN_ABS, layer), ()) for layer in layers]
+    counted = counted if measure in NONFINITE else [()] * len(layers)
+    steps = np.unique([record.step for of_layer in series + counted for record in of_layer])
+    values = np.full((len(layers), len(steps)), np.nan, np.float32)
+    recorded = np.zeros(values.shape, bool)
+    for row, (zeros, known) in enumerate(zip(counted, series, strict=True)):
+        for records, of in ((zeros, lambda _: 0), (known, lambda record: record.value)):
+            at = np.searchsorted(steps, [record.step for record in records])
+            values[row, at] = [of(record) for record in records]
+            recorded[row, at] = True
+    return Table(layers, steps, values, recorded)
+
+
+def thinned(table: Table, columns: int) -> Table:
+    """A table with at most so many records, evenly spread, the first and the newest among them."""
+    if len(table.steps) <= columns:
+        return table
+    kept = np.unique(np.linspace(0, len(table.steps) - 1, columns).round().astype(int))
+    return Table(table.layers, table.steps[kept], table.values[:, kept], table.recorded[:, kept])
