@@ -12,12 +12,13 @@ from mnist_vg.board.binary import packed
 from mnist_vg.board.listing import listing
 from mnist_vg.board.local_runs import local_runs
 from mnist_vg.board.log import Log, parsed, thinned
+from mnist_vg.board.pages import PAGES, as_html, page_of
 from mnist_vg.runs.events import ARRAYS_PLUGIN
 from mnist_vg.runs.tags import HISTOGRAMS, LAYER_MEASURES
 
 STATIC = Path(__file__).with_name("static")
-TYPES = {".js": "text/javascript", ".css": "text/css"}
-"""Media types of the files of the page. Browsers run no module of another type."""
+TYPES = {".js": "text/javascript", ".css": "text/css", ".md": "text/html", ".png": "image/png"}
+"""Media types of the files that are served. Browsers run no module of another type."""
 
 MOST_RUNS = 100
 """So many runs a request may name: several screens of tiles."""
@@ -53,8 +54,9 @@ class BoardPlugin(base_plugin.TBPlugin):
     def get_plugin_apps(self):
         """What is served, by its path below `data/plugin/mnist_vg`."""
         files = {
-            f"/{path.relative_to(STATIC).as_posix()}": _file(path)
-            for path in STATIC.rglob("*")
+            f"{prefix}/{path.relative_to(folder).as_posix()}": _file(path)
+            for folder, prefix in ((STATIC, ""), (PAGES, "/page"))
+            for path in folder.rglob("*")
             if path.suffix in TYPES
         }
         return {
@@ -83,7 +85,8 @@ class BoardPlugin(base_plugin.TBPlugin):
 
     def _run(self, arguments, log):
         [(_, known)] = _known(arguments.getlist("run")[:1], log).items()
-        return known, "application/json"
+        symptoms = [{**s, "page": page_of(s["symptom"])} for s in known["symptoms"]]
+        return {**known, "symptoms": symptoms}, "application/json"
 
     def _tables(self, arguments, log):
         measure = _one_of("measure", arguments, [m for m in LAYER_MEASURES if m not in HISTOGRAMS])
@@ -127,7 +130,8 @@ Safari resolves the first module against the document's address and not against 
 def _file(path):
     @wrappers.Request.application
     def app(request):
-        return http_util.Respond(request, path.read_bytes(), TYPES[path.suffix])
+        content = as_html(path) if path.suffix == ".md" else path.read_bytes()
+        return http_util.Respond(request, content, TYPES[path.suffix])
 
     return app
 
