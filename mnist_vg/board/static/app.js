@@ -29,6 +29,7 @@ export class App {
   #facts = new Map();
   #ranges = new WeakMap();
   #cell = null;
+  #groups = null;
   #painting = false;
 
   constructor(body) {
@@ -101,6 +102,22 @@ export class App {
       .map((group) => sickest(group).name);
   }
 
+  /** The tiles, in the order in which they are shown. */
+  groups() {
+    const { filter, sort, seeds } = this.state;
+    const key = JSON.stringify([filter, sort, seeds]);
+    if (this.#groups?.key !== key || this.#groups.listing !== this.listing) {
+      const groups = arranged(this.listing.runs, this.state);
+      this.#groups = { key, listing: this.listing, groups };
+    }
+    return this.#groups.groups;
+  }
+
+  /** The tile in which a run is shown. */
+  groupOf(run) {
+    return this.groups().find(({ runs }) => runs.some(({ name }) => name === run));
+  }
+
   /** The measures that any run has recorded. */
   measures() {
     const found = Object.keys(MEASURES).filter((name) => this.listing.measures.includes(name));
@@ -144,7 +161,11 @@ export class App {
     this.#painting = true;
     requestAnimationFrame(() => {
       this.#painting = false;
-      this.#update();
+      if (this.state.view === "compare") this.#compare();
+      else {
+        render(controls(this), this.controls);
+        this.overview.redraw();
+      }
     });
   }
 
@@ -182,7 +203,7 @@ export class App {
   }
 
   #openWorst() {
-    const [first] = arranged(this.listing.runs, this.state);
+    const [first] = this.groups();
     const run = first && sickest(first);
     if (run?.health === "sick") this.state.run = run.name;
     this.#update();

@@ -28,8 +28,28 @@ export function panel(facts, app, row) {
         ×
       </button>
     </header>
-    ${row?.damage ? html`<p class="damage">Damaged: ${row.damage}</p>` : nothing}
+    ${seeds(app)} ${row?.damage ? html`<p class="damage">Damaged: ${row.damage}</p>` : nothing}
     ${facts ? told(facts, app) : html`<p>${missing(row)}</p>`}
+  `;
+}
+
+/** The other seeds, where they share a tile. */
+function seeds(app) {
+  const { name, runs } = app.groupOf(app.state.run) ?? { runs: [] };
+  if (runs.length < 2) return nothing;
+  return html`
+    <p class="seeds" role="group" aria-label=${`Seeds of ${name}`}>
+      ${runs.map(
+        (run) => html`
+          <button
+            aria-pressed=${run.name === app.state.run ? "true" : "false"}
+            @click=${() => app.show({ run: run.name, mark: [] }, true)}
+          >
+            ${run.name.slice(name.length).replace(/^-/, "") || run.name}
+          </button>
+        `,
+      )}
+    </p>
   `;
 }
 

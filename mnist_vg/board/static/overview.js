@@ -3,9 +3,12 @@
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 import { MARKS } from "./colours.js";
 import { MEASURES, words } from "./measures.js";
-import { arranged, patternOf } from "./runs.js";
+import { patternOf } from "./runs.js";
 import { draw, tile } from "./tile.js";
 import { together } from "./tables.js";
+
+/** So many tiles are laid out together, and only while they are near the screen. */
+const CHUNK = 60;
 
 /** How far from the screen tiles are filled, so that scrolling finds them ready. */
 const AHEAD = "800px 0px";
@@ -15,25 +18,35 @@ export class Overview {
   #shells = new Map();
   #near = new Set();
   #joined = new Map();
+  #order = [];
+  #timed = null; // For whoever measures how long a page takes.
 
   /** @param {object} app @param {HTMLElement} grid that holds the tiles. */
   constructor(app, grid) {
     this.app = app;
     this.grid = grid;
     this.watcher = new IntersectionObserver((seen) => this.#seen(seen), { rootMargin: AHEAD });
-    new ResizeObserver(() => this.#near.forEach((name) => this.#fill(name))).observe(grid);
+    new ResizeObserver(() => this.redraw()).observe(grid);
   }
 
   /** Brings the tiles into the order that the app's state asks for, and fills those near. */
   update() {
-    const groups = arranged(this.app.listing.runs, this.app.state);
+    const groups = this.app.groups();
     const names = new Set(groups.map(({ name }) => name));
     for (const [name, { shell }] of this.#shells) if (!names.has(name)) this.#drop(name, shell);
     const shells = groups.map((group) => this.#shellOf(group));
-    const there = this.grid.children;
-    if (shells.length !== there.length || shells.some((shell, n) => shell !== there[n])) {
-      this.grid.replaceChildren(...shells);
+    if (
+      shells.length !== this.#order.length ||
+      shells.some((shell, n) => shell !== this.#order[n])
+    ) {
+      this.#order = shells;
+      this.grid.replaceChildren(...chunks(shells));
     }
+    this.redraw();
+  }
+
+  /** Fills the tiles near the screen anew. */
+  redraw() {
     for (const name of this.#near) this.#fill(name);
   }
 
@@ -111,6 +124,7 @@ export class Overview {
     );
     render(tile(group, table, this.app), shell);
     draw(shell, group, table, this.app);
+    if (table && !this.#timed) this.#timed = performance.mark("first tile");
     if (!table && group.runs.every(({ state }) => state !== "damaged")) this.#fetch(group);
   }
 
@@ -123,10 +137,19 @@ export class Overview {
   }
 }
 
+function chunks(shells) {
+  return Array.from({ length: Math.ceil(shells.length / CHUNK) }, (_, n) => {
+    const chunk = document.createElement("div");
+    chunk.className = "chunk";
+    chunk.append(...shells.slice(n * CHUNK, (n + 1) * CHUNK));
+    return chunk;
+  });
+}
+
 /** What stands above the tiles: measure, order, filter and the colours. */
 export function controls(app) {
   const { state, listing } = app;
-  const found = arranged(listing.runs, state).length;
+  const found = app.groups().length;
   const wrong = state.filter && !patternOf(state.filter);
   return html`
     <label>

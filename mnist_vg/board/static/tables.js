@@ -47,9 +47,7 @@ export function together(tables) {
 
 /** The smallest, the middle and the largest; NaN stands above everything. */
 function spread(found) {
-  const sorted = found
-    .map((value) => (Number.isNaN(value) ? Infinity : value))
-    .sort((a, b) => a - b);
+  const sorted = found.sort((a, b) => Number.isNaN(a) - Number.isNaN(b) || a - b);
   const half = sorted.length >> 1;
   const middle = sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
   return [sorted[0], middle, sorted.at(-1)];
