@@ -169,7 +169,9 @@ def _of_finding(finding: Mapping[str, str | None]) -> Evidence:
 
 def _from_findings(findings, measurements):
     """Faults and remarks among what was found before the first step."""
-    share, _ = share_learned(measurements) if len(measurements.step) else (np.nan, np.nan)
+    share = np.nan
+    if findings and len(measurements.step):
+        share, _ = share_learned(measurements)
     faults, remarks = [], []
     for finding in findings:
         counts = finding["check"] in _STRUCTURAL or not share >= LEARNED_KAPPA

@@ -42,12 +42,6 @@ def run_facts(run: Run, diagnosis: Diagnosis, passed: Sequence[Evidence] = ()) -
     }
 
 
-def outline(facts: dict[str, Any]) -> list:
-    """What calls for writing a run's facts anew if it changes."""
-    kept = [facts[key] for key in ("layers", "activation_layers", "marks", "finished")]
-    return [*kept, [(s["symptom"], s["kind"], s["until"] is None) for s in facts["symptoms"]]]
-
-
 def _health(diagnosis):
     return "healthy" if diagnosis.healthy else "sick" if diagnosis.judged else "not judged"
 

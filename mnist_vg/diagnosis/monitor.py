@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mnist_vg.diagnosis.diagnosis import find_symptoms
+from mnist_vg.diagnosis.diagnosis import Diagnosis, find_symptoms
 from mnist_vg.diagnosis.measurements import measurements_of
 from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.runs.events import buckets
@@ -48,14 +48,9 @@ class Monitor:
         self.measurements = self.measurements.then(measurements_of(history))
         return self._find(self.measurements)
 
-    def passed(self, faults: Sequence[Evidence], remarks: Sequence[Evidence]) -> list[Evidence]:
-        """The announced symptoms that a diagnosis lacks, each until where it was seen last.
-
-        Args:
-            faults: of the diagnosis.
-            remarks: of the diagnosis.
-        """
-        found = {evidence.symptom for evidence in (*faults, *remarks)}
+    def passed(self, diagnosis: Diagnosis) -> list[Evidence]:
+        """The announced symptoms that a diagnosis lacks, each until where it was seen last."""
+        found = {evidence.symptom for evidence in (*diagnosis.evidence, *diagnosis.remarks)}
         return [evidence for name, evidence in self._announced.items() if name not in found]
 
     def _find(self, measurements):

@@ -126,9 +126,8 @@ class EventLog:
         for tag, value in numbers.items():
             if value is not None:
                 summary.value.append(_scalar_value(tag, value))
-        for layers, measures in tables:
+        for layers, measures in as_recorded(tables):
             states = _states(layers, measures)
-            measures = {name: _in_buckets(name, values) for name, values in measures.items()}
             for number, layer in enumerate(layers):
                 for measure, values in measures.items():
                     if states[number] == WITH_GRADIENT or _is_known(values, number):
@@ -293,9 +292,22 @@ def _box(node_name):
     return scope.removesuffix("_1") + slash + rest
 
 
-def _in_buckets(measure, values):
-    """The histograms of all layers as they are written; other measures as they are."""
-    return events.buckets(**values) if measure in HISTOGRAMS else values
+def as_recorded(tables: Iterable[tuple[Sequence[str], Mapping]]) -> list:
+    """The tables of `EventLog.record` with the numbers that a reader of the record finds.
+
+    Histograms are in buckets, and other numbers have float32's precision.
+    """
+    return [
+        (layers, {measure: _recorded(measure, values) for measure, values in measures.items()})
+        for layers, measures in tables
+    ]
+
+
+def _recorded(measure, values):
+    if measure in HISTOGRAMS:
+        return events.buckets(**values) if isinstance(values, Mapping) else values
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32).astype(float)
 
 
 def _is_known(values, number):

@@ -10,12 +10,12 @@ import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
 from mnist_vg.diagnosis.diagnosis import Diagnosis
-from mnist_vg.diagnosis.facts import outline, run_facts
+from mnist_vg.diagnosis.facts import run_facts
 from mnist_vg.diagnosis.monitor import Monitor
 from mnist_vg.diagnosis.symptom import Evidence
 from mnist_vg.errors import UsageError
 from mnist_vg.figures.drawings import profile_picture
-from mnist_vg.recording.event_log import EventLog
+from mnist_vg.recording.event_log import EventLog, as_recorded
 from mnist_vg.runs.events import cut_event_files, read_facts, remaining_files, whole_records
 from mnist_vg.runs.folder import checksums
 from mnist_vg.runs.history import History
@@ -69,7 +69,8 @@ class RunWriter:
         run.save()
         self._monitor = Monitor(History.read(run.folder) if lengths else None)
         told = read_facts(run.folder) if lengths else None
-        self._told = told and outline(told)
+        resumes = told and not told["finished"]
+        self._told = _outline(run, self._diagnosis()) if resumes else None
         self._log = EventLog(run.folder)
         if not lengths:
             self._log.describe(run.settings, about, graph)
@@ -94,27 +95,33 @@ class RunWriter:
         Returns:
             The symptoms that this record makes certain.
         """
-        self.note(step, scalars, tables, arrays)
-        self._mark_layers(step, tables)
+        tables = as_recorded(tables)
         known = {tag: value for tag, value in scalars.items() if value is not None}
-        evidence = self._monitor.record(step, {**known, **self._chance}, tables)
+        numbers = {tag: float(np.float32(v)) for tag, v in (known | self._chance).items()}
+        evidence = self._monitor.record(step, numbers, tables)
+        # Facts come first: what a kill leaves may lack a record, but no facts of one.
+        self._mark_layers(step, tables)
         self._tell(step)
+        self.note(step, scalars, tables, arrays)
         return evidence
 
     def _tell(self, step):
-        """Write the run's facts anew if they have changed in what the tab waits for."""
+        """Write the run's facts anew, if what the tab waits for has changed."""
+        diagnosis = self._diagnosis()
+        outline = _outline(self.run, diagnosis)
+        if outline != self._told:
+            self._log.tell(step, self._facts(self.run, diagnosis))
+            self._told = outline
+
+    def _diagnosis(self):
+        """The diagnosis of the records so far."""
         monitor, run = self._monitor, self.run
-        diagnosis = Diagnosis.of_found(
+        return Diagnosis.of_found(
             monitor.measurements, monitor.found, False, run.settings, run.findings
         )
-        self._tell_of(step, run, diagnosis)
 
-    def _tell_of(self, step, run, diagnosis):
-        passed = self._monitor.passed(diagnosis.evidence, diagnosis.remarks)
-        facts = run_facts(run, diagnosis, passed)
-        if outline(facts) != self._told:
-            self._log.tell(step, facts)
-            self._told = outline(facts)
+    def _facts(self, run, diagnosis):
+        return run_facts(run, diagnosis, self._monitor.passed(diagnosis))
 
     def _mark_layers(self, step, tables):
         marks = {}
@@ -193,7 +200,8 @@ class RunWriter:
         results = finite_or_none(results)
         diagnosis = diagnosis or Diagnosis.of(run.history, True, run.settings, run.findings)
         card = card or {k: "not finite" if v is None else v for k, v in results.items()}
-        self._tell_of(self._last_step, dataclasses.replace(run, results=results), diagnosis)
+        facts = self._facts(dataclasses.replace(run, results=results), diagnosis)
+        self._log.tell(self._last_step, facts)
         symptoms = [evidence.line for evidence in diagnosis.evidence]
         self._log.conclude(
             self._last_step,
@@ -225,6 +233,16 @@ class RunWriter:
     def close(self) -> None:
         """End the event file."""
         self._log.close()
+
+
+def _outline(run, diagnosis):
+    """What calls for writing a run's facts anew if it changes."""
+    shown = [
+        [(evidence.symptom, evidence.until is None) for evidence in found]
+        for found in (diagnosis.evidence, diagnosis.remarks)
+    ]
+    of_layers = diagnosis.measurements.layers, diagnosis.measurements.activation_layers
+    return (*of_layers, run.layer_marks, *shown)
 
 
 def _damage(folder, lengths):

@@ -133,4 +133,4 @@ def _write_records(writer, records, network):
             (layers, {name: record[name] for name in names})
             for layers, names in records.layer_measures
         ]
-        writer.note(int(step), {tag: record[tag] for tag in tags}, tables)
+        writer.record(int(step), {tag: record[tag] for tag in tags}, tables)
