@@ -27,7 +27,7 @@ SCALARS = {
     "gradient_flow/log10_first_to_last",
     *(
         f"{measure}/layer{layer}"
-        for measure in ("gradient_mean_abs", "update_ratio")
+        for measure in ("gradient_mean_abs", "update_ratio", "relative_sensitivity")
         for layer in LAYERS
     ),
     *(f"units_{share}/layer{n}" for share in ("dead", "saturated") for n in LAYERS[:-1]),

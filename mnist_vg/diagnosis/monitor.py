@@ -19,11 +19,13 @@ class Monitor:
 
     Attributes:
         measurements: of all records so far.
+        newest: of the newest record; it has no row if that has no gradients.
         found: the faults and remarks in them, as `find_symptoms` returns them.
     """
 
     def __init__(self, history: Mapping | None = None):
         self.measurements = measurements_of(history or {"step": np.zeros(0, np.int64)})
+        self.newest = self.measurements.until(0)
         self.found: tuple[list[Evidence], list[Evidence]] = [], []
         self._announced: dict[str, Evidence] = {}
         for number in range(1, len(self.measurements.step) + 1):
@@ -45,7 +47,8 @@ class Monitor:
             for group, measured in measures.items():
                 histogram = isinstance(measured, Mapping)
                 history[group] = [buckets(**measured) if histogram else measured]
-        self.measurements = self.measurements.then(measurements_of(history))
+        self.newest = measurements_of(history)
+        self.measurements = self.measurements.then(self.newest)
         return self._find(self.measurements)
 
     def passed(self, diagnosis: Diagnosis) -> list[Evidence]:

@@ -42,6 +42,7 @@ from mnist_vg.runs.tags import (
     LOSS_TEST,
     LOSS_TRAIN,
     NONFINITE,
+    RELATIVE_SENSITIVITY,
     RUN_FACTS,
     SYMPTOM_COUNT,
     layer_tag,
@@ -322,11 +323,15 @@ def _add_layer(summary, measure, layer, values, number):
     elif measure in HISTOGRAMS:
         if values[number, :, -1].any():  # The counts.
             summary.value.append(_histogram_value(tag, values[number]))
-    elif measure == GRADIENT_THROUGH_TIME and np.isnan(values[number]):
-        pass  # Other layers have no time steps.
+    elif measure in _NOT_OF_ALL and np.isnan(values[number]):
+        pass
     elif measure not in NONFINITE or (values > 0).any():
         summary.value.append(_scalar_value(tag, values[number]))
 
+
+_NOT_OF_ALL = (GRADIENT_THROUGH_TIME, RELATIVE_SENSITIVITY)
+"""Measures that some layers lack: those without time steps, and those whose weights are all zero,
+or all layers where there is no loss."""
 
 # TensorBoard's own functions write the same bytes, and take three times as long.
 _SCALAR = scalar_metadata.create_summary_metadata(display_name=None, description=None)

@@ -22,7 +22,7 @@ from mnist_vg.runs.history import History
 from mnist_vg.runs.marks import layer_marks
 from mnist_vg.runs.results import finite_or_none
 from mnist_vg.runs.run import Run
-from mnist_vg.runs.tags import LAYER_STATE
+from mnist_vg.runs.tags import LAYER_STATE, RELATIVE_SENSITIVITY
 
 Table = tuple[Sequence[str], Mapping]
 """Names of layers, the one nearest the input first, and what was measured of them, by name."""
@@ -102,8 +102,16 @@ class RunWriter:
         # Facts come first: what a kill leaves may lack a record, but no facts of one.
         self._mark_layers(step, tables)
         self._tell(step)
-        self.note(step, scalars, tables, arrays)
+        self.note(step, scalars, self._with_sensitivity(tables), arrays)
         return evidence
+
+    def _with_sensitivity(self, tables):
+        """The tables of a record with the number by which the diagnosis goes."""
+        condition = self._monitor.newest.condition
+        if not condition.size:  # A record without gradients.
+            return tables
+        (layers, measures), *others = tables
+        return [(layers, measures | {RELATIVE_SENSITIVITY: condition[0]}), *others]
 
     def _tell(self, step):
         """Write the run's facts anew, if what the tab waits for has changed."""

@@ -23,6 +23,10 @@ GRADIENT_MEAN_ABS = "gradient_mean_abs"
 LAYER_STATE = "layer_state"
 UPDATE_RATIO = "update_ratio"
 GRADIENT_THROUGH_TIME = "gradient_through_time"
+RELATIVE_SENSITIVITY = "relative_sensitivity"
+"""By how many percent the loss changes, at most, if a layer's weights change by one percent.
+
+The relative condition number, see `diagnosis.measurements`."""
 # TensorBoard opens the first two groups of tags by name. These names come late, so that
 # `gradient_flow` stays among the first two.
 UNITS_DEAD = "units_dead"
@@ -53,6 +57,7 @@ LAYER_MEASURES = (
     "weight_norm",
     UPDATE_RATIO,
     GRADIENT_THROUGH_TIME,
+    RELATIVE_SENSITIVITY,
     BACKPROPAGATED,
     "activation_mean",
     "activation_std",
