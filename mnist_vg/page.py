@@ -47,6 +47,9 @@ $sections
 """)
 
 
+_HEADINGS = ("Symptom", "Where", "From step", "Evidence", "Why it matters", "Try")
+
+
 def page(
     diagnoses: Mapping[str, Diagnosis],
     runs: Mapping[str, Run],
@@ -79,7 +82,8 @@ def _kind(diagnosis):
 
 def _section(name, diagnosis, run, comparison, good):
     symptoms = [
-        (e.symptom, e.layer or "", e.step, e.words, one_of(e.advice)) for e in diagnosis.evidence
+        (e.symptom, e.layer or "", e.step, e.words, e.why, one_of(e.advice))
+        for e in diagnosis.evidence
     ]
     made = mark_lines, remark_lines, not_recorded_lines
     lines = [*(line for of in made for line in of({name: diagnosis})), *foreign_lines({name: run})]
@@ -93,7 +97,7 @@ def _section(name, diagnosis, run, comparison, good):
     parts = [
         f"<h2>{escape(name)}</h2>",
         f'<p class="verdict {_kind(diagnosis)}">{escape(diagnosis.verdict)}</p>',
-        _table("Symptoms", ("Symptom", "Where", "From step", "Evidence", "Try"), symptoms),
+        _table("Symptoms", _HEADINGS, symptoms),
         _table(f"Different from {good}", ("From step", "Where", "What differs"), differences),
         *(f'<p class="note">{escape(note)}</p>' for note in notes),
         *(_picture(name, png) for png in profile_picture(run).values()),

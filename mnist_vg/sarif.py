@@ -70,7 +70,8 @@ def _rule_of(symptom):
     page = f"docs/symptoms/{_slug(symptom.name)}.md"
     advice = f"Try: {one_of(symptom.advice)}. " if symptom.advice else ""
     text = f"{advice}Source: {symptom.source}. Page: {page}"
-    return _rule(symptom.name, f"Symptom of a run: {symptom.name}.", text)
+    rule = _rule(symptom.name, f"Symptom of a run: {symptom.name}.", text)
+    return rule | {"fullDescription": {"text": f"{symptom.why[0].upper()}{symptom.why[1:]}."}}
 
 
 def _rule(name, short, text):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 LOG = {"$schema": str, "version": str, "runs": list}
 RUN = {"tool": dict, "results": list}
 DRIVER = {"name": str, "version": str, "rules": list}
-RULE = {"id": str, "shortDescription": dict, "help": dict}
+RULE = {"id": str, "shortDescription": dict, "fullDescription": dict, "help": dict}
 RESULT = {"ruleId": str, "level": str, "message": dict, "locations": list, "properties": dict}
 LOGICAL = {"name": str, "fullyQualifiedName": str, "kind": str}
 
@@ -44,7 +44,7 @@ def read_sarif(text):
     assert_like(run["tool"]["driver"], DRIVER)
     rules = run["tool"]["driver"]["rules"]
     for rule in rules:
-        assert_like(rule, RULE)
+        assert_like(rule, RULE, optional=["fullDescription"])
         assert_like(rule["shortDescription"], {"text": str})
         assert_like(rule["help"], {"text": str})
     ids = [rule["id"] for rule in rules]
@@ -98,6 +98,7 @@ def test_each_symptom_is_a_rule_with_its_page():
     for symptom, rule in zip(SYMPTOMS, rules, strict=False):
         assert symptom.name in rule["shortDescription"]["text"]
         assert one_of(symptom.advice) in rule["help"]["text"]
+        assert rule["fullDescription"]["text"].lower() == f"{symptom.why.lower()}."
         assert (ROOT / rule["help"]["text"].rpartition("Page: ")[2]).exists()
 
 
@@ -173,6 +174,7 @@ def test_the_page_tells_verdict_evidence_and_advice_and_escapes_names():
         "could not judge: nothing recorded",
         "<b>&",
         "3 of its gradients",
+        diagnoses["<b>&"].evidence[0].why,
         one_of(diagnoses["<b>&"].evidence[0].advice),
     ):
         assert words in shown.text

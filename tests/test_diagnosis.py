@@ -846,12 +846,7 @@ def test_a_monitor_finds_the_same_from_histograms_as_from_norms():
         norms, histograms = dict(measures), dict(measures)
         for key, of_key in zip(("gradient", "weight"), values, strict=True):
             norms[f"{key}_norm"] = np.linalg.norm(of_key[record], axis=-1)
-            rows = [twins.histogram(row) for row in of_key[record]]
-            histograms[f"{key}s"] = {
-                "min": np.array([row[0, 0] for row in rows]),
-                "max": np.array([row[-1, 1] for row in rows]),
-                "counts": np.array([row[:, 2] for row in rows]),
-            }
+            histograms[f"{key}s"] = np.stack([twins.histogram(row) for row in of_key[record]])
         both = [
             monitor.record(step, scalars, [(layers, tables)])
             for monitor, tables in ((of_norms, norms), (of_histograms, histograms))
@@ -890,7 +885,7 @@ def test_a_recorded_norm_counts_and_that_of_the_histogram_where_there_is_none():
 
 def test_a_monitor_accepts_layers_without_a_finite_value():
     step, scalars, [(layers, measures), hidden] = as_recorded(healthy(), 0)
-    none = {"min": np.full(4, np.inf), "max": np.full(4, -np.inf), "counts": np.zeros((4, 30))}
+    none = buckets(np.full(4, np.inf), np.full(4, -np.inf), np.zeros((4, 30)))
     measures |= {"gradients": none, "gradient_nonfinite": np.full(4, 9.0)}
     measures["gradient_mean_abs"] = np.full(4, np.nan)
     del measures["gradient_norm"]

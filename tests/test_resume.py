@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import COMMAND, PROCESS, assert_refused, call_command, run_command
+from tensorboard.util.tensor_util import make_ndarray
 from test_runs import points, read
 
 from mnist_vg import SCENARIOS, Run, Scenario, UsageError, datasets, train
@@ -71,8 +72,10 @@ def bits(folder):
     read_points = {tag: points(reader, tag) for tag in tags}
     for tag in tags:
         assert len(reader.Tensors(tag)) == len(read_points[tag]), f"{tag} has a step twice"
-    for tag in reader.PluginTagToContent("text"):
-        read_points[tag] = points(reader, tag)
+    for tag in [*reader.PluginTagToContent("text"), *reader.PluginTagToContent("mnist_vg")]:
+        # Facts are told twice at the first step: before it is recorded, and once it has layers.
+        told = reader.Tensors(tag)
+        read_points[tag] = [(event.step, make_ndarray(event.tensor_proto)) for event in told]
     # Read as bytes, since the folder may be remote.
     with np.load(io.BytesIO((folder / CHECKPOINT_FILE).read_bytes())) as state:
         variables = {name: state[name] for name in state.files if name != "notes"}

@@ -8,7 +8,6 @@ import numpy as np
 from mnist_vg.diagnosis.diagnosis import Diagnosis, find_symptoms
 from mnist_vg.diagnosis.measurements import measurements_of
 from mnist_vg.diagnosis.symptom import Evidence
-from mnist_vg.runs.events import buckets
 
 
 class Monitor:
@@ -39,14 +38,12 @@ class Monitor:
         Args:
             step: of the record.
             scalars: tag to value.
-            tables: names of layers with their measures, as `EventLog.record` takes them.
+            tables: names of layers with their measures, as `event_log.as_recorded` returns them.
         """
         history = {"step": np.array([step])} | {tag: [value] for tag, value in scalars.items()}
         for (layers, measures), name in zip(tables, ("layers", "activation_layers"), strict=False):
             history[name] = layers
-            for group, measured in measures.items():
-                histogram = isinstance(measured, Mapping)
-                history[group] = [buckets(**measured) if histogram else measured]
+            history |= {measure: [values] for measure, values in measures.items()}
         self.newest = measurements_of(history)
         self.measurements = self.measurements.then(self.newest)
         return self._find(self.measurements)
@@ -62,8 +59,8 @@ class Monitor:
         faults, remarks = self.found
         new = [evidence for evidence in faults if evidence.symptom not in self._announced]
         self._announced |= {evidence.symptom: evidence for evidence in new}
-        now = int(measurements.step[-1])
         for evidence in (*faults, *remarks):
             if evidence.symptom in self._announced:
-                self._announced[evidence.symptom] = replace(evidence, until=now)
+                seen = int(measurements.step[-1]) if evidence.until is None else evidence.until
+                self._announced[evidence.symptom] = replace(evidence, until=seen)
         return new

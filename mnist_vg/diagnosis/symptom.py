@@ -18,7 +18,7 @@ class Evidence:
         layer: the layer that shows it most; None for a symptom of the whole network.
         step: of the first record that shows it.
         known: step of the record that made it certain.
-        why: what follows from it, of a finding before the first step.
+        why: why it matters: what follows from it in training.
         until: step of the last record that shows it; None if it lasts.
         share: of the records, how many show it, 0 to 1.
         share_wide: of the records, how many in a row from the first one on show it in the layer
@@ -84,6 +84,7 @@ class Symptom:
             value is not known.
         threshold: a value is sick from here on: at least this much or, with `below`, at most.
         words: the evidence in words, a format string of `value` and `threshold`.
+        why: why it matters, in one sentence.
         source: where measure and threshold come from.
         advice: what to try, the best first; `diagnosis.advice` leaves out what the model has.
         needs: fields of `Measurements`; one of them is enough to look for the symptom.
@@ -104,6 +105,7 @@ class Symptom:
     measure: Callable[[Measurements], np.ndarray]
     threshold: float
     words: str
+    why: str
     source: str
     advice: tuple[str, ...]
     needs: tuple[str, ...]
@@ -151,6 +153,7 @@ class Symptom:
             value=value,
             threshold=self.threshold,
             words=self.words.format(value=value, threshold=self.threshold) + more,
+            why=self.why,
             source=self.source,
             advice=advice,
             until=int(steps[last]) if passed_by else None,

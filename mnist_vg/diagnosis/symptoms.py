@@ -65,6 +65,7 @@ SYMPTOMS = (
         measure=lambda measurements: (measurements.state == WITHOUT_GRADIENT).astype(float),
         threshold=1,
         words="none of its weights gets a gradient, though they are to be trained",
+        why="the optimizer skips the layer, so it stays as the initializer drew it",
         source="backpropagation gives None where the loss is no differentiable function of a "
         "weight (tf.GradientTape)",
         advice=(
@@ -82,6 +83,7 @@ SYMPTOMS = (
         threshold=0.3,
         words="one update moves its weights by {value:.2g} times their norm (healthy: less than "
         "{threshold:g})",
+        why="after a few such updates, nothing is left of what the layer has learned",
         source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n), SageMaker "
         "Debugger's WeightUpdateRatio has 10",
         advice=(
@@ -101,6 +103,7 @@ SYMPTOMS = (
         from_start=True,
         words="one update moves no layer's weights by more than {value:.2g} times their norm "
         "(healthy: more than {threshold:g})",
+        why="the network stays close to its random start, however long it trains",
         source="set on the corpus; Karpathy's rule of thumb is 1e-3 (CS231n)",
         advice=("a higher learning rate",),
         causes=(VANISHING_GRADIENTS, DEAD_UNITS),
@@ -115,6 +118,7 @@ SYMPTOMS = (
         still=True,
         words="for {value:.0%} of the training, the learning rate is at most 1% of its largest "
         "value (healthy: less than {threshold:.0%})",
+        why="the weights hardly move any more, so what is not learned by then stays unlearned",
         source="cosine decay is below 1% for the last 6% (Loshchilov and Hutter 2017, equation 5)",
         advice=("a schedule as long as the training", "a constant learning rate"),
         needs=("rate",),
@@ -127,6 +131,8 @@ SYMPTOMS = (
         records=2,
         words="the gradient at its first time step is 1e{value:.0f} of that at its last (healthy: "
         "more than 1e{threshold:.0f})",
+        why="the layer learns from the last time steps only, and what counts may stand at the "
+        "first",
         source="exponential decay (Bengio et al. 1994, Hochreiter 1998) below half of float32's "
         "machine epsilon (IEEE 754): in the sum over time steps, the first ones are lost",
         advice=(
@@ -145,6 +151,7 @@ SYMPTOMS = (
         records=2,
         words="the gradient at its first time step is 1e{value:.0f} times that at its last "
         "(healthy: less than 1e{threshold:.0f} times)",
+        why="the first time steps decide where the weights go, however little they matter",
         source="exponential growth (Bengio et al. 1994, Pascanu et al. 2013); the threshold is "
         "that of mnist_vg.check",
         advice=(
@@ -164,6 +171,8 @@ SYMPTOMS = (
         columns="activation_layers",
         words="{value:.0%} of its units are at an end of their activation for most of the batch "
         "(healthy: less than {threshold:.0%})",
+        why="there the activation is flat, so these units and the layers before them get hardly "
+        "any gradient",
         source="DeepDiagnosis (Wardat et al. 2022): half of the units",
         advice=(
             "smaller initial weights",
@@ -181,6 +190,7 @@ SYMPTOMS = (
         columns="activation_layers",
         words="{value:.0%} of its units give zero for all of the batch (healthy: less than "
         "{threshold:.0%})",
+        why="a dead unit passes nothing on and gets no gradient, so it seldom comes back",
         source="AutoTrainer (Zhang et al. 2021) and DeepDiagnosis (Wardat et al. 2022): 70%",
         advice=(
             "a lower learning rate",
@@ -196,6 +206,7 @@ SYMPTOMS = (
         threshold=1e3,
         words="changing its weights by 1% changes the loss by up to {value:.2g}% of what chance "
         "costs (healthy: less than {threshold:g}%)",
+        why="a step of usual length overshoots, and may leave the loss higher than before",
         source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice=(
             "smaller initial weights",
@@ -213,6 +224,7 @@ SYMPTOMS = (
         records=2,
         words="changing its weights by 1% changes the loss by {value:.2g}% at most (healthy: more "
         "than {threshold:g}%)",
+        why="hardly any of the error reaches the layer, so it learns slowly or not at all",
         source="relative condition number (Trefethen and Bau 1997, lecture 12); set on the corpus",
         advice=(
             "an activation such as relu",
@@ -235,6 +247,7 @@ SYMPTOMS = (
         detail=rules.origin,
         threshold=1,
         words="{value:.0f} of its gradients and weights are NaN or Inf",
+        why="one update with NaN spoils the weights for good, and every answer after it",
         source="IEEE 754; SageMaker Debugger's ExplodingTensor",
         advice=(
             "a lower learning rate",
@@ -254,6 +267,7 @@ SYMPTOMS = (
         from_start=True,
         words="one update moves its weights by {value:.2g} times their norm, and float32 loses "
         "what is below {threshold:.0e}",
+        why="rounding swallows the updates, so the layer stays as it began",
         source="half of float32's machine epsilon (IEEE 754)",
         advice=(
             "a higher learning rate",
@@ -270,6 +284,7 @@ SYMPTOMS = (
         words=f"the loss rose by {rules.SWING:.0%} or more at {{value:.0%}} of "
         f"{rules.SWING_RECORDS} records in a row "
         "(healthy: less than {threshold:.0%})",
+        why="what one update gains the next one loses, so the training takes long or gets nowhere",
         source="set on the corpus",
         advice=("a lower learning rate",),
         causes=(UPDATES_TOO_LARGE, EXPLODING_GRADIENTS),
@@ -283,6 +298,7 @@ SYMPTOMS = (
         still=True,
         words="over a third of the training, the loss is {value:.2g} times the first one (healthy: "
         "less than {threshold:g} times)",
+        why="the network is worse than before its first step",
         source="set on benchmarks/anyone.py",
         advice=(
             "a lower learning rate",
@@ -301,6 +317,7 @@ SYMPTOMS = (
         counts=Counts.ONCE,
         words="the penalties are {value:.2g} times the loss of the data (healthy: less than "
         "{threshold:g} times)",
+        why="the optimizer shrinks the weights, and hardly heeds the data",
         source="beyond it, the optimizer gains more by small weights than by right answers",
         advice=("weaker regularizers",),
         needs=("same_answer",),
@@ -315,6 +332,7 @@ SYMPTOMS = (
         from_start=True,
         still=True,
         words="the loss is exactly 0, and so is that of the same answer for all inputs",
+        why="no answer costs anything, so there is nothing to learn from",
         source="a loss that is 0 whatever the answer cannot tell right from wrong",
         advice=("a loss and a last layer that fit the labels: mnist_vg.check(model, x, y)",),
         needs=("same_answer",),
@@ -328,6 +346,7 @@ SYMPTOMS = (
         still=True,
         words="the loss is negative, and {value:.2g} times as large as at first (healthy: less "
         "than {threshold:g} times)",
+        why="there is no best answer to find, so the outputs grow without end",
         source="a loss without a lower bound has no minimum to find; set on benchmarks/anyone.py",
         advice=("the sign of the loss", "labels that fit it: mnist_vg.check(model, x, y)"),
         needs=("same_answer",),
@@ -342,6 +361,7 @@ SYMPTOMS = (
         still=True,
         words="the same answer for all inputs would change the loss by {value:.2g} of it (healthy: "
         "more than {threshold:g})",
+        why="the inputs make no difference, so nothing about them can be told",
         source="set on benchmarks/anyone.py",
         advice=("what helps against the symptoms above",),
         causes=(
@@ -369,6 +389,7 @@ SYMPTOMS = (
         still=True,
         words="{value:.0%} of what chance gets wrong is right, at 10 records in a row (healthy: "
         "more than {threshold:.0%})",
+        why="a guess that ignores the inputs does as well, so the training has gained nothing",
         source="of the form of Cohen's kappa (1960); set on the corpus",
         advice=(
             "what helps against the symptoms above",
@@ -388,6 +409,8 @@ SYMPTOMS = (
         of_validation=True,
         words="of what the validation loss had gained, {value:.0%} is lost again, while the "
         "training's loss fell further (healthy: less than {threshold:.0%})",
+        why="the network learns the training examples by heart, which is worth nothing on other "
+        "data",
         source="early stopping (Prechelt 1998, section 2.2: generalization loss); set on "
         "benchmarks/anyone.py",
         advice=("more data", "dropout", "weight decay", "early stopping", "fewer units"),
@@ -404,6 +427,8 @@ SYMPTOMS = (
         words="validation costs more than training, and the moving averages of batch "
         "normalization still hold {value:.0%} of their first values (healthy: less than "
         "{threshold:.0%})",
+        why="outside of training the network works with these averages, and answers worse than it "
+        "could",
         source="an exponential average holds momentum**steps of its first value (Ioffe and "
         "Szegedy 2015, algorithm 2)",
         advice=("a lower momentum of batch normalization, such as 0.9", "more steps"),
@@ -420,6 +445,7 @@ SYMPTOMS = (
         of_validation=True,
         words="validation costs more than training by {value:.0%} of what the same answer for all "
         "inputs costs (healthy: less than {threshold:.0%})",
+        why="what the network has learned does not carry over to these data",
         source="set on benchmarks/anyone.py",
         advice=(
             "the same preprocessing for both data sets",
