@@ -398,3 +398,23 @@ def test_seeds_that_share_a_program_equal_separate_runs(tmp_path):
     seeds = [dataclasses.replace(FULL, measures="default").with_seed(seed) for seed in (3, 4)]
     _, second = train_all(seeds, tmp_path / "together")
     assert_same_bits(second.folder, train(seeds[1], tmp_path / "alone").folder)
+
+
+def test_a_resumed_run_knows_what_passed_since_it_was_told(tmp_path):
+    """It is at chance for twenty records, and breaks off at the sixteenth."""
+    late = dataclasses.replace(
+        SHORT, name="late", dataset="digits", activation="sigmoid", num_layers=3, iterations=240
+    )
+
+    def watch(scenario, block, symptoms):
+        if block.step == 150:
+            signal.raise_signal(signal.SIGINT)
+
+    whole = train(late, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(late, tmp_path / "broken", watch=watch)
+    resumed = train(late, tmp_path / "broken")
+    assert len(events.event_files(resumed.folder)) == 2
+    assert_same_bits(resumed.folder, whole.folder)
+    [told] = events.read_facts(resumed.folder)["symptoms"]
+    assert (told["symptom"], told["kind"], told["until"]) == ("stuck at chance", "passed", 190)
