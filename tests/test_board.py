@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -27,12 +30,14 @@ def free_port():
 
 
 @contextlib.contextmanager
-def serving(logdir, port):
+def serving(logdir, port, python_path=""):
     """Run `mnist-vg board`; yield its address, and the lines that it has printed."""
+    paths = filter(None, [str(python_path), os.environ.get("PYTHONPATH")])
     process = subprocess.Popen(
         [*COMMAND, "board", str(logdir), "--port", str(port)],
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
     )
     said = []
     try:
@@ -115,6 +120,67 @@ def test_a_port_in_use_is_replaced_by_the_next_free_one(logdir):
             free = int(re.search(r":(\d+)/", address)[1])
             assert free > port
             assert said[0] == f"port {port} is in use; the next free one is {free}\n"
+
+
+def test_it_prints_one_link_and_ends_quietly(logdir):
+    command = [*COMMAND, "board", str(logdir), "--port", str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        link = process.stdout.readline().decode()
+        assert re.fullmatch(r"TensorBoard at http://localhost:\d+/ \(Ctrl-C ends it\)\n", link)
+        with urllib.request.urlopen(link.split()[2]) as page:
+            assert b"TensorBoard" in page.read()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == b""
+    assert process.returncode == 0
+
+
+PLUGIN = """
+from tensorboard.plugins import base_plugin
+
+class Plugin(base_plugin.TBPlugin):
+    plugin_name = "of_{owner}"
+
+    def get_plugin_apps(self):
+        return {{}}
+
+    def data_plugin_names(self):
+        return ["scalars"]
+
+    def is_active(self):
+        return False
+
+    def frontend_metadata(self):
+        return base_plugin.FrontendMetadata(es_module_path="/index.js")
+
+Plugin.__module__ = "{owner}.plugin"
+"""
+
+
+def test_a_port_taken_meanwhile_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        code = f"from mnist_vg.cli.board import _serve; _serve('logdir', {taken.getsockname()[1]})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert re.search(r"UsageError: port: .* already in use; give another one$", done.stderr.strip())
+
+
+def test_it_opens_on_our_plugin(logdir, browser, tmp_path):
+    for owner in ("others", "mnist_vg"):
+        facts = tmp_path / f"plugin_of_{owner}-0.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {facts.stem}\nVersion: 0\n")
+        (facts / "entry_points.txt").write_text(f"[tensorboard_plugins]\na = of_{owner}:Plugin\n")
+        (tmp_path / f"of_{owner}.py").write_text(PLUGIN.format(owner=owner))
+    with serving(logdir, free_port(), python_path=tmp_path) as (address, _):
+        with urllib.request.urlopen(f"{address}data/plugins_listing") as answer:
+            listing = json.load(answer)
+        names = list(listing)
+        assert names.index("of_mnist_vg") < names.index("timeseries") < names.index("of_others")
+        browser.get(address)
+        opened = next(name for name in names if listing[name]["enabled"])
+        WebDriverWait(browser, 60).until(lambda driver: driver.current_url.endswith(f"#{opened}"))
+        assert names.index(opened) < names.index("timeseries")
 
 
 # TensorBoard's tabs are web components: their text is in nested shadow trees.

@@ -1,7 +1,10 @@
 """`mnist-vg board`."""
 
+import contextlib
+import io
 import socket
 import sys
+import threading
 import types
 
 import click
@@ -24,11 +27,6 @@ from mnist_vg.runs.paths import is_remote
 def board(folder, logdir, port):
     """Open TensorBoard on the log folder, or on a FOLDER in it, even while networks train."""
     logdir = folder_of(logdir, folder)
-    if not is_remote(logdir):
-        # With this module, TensorBoard does not import TensorFlow, and starts in a second.
-        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
-    from tensorboard import main as tensorboard
-
     free = next((candidate for candidate in range(port, 65536) if _is_free(candidate)), None)
     if free is None:
         raise UsageError(f"port: {port} and all higher ports are in use; give a lower one")
@@ -36,8 +34,35 @@ def board(folder, logdir, port):
         click.echo(f"logdir: {logdir} does not exist yet; TensorBoard waits for it", err=True)
     if free != port:
         click.echo(f"port {port} is in use; the next free one is {free}", err=True)
-    sys.argv = ["tensorboard", "--logdir", str(logdir), "--port", str(free)]
-    tensorboard.run_main()
+    click.echo(f"TensorBoard at {_serve(logdir, free)} (Ctrl-C ends it)", err=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _serve(logdir, port):
+    """Start TensorBoard in a thread, and return its address."""
+    if not is_remote(logdir):
+        # With this module, TensorBoard does not import TensorFlow, and starts in a second.
+        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+    from tensorboard import program
+
+    tensorboard = program.TensorBoard(_plugins())
+    tensorboard.configure(logdir=str(logdir), port=port)
+    try:
+        # It prints a note on how it loads, whatever its flags.
+        with contextlib.redirect_stderr(io.StringIO()):
+            return tensorboard.launch()
+    except program.TensorBoardServerException as error:
+        raise UsageError(f"port: {error.msg}; give another one") from error
+
+
+def _plugins():
+    """TensorBoard's plugins, ours first: its page opens on the first that has something to show."""
+    from tensorboard import default
+
+    return sorted(
+        default.get_plugins(), key=lambda plugin: not plugin.__module__.startswith("mnist_vg.")
+    )
 
 
 def _is_free(port):
