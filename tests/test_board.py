@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -21,6 +22,7 @@ from selenium import webdriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from mnist_vg import GradientLogger, Run
+from mnist_vg.recording.event_log import EventLog
 
 
 def free_port():
@@ -260,3 +262,55 @@ def test_a_browser_shows_a_plain_fit(browser, tmp_path):
         tags = ["gradients/dense", "weights/sequential/dense", "activations/sequential/dense"]
         assert_shown(browser, address, "histograms&tagFilter=dense$", tags)
         assert_shown(browser, address, "text", ["Adam", "learning_rate"])
+
+
+def test_hparams_shows_what_differs_and_whole_numbers(browser, tmp_path):
+    for name, settings in {
+        "narrow": {"name": "mine", "kind": "mlp", "rate": 0.5, "width": 8},
+        "wide": {"name": "mine", "kind": "mlp", "rate": 1, "width": 128, "dropout": True},
+    }.items():
+        (tmp_path / name).mkdir()
+        log = EventLog(tmp_path / name)
+        log.describe(settings, "")
+        log.conclude(0, {}, 3, {})
+        log.close()
+    with serving(tmp_path, free_port()) as (address, _):
+
+        def ask(route, **request):
+            url = f"{address}data/plugin/hparams/{route}?"
+            query = urllib.parse.urlencode({"request": json.dumps(request)})
+            with urllib.request.urlopen(url + query) as answer:
+                return json.load(answer)
+
+        assert_shown(browser, address, "hparams", ["narrow", "wide", "128", "0.50000"])
+        infos = ask("experiment")["hparamInfos"]
+        assert [info["name"] for info in infos] == ["rate", "width", "dropout"]
+        by_width = {"hparam": "width", "order": "ORDER_DESC"}
+        asked = {"allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 9}
+        rows = ask("session_groups", colParams=[by_width], **asked)["sessionGroups"]
+        assert [(row["name"], row["hparams"]["width"]) for row in rows] == [
+            ("wide", "128"),
+            ("narrow", "  8"),
+        ]
+        assert [row["hparams"]["rate"] for row in rows] == [1, 0.5]
+        assert [m["value"] for m in rows[0]["metricValues"]] == ["3"]
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            ask("session_groups", nonsense=1)
+        text = browser.execute_script(VISIBLE_TEXT)
+        assert "128.00" not in text
+        assert "kind" not in text
+
+
+def test_hparams_of_a_single_run_shows_all_its_settings(tmp_path):
+    (tmp_path / "alone").mkdir()
+    log = EventLog(tmp_path / "alone")
+    log.describe({"name": "alone", "width": 8, "kind": "mlp"}, "")
+    log.close()
+    with serving(tmp_path, free_port()) as (address, _):
+        url = f"{address}data/plugin/hparams/experiment?request=%7B%7D"
+        deadline = time.monotonic() + 60
+        names = []
+        while not names and time.monotonic() < deadline:
+            with urllib.request.urlopen(url) as answer:
+                names = [info["name"] for info in json.load(answer).get("hparamInfos", ())]
+    assert names == ["kind", "width"]

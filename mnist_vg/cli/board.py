@@ -59,10 +59,14 @@ def _serve(logdir, port):
 def _plugins():
     """TensorBoard's plugins, ours first: its page opens on the first that has something to show."""
     from tensorboard import default
+    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 
-    return sorted(
-        default.get_plugins(), key=lambda plugin: not plugin.__module__.startswith("mnist_vg.")
-    )
+    from mnist_vg.board.varied_hparams import VariedHParams
+
+    found = default.get_plugins()
+    ours = [plugin for plugin in found if plugin.__module__.startswith("mnist_vg.")]
+    others = [plugin for plugin in found if plugin not in ours]
+    return [*ours, *(VariedHParams if plugin is HParamsPlugin else plugin for plugin in others)]
 
 
 def _is_free(port):

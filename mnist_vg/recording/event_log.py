@@ -236,13 +236,16 @@ def _not_written(path):
 
 
 def hparams_summaries(settings: Mapping) -> list:
-    """A run's settings for the HParams tab, without those that are None: it would show text."""
-    known = {key: value for key, value in settings.items() if value is not None}
+    """A run's settings for the HParams tab, without those that are None: it would show text.
+
+    Without a trial's name, TensorBoard gives a run a row of its own under the run's name.
+    """
+    known = {key: value for key, value in settings.items() if key != "name" and value is not None}
     metrics = [ACCURACY_TEST, LOSS_TEST, GRADIENT_FLOW, SYMPTOM_COUNT]
     config = hparams_summary.hparams_config_pb(
         hparams=[hp.HParam(key) for key in known], metrics=[hp.Metric(tag) for tag in metrics]
     )
-    return [config, hparams_summary.hparams_pb(known)]
+    return [config, hparams_summary.hparams_pb(known, trial_id="")]
 
 
 def gradient_flow(mean_abs: np.ndarray) -> np.ndarray:
