@@ -77,7 +77,7 @@ def test_tensorboard_has_the_three_runs_and_their_plugins(board):
 
 
 def test_tensorboard_shows_each_runs_profile_of_gradients(board):
-    tag = "figures/gradient_profile"
+    tag = "gradient_profile"
     assert {run: list(tags) for run, tags in board("plugin/images/tags").items()} == {
         run: [tag] for run in ("sigmoid", "relu", "leaky_relu")
     }
@@ -217,6 +217,8 @@ def browser(tmp_path_factory):
 @pytest.mark.parametrize(
     ("tab", "words"),
     [
+        # TensorBoard opens the first two groups of tags.
+        ("timeseries", ["/test", "/log10_first_to_last"]),
         (
             "scalars",
             ["gradient_flow/log10_first_to_last", "sigmoid", "relu", "leaky_relu"],

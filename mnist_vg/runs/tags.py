@@ -29,6 +29,7 @@ RELATIVE_SENSITIVITY = "relative_sensitivity"
 The relative condition number, see `diagnosis.measurements`."""
 # TensorBoard opens the first two groups of tags by name. These names come late, so that
 # `gradient_flow` stays among the first two.
+GRADIENT_PROFILE = "gradient_profile"
 UNITS_DEAD = "units_dead"
 UNITS_SATURATED = "units_saturated"
 GRADIENT_NONFINITE = "gradient_nonfinite"
@@ -86,7 +87,6 @@ KERNELS = "kernels"
 DECISION_AXIS = "decision/axis"
 DECISION_POINTS = "decision/points"
 DECISION_PROBABILITY = "decision/probability"
-GRADIENT_PROFILE = "figures/gradient_profile"
 RUN_FACTS = "mnist_vg/run"
 """What the tab "Gradient flow" must know of the run, as JSON; see `diagnosis.facts`."""
 
