@@ -1,5 +1,6 @@
 """The figures, for runs with known numbers."""
 
+import io
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from mnist_vg import SUITES, UsageError, figures
 from mnist_vg.figures import drawings, style
@@ -171,6 +173,25 @@ def test_a_profile_whose_gradients_are_all_the_same_odd_value(tmp_path, value):
     assert marked(axis) == ({mark: [1, 2, 3]} if mark else {})
     shown = [np.isfinite(line.get_ydata()).all() for line in drawn(axis)]
     assert shown == [mark is None] * 2
+
+
+def test_pictures_of_runs_share_their_axis(tmp_path):
+    tables = {
+        "flat": [[1e-2, 1e-2, 3e-2]],
+        "steep": [[1e-7, 1e-4, 0.5]],
+        "dead": [[0, 0, 0]],
+        "vanished": [[1e-45, 1e-4, 1]],
+        "exploded": [[1, 1e20, 3e38]],
+    }
+    axes = {}
+    for name, table in tables.items():
+        [(tag, png)] = drawings.profile_picture(profile_run(tmp_path / name, table)).items()
+        assert tag == "gradient_profile"
+        axes[name] = imread(io.BytesIO(png))[:, :70]  # What is left of the panel: the axis.
+    np.testing.assert_array_equal(axes["flat"], axes["steep"])
+    np.testing.assert_array_equal(axes["flat"], axes["dead"])
+    assert (axes["flat"] != axes["vanished"]).any()
+    assert (axes["flat"] != axes["exploded"]).any()
 
 
 def test_a_record_without_gradients_is_left_out(tmp_path):

@@ -73,6 +73,14 @@ class Kind(NamedTuple):
     all_seeds: bool
 
 
+PICTURE_LIMITS = (1e-8, 1)
+"""What the axis of a run's picture shows at least, so that pictures of runs can be compared.
+
+Networks that learn have gradients between 0.0001 and 0.1. One of 1e-8, at a learning rate of 0.1,
+changes no weight of 0.1: float32 has seven digits. The named suites record 1e-34 to 1e33, in which
+healthy runs would look alike, so the axis grows only for a run that needs it.
+"""
+
 FIGURES: dict[str, Kind] = {}
 """Every kind of figure, by the name of its function."""
 
@@ -398,4 +406,8 @@ def profile_picture(run: Run) -> dict[str, bytes]:
     """Tag and PNG of a run's gradient profile, for the Images tab; empty without gradients."""
     if GRADIENT_MEAN_ABS not in run.history:
         return {}
-    return {GRADIENT_PROFILE: png(gradient_profile([run]))}
+    figure = gradient_profile([run])
+    panel, low, high = figure.axes[0], *PICTURE_LIMITS
+    # The limits of the run's own values are powers of ten, too.
+    panel.set_ylim(min(low, panel.get_ylim()[0]), max(high, panel.get_ylim()[1]))
+    return {GRADIENT_PROFILE: png(figure)}
