@@ -11,6 +11,9 @@ from mnist_vg.board.log import Log, parsed
 TRAINING_SECONDS = 60
 """A run whose newest record is older is not training any more, or so slowly that it seems so."""
 
+MOST_KINDS = 20
+"""So many runs are asked for their measures, of networks that differ in their layers."""
+
 RESULTS = {
     "test_accuracy": "test accuracy",
     "val_accuracy": "validation accuracy",
@@ -34,8 +37,8 @@ def listing(log: Log, local: Mapping[str, LocalRun]) -> dict[str, Any]:
 
     Returns:
         `runs`: a dict for each run of ours, see `_row`; `settings`: the settings that
-        differ between runs, in the order of the scenario's; `measures`: what any run
-        records of its layers.
+        differ between runs, in the order of the scenario's; `measures`: what runs record of
+        their layers.
     """
     found = log.facts()
     facts = {run: parsed(text) for run, (_, text) in found.items()}
@@ -52,15 +55,11 @@ def listing(log: Log, local: Mapping[str, LocalRun]) -> dict[str, Any]:
             rows.append({"step": step} | row | damage)
         elif damage:
             rows.append({"name": run, "group": run, "state": "damaged", "settings": {}} | damage)
-    measures = dict.fromkeys(
-        m
-        for known in sound.values()
-        for m in known.get(
-            "measures",
-            ("gradient_mean_abs", "update_ratio", "relative_sensitivity", "gradients", "weights"),
-        )
-    )
-    return {"runs": rows, "settings": differing, "measures": list(measures)}
+    kinds = {
+        (len(known["layers"]), len(known["activation_layers"])): run for run, known in sound.items()
+    }
+    measures = log.measures([*kinds.values()][:MOST_KINDS])
+    return {"runs": rows, "settings": differing, "measures": measures}
 
 
 def _row(run, known, differing, newest, here):

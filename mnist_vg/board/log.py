@@ -11,6 +11,7 @@ from mnist_vg.runs.events import ARRAYS_PLUGIN
 from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     GRADIENT_MEAN_ABS,
+    LAYER_MEASURES,
     LOSS_TRAIN,
     LOSS_TRAIN_MEAN,
     NONFINITE,
@@ -103,6 +104,19 @@ class Log:
             accuracy = tags[ACCURACY_TEST].value if ACCURACY_TEST in tags else None
             newest[run] = Newest(last.step, last.wall_time, accuracy)
         return newest
+
+    def measures(self, runs: Sequence[str]) -> list[str]:
+        """What these runs record of their layers, in the order of `LAYER_MEASURES`."""
+        chosen = {"run_tag_filter": provider.RunTagFilter(runs)}
+        found = [
+            self._provider.list_scalars(**self._where, plugin_name="scalars", **chosen),
+            self._provider.list_tensors(**self._where, plugin_name="histograms", **chosen),
+        ]
+        tags = {tag for of_kind in found for tags in of_kind.values() for tag in tags}
+        named = {tag.partition("/")[0] for tag in tags}
+        # What is not finite is counted only where there is any.
+        named |= set(NONFINITE) if GRADIENT_MEAN_ABS in named else set()
+        return [measure for measure in LAYER_MEASURES if measure in named]
 
     def tables(self, layers_of: dict[str, Sequence[str]], measure: str) -> dict[str, Table]:
         """A measure of some runs.

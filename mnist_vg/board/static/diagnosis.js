@@ -109,6 +109,7 @@ function one(symptom, number, app) {
 export function when({ step, known, until }) {
   const certain = known > step ? `, certain at step ${known}` : "";
   if (until === null || until === undefined) return `from step ${step} on${certain}`;
+  if (until === step) return `at step ${step} only`;
   return `from step ${step}${certain}; was there until step ${until}`;
 }
 
