@@ -1,6 +1,7 @@
 """Take a picture of a logdir for the pages: TensorBoard in a real browser.
 
-    make train && .venv/bin/python docs/picture.py logdir docs/tensorboard.png
+    make train && .venv/bin/python docs/picture.py logdir docs/board.png
+    .venv/bin/python docs/picture.py logdir docs/compare.png --shows view=compare --size 1366,1500
     .venv/bin/python docs/picture.py logdir docs/mobilenet.png --tab histograms --tags gradients
 
 Needs Chromium and its driver (Debian's packages chromium and chromium-driver).
@@ -22,6 +23,8 @@ from mnist_vg import Scenario, train
 
 TAGS = "gradient_flow|accuracy.test|gradient_mean_abs.layer[16]"
 SIZE = "1240,900"
+OURS = "mnist_vg"
+"""The tab "Gradient flow", as TensorBoard's address has it."""
 
 # TensorBoard hides a tenth of the points as outliers, among them the vanished gradients.
 SHOW_ALL = """
@@ -43,8 +46,19 @@ def take_picture(
     tab: str = "scalars",
     size: str = SIZE,
     seconds: float = 12.0,
+    shows: str = "",
 ) -> None:
-    """Serve `logdir`, open a tab with the tags that match, and save what it shows in `seconds`."""
+    """Serve `logdir`, open a tab, and save what it shows in `seconds`.
+
+    Args:
+        logdir: the log folder.
+        picture: the file.
+        tags: a regular expression, for TensorBoard's own tabs.
+        tab: as TensorBoard's address has it.
+        size: of the window, in pixels.
+        seconds: how long the charts have to draw themselves.
+        shows: what our tab is to show, as its address has it: "view=compare&step=0".
+    """
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}"):
@@ -55,7 +69,7 @@ def take_picture(
         address = next(found[1] for found in lines if found)
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         with webdriver.Chrome(options, service) as browser:
-            browser.get(f"{address}#{tab}&_smoothingWeight=0&tagFilter={tags}")
+            browser.get(f"{address}#{tab}&{_shown(tab, tags, shows)}")
             if tab == "scalars":
                 wait = WebDriverWait(browser, 60)
                 wait.until(lambda driver: driver.execute_script(SHOW_ALL))
@@ -64,6 +78,13 @@ def take_picture(
             browser.save_screenshot(str(picture))
         board.terminate()
     click.echo(f"{picture}: {picture.stat().st_size:,} bytes")
+
+
+def _shown(tab, tags, shows):
+    """The rest of the address, behind the name of the tab."""
+    if tab != OURS:
+        return f"_smoothingWeight=0&tagFilter={tags}"
+    return "&".join(f"p.{OURS}.{pair}" for pair in shows.split("&") if pair)
 
 
 def smoke(folder: Path) -> None:
@@ -77,9 +98,10 @@ if __name__ == "__main__":
         click.Option(["--tags"], default=TAGS, show_default=True, help="a regular expression"),
         click.Option(
             ["--tab"],
-            type=click.Choice(["scalars", "histograms", "distributions"]),
-            default="scalars",
+            type=click.Choice([OURS, "scalars", "histograms", "distributions"]),
+            default=OURS,
         ),
+        click.Option(["--shows"], default="", help="what our tab shows: view=compare&step=0"),
         click.Option(["--size"], default=SIZE, show_default=True, help="of the window"),
     ]
     run(take_picture, __doc__, "logdir", "picture", smoke=smoke, options=options)

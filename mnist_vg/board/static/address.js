@@ -19,7 +19,7 @@ export const DEFAULTS = Object.freeze({
   layer: "",
   histograms: "step",
   scale: "",
-  density: "linear",
+  density: "log",
   zoom: {},
 });
 

@@ -16,8 +16,10 @@ import { range, recordAt } from "./tables.js";
 const COLUMNS = 300;
 /** So many runs are compared where none is chosen. */
 const COMPARED = 6;
-/** While a run trains, the log is looked at as often as TensorBoard reads it. */
+/** While a run trains, the tab looks as often as TensorBoard reads the log. */
 const TRAINING_MS = 5000;
+/** Otherwise it looks now and then whether a run has begun. */
+const WAITING_MS = 30_000;
 /** A narrower page has no room for a diagnosis beside the tiles. */
 const WIDE = 900;
 
@@ -67,9 +69,18 @@ export class App {
     const asGiven = JSON.stringify(this.state) !== JSON.stringify(DEFAULTS);
     if (!asGiven && window.innerWidth >= WIDE) this.#openWorst();
     onReload(() => this.#reload());
-    setInterval(() => {
-      if (this.listing.runs.some(({ state }) => state === "training")) this.#reload();
-    }, TRAINING_MS);
+    this.#lookAgain();
+  }
+
+  #lookAgain() {
+    const training = this.listing.runs.some(({ state }) => state === "training");
+    setTimeout(
+      async () => {
+        if (!document.hidden) await this.#reload();
+        this.#lookAgain();
+      },
+      training ? TRAINING_MS : WAITING_MS,
+    );
   }
 
   /**
@@ -185,7 +196,7 @@ export class App {
     return pageUrl(page);
   }
 
-  /** Waits for an answer; if none comes, the page says so and goes on. */
+  /** Waits for an answer; if none comes, the page says so, and this returns undefined. */
   async watching(answer) {
     try {
       const given = await answer;
@@ -193,7 +204,7 @@ export class App {
       return given;
     } catch (error) {
       this.#complain(`TensorBoard does not answer as expected: ${error.message}`);
-      return new Promise(() => {}); // Whoever waits is asked again by the next change.
+      return undefined;
     }
   }
 
@@ -211,7 +222,7 @@ export class App {
 
   async #reload() {
     const before = new Map(this.listing.runs.map((run) => [run.name, run]));
-    this.listing = await this.watching(getRuns());
+    this.listing = (await this.watching(getRuns())) ?? this.listing;
     const changed = this.listing.runs.filter(({ name, state, step }) => {
       const known = before.get(name);
       return known && (known.state !== state || known.step !== step);

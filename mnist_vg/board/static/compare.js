@@ -38,12 +38,14 @@ export class Compare {
     const runs = app.compared();
     if (!runs.length) return;
     const { measure } = app.state;
-    const [tables] = await app.watching(
+    const answers = await app.watching(
       Promise.all([
         Promise.all(runs.map((run) => app.store.get(run, measure))),
         Promise.all(runs.map((run) => app.factsOf(run))),
       ]),
     );
+    if (!answers) return;
+    const [tables] = answers;
     if (app.state.measure !== measure || String(app.compared()) !== String(runs)) return;
     this.tables = tables.filter(({ layers }) => layers.length);
     this.colour = { domain: runs, range: runs.map((_, n) => COLOURS[n % COLOURS.length]) };
@@ -79,7 +81,9 @@ export class Compare {
     if (!layer) this.#found.set(wanted, []);
     if (!this.#found.has(wanted)) {
       const having = runs.filter((run) => this.#layersOf([run], group).includes(layer));
-      this.#found.set(wanted, await this.app.watching(getHistograms(having, group, layer)));
+      const answer = await this.app.watching(getHistograms(having, group, layer));
+      if (!answer) return;
+      this.#found.set(wanted, answer);
     }
     this.histograms = this.#found.get(wanted);
     this.#drawHistograms();

@@ -130,10 +130,8 @@ export class Overview {
 
   async #fetch(group) {
     const { measure } = this.app.state;
-    await this.app.watching(
-      Promise.all(group.runs.map(({ name }) => this.app.store.get(name, measure))),
-    );
-    this.app.tablesCame();
+    const tables = group.runs.map(({ name }) => this.app.store.get(name, measure));
+    if (await this.app.watching(Promise.all(tables))) this.app.tablesCame();
   }
 }
 
