@@ -37,9 +37,10 @@ export class App {
   constructor(body) {
     render(
       html`
+        <h1 class="unseen">Gradient flow</h1>
         <nav></nav>
         <p class="error" role="alert" hidden></p>
-        <div class="controls overview-controls"></div>
+        <section class="controls overview-controls" aria-label="What is shown"></section>
         <main>
           <section class="grid" aria-label="Runs"></section>
           <section class="compare" aria-label="Comparison" hidden></section>

@@ -57,6 +57,8 @@ export class Chart {
     });
     this.plot = svg;
     this.place.setAttribute("aria-label", `${content.title}. Keys: plus, minus, arrows, 0.`);
+    // The chart is one picture for a screen reader; its numbers are in the table.
+    svg.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
     this.place.replaceChildren(svg);
     this.#brush();
     this.#around();
