@@ -37,7 +37,7 @@ export class App {
   constructor(body) {
     render(
       html`
-        <h1 class="unseen">Gradient flow</h1>
+        <header class="unseen"><h1>Gradient flow</h1></header>
         <nav></nav>
         <p class="error" role="alert" hidden></p>
         <section class="controls overview-controls" aria-label="What is shown"></section>

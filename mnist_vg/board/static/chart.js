@@ -69,7 +69,7 @@ export class Chart {
     const name = `${this.name} ${title}`;
     render(
       html`
-        <h3>${title}</h3>
+        <h2>${title}</h2>
         ${note ? html`<span class="note">${note}</span>` : nothing}
         <span class="save" role="group" aria-label=${`Save: ${title}`}>
           <button
