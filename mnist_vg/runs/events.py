@@ -19,7 +19,7 @@ from mnist_vg.runs.tags import RUN_FACTS
 EVENT_SUFFIX = ".mnist_vg"
 """The end of every event file's name: files without it are not ours, and are left alone."""
 ARRAYS_PLUGIN = "mnist_vg"
-"""Plugin name of arrays that only this package reads. TensorBoard ignores them."""
+"""Plugin name of what only this package reads: arrays, which TensorBoard ignores, and facts."""
 
 
 def event_files(folder: Path) -> list[Path]:
