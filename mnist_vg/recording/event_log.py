@@ -127,8 +127,9 @@ class EventLog:
         for tag, value in numbers.items():
             if value is not None:
                 summary.value.append(_scalar_value(tag, value))
-        for layers, measures in as_recorded(tables):
+        for layers, measures in tables:
             states = _states(layers, measures)
+            measures = {name: _in_buckets(values) for name, values in measures.items()}
             for number, layer in enumerate(layers):
                 for measure, values in measures.items():
                     if states[number] == WITH_GRADIENT or _is_known(values, number):
@@ -301,17 +302,21 @@ def as_recorded(tables: Iterable[tuple[Sequence[str], Mapping]]) -> list:
 
     Histograms are in buckets, and other numbers have float32's precision.
     """
-    return [
-        (layers, {measure: _recorded(measure, values) for measure, values in measures.items()})
-        for layers, measures in tables
-    ]
-
-
-def _recorded(measure, values):
-    if measure in HISTOGRAMS:
-        return events.buckets(**values) if isinstance(values, Mapping) else values
     with np.errstate(over="ignore"):
-        return np.asarray(values, np.float32).astype(float)
+        return [
+            (layers, {name: _recorded(_in_buckets(values)) for name, values in measures.items()})
+            for layers, measures in tables
+        ]
+
+
+def _recorded(values):
+    is_histogram = np.ndim(values) > 1  # Which is written in float64.
+    return values if is_histogram else np.asarray(values, np.float32).astype(float)
+
+
+def _in_buckets(values):
+    """A histogram of all layers as it is written; another measure as it is."""
+    return events.buckets(**values) if isinstance(values, Mapping) else values
 
 
 def _is_known(values, number):
