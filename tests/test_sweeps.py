@@ -23,7 +23,7 @@ from mnist_vg.cli import cli
 from mnist_vg.driver import train
 from mnist_vg.errors import UsageError
 from mnist_vg.report import SweepDisplay, plan_lines, settings_table
-from mnist_vg.runs.events import event_files
+from mnist_vg.runs.events import event_files, read_facts
 from mnist_vg.runs.history import History
 from mnist_vg.runs.run import Run, find_runs
 from mnist_vg.scenarios.scenario import Scenario, group_key, stackable
@@ -272,6 +272,11 @@ def test_a_network_records_the_same_as_when_trained_alone(trained, tmp_path):
     # TensorBoard's own reader finds the same tags.
     found = [EventAccumulator(str(run.folder)).Reload().Tags() for run in (alone, together)]
     assert set(found[0]["tensors"]) == set(found[1]["tensors"])
+    facts = [read_facts(run.folder) for run in (alone, together)]
+    for key in ("layers", "activation_layers", "verdict", "health"):
+        assert facts[0][key] == facts[1][key]
+    named = [[(s["symptom"], s["kind"], s["step"]) for s in each["symptoms"]] for each in facts]
+    assert named[0] == named[1]
 
 
 def test_run_folders_of_large_networks_hold_norms_as_those_of_train_do(tmp_path, monkeypatch):
