@@ -110,7 +110,7 @@ def test_tensorboard_has_cards_layout_and_hyperparameters(board):
     assert "vanishing gradients in layer" in card["text"]
     layout = board("plugin/custom_scalars/layout")
     charts = [chart for category in layout["category"] for chart in category["chart"]]
-    assert charts[0]["multiline"]["tag"] == ["gradient_mean_abs/.*"]
+    assert charts[0]["multiline"]["tag"] == ["gradient_mean_abs_log10/.*"]
 
 
 def test_a_port_in_use_is_replaced_by_the_next_free_one(logdir):
@@ -223,7 +223,7 @@ def browser(tmp_path_factory):
             "scalars",
             ["gradient_flow/log10_first_to_last", "sigmoid", "relu", "leaky_relu"],
         ),
-        ("custom_scalars", ["mean absolute gradient of every layer"]),
+        ("custom_scalars", ["log10 of every layer's mean absolute gradient"]),
         ("histograms", ["gradients/layer1"]),
         ("text", ["glorot_uniform", "Could learn", "vanishing gradients in layer"]),
         ("graphs", [f"layer{number}" for number in range(1, 7)]),

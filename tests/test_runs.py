@@ -13,8 +13,10 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from mnist_vg import SCENARIOS, SUITES, Model, Run, Scenario, train
 from mnist_vg.diagnosis.diagnosis import Diagnosis
+from mnist_vg.recording.event_log import EventLog
 from mnist_vg.report import comparison_table, make_console
 from mnist_vg.runs import events
+from mnist_vg.runs.history import History
 
 STEPS = [*range(0, 2500, 200), 2499]
 LAYERS = range(1, 7)
@@ -32,6 +34,7 @@ SCALARS = {
     ),
     *(f"units_{share}/layer{n}" for share in ("dead", "saturated") for n in LAYERS[:-1]),
 }
+LOG10 = {f"gradient_mean_abs_log10/layer{layer}" for layer in LAYERS}
 IN_THE_END = "symptoms/found"
 HISTOGRAMS = {f"{measure}/layer{layer}" for measure in ("gradients", "weights") for layer in LAYERS}
 
@@ -57,13 +60,26 @@ def reader(request, logdir):
 
 
 def test_every_tag_has_every_step_once(reader):
-    plugins = {"scalars": SCALARS | {IN_THE_END}, "histograms": HISTOGRAMS}
+    plugins = {"scalars": SCALARS | LOG10 | {IN_THE_END}, "histograms": HISTOGRAMS}
     for plugin, tags in plugins.items():
         assert set(reader.PluginTagToContent(plugin)) == tags
         for tag in tags:
             steps = STEPS[-1:] if tag == IN_THE_END else STEPS
             assert [event.step for event in reader.Tensors(tag)] == steps
     assert set(reader.PluginTagToContent("text")) == {"scenario", "result"}
+
+
+def test_tensorboard_gets_the_log10_of_gradients_and_history_does_not(tmp_path):
+    log = EventLog(tmp_path)
+    log.record(0, {}, [("abcd", {"gradient_mean_abs": np.float32([0, 1e-3, np.inf, np.nan])})])
+    log.close()
+    known = {tag: points(read(tmp_path), tag)[0] for tag in read(tmp_path).Tags()["tensors"]}
+    tag = "gradient_mean_abs_log10"
+    assert f"{tag}/a" not in known
+    assert known[f"{tag}/b"] == np.float32(-3)
+    assert known[f"{tag}/c"] == np.inf
+    assert np.isnan(known[f"{tag}/d"])
+    assert not any(name.startswith(tag) for name in History.read(tmp_path))
 
 
 def test_hyperparameters_layout_and_graph_are_there(reader):

@@ -35,6 +35,7 @@ from mnist_vg.runs.tags import (
     ACCURACY_TEST,
     ACCURACY_TRAIN,
     GRADIENT_FLOW,
+    GRADIENT_LOG10,
     GRADIENT_MEAN_ABS,
     GRADIENT_THROUGH_TIME,
     HISTOGRAMS,
@@ -335,6 +336,9 @@ def _add_layer(summary, measure, layer, values, number):
         pass
     elif measure not in NONFINITE or (values > 0).any():
         summary.value.append(_scalar_value(tag, values[number]))
+        if measure == GRADIENT_MEAN_ABS and values[number] != 0:
+            tag = layer_tag(GRADIENT_LOG10, layer)
+            summary.value.append(_scalar_value(tag, math.log10(values[number])))
 
 
 _NOT_OF_ALL = (GRADIENT_THROUGH_TIME, RELATIVE_SENSITIVITY)
@@ -389,7 +393,7 @@ def _layout():
             layout_pb2.Category(
                 title="Gradient by layer",
                 chart=[
-                    chart("mean absolute gradient of every layer", f"{GRADIENT_MEAN_ABS}/.*"),
+                    chart("log10 of every layer's mean absolute gradient", f"{GRADIENT_LOG10}/.*"),
                     chart("log10 of layer 1's over the last layer's", GRADIENT_FLOW),
                 ],
             ),

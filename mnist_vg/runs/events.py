@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mnist_vg.runs.paths import is_remote, sync
-from mnist_vg.runs.tags import RUN_FACTS
+from mnist_vg.runs.tags import GRADIENT_LOG10, RUN_FACTS
 
 EVENT_SUFFIX = ".mnist_vg"
 """The end of every event file's name: files without it are not ours, and are left alone."""
@@ -28,6 +28,7 @@ def event_files(folder: Path) -> list[Path]:
 
 
 _READ_PLUGINS = ("scalars", "histograms", ARRAYS_PLUGIN)
+_NOT_READ = (RUN_FACTS, f"{GRADIENT_LOG10}/")
 
 
 def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
@@ -38,7 +39,7 @@ def read_events(folder: Path) -> Iterator[tuple[int, str, Any]]:
     for path in event_files(folder):
         for step, value in values_in(path):
             numbers = value.metadata.plugin_data.plugin_name in _READ_PLUGINS
-            if numbers and value.tag != RUN_FACTS:
+            if numbers and not value.tag.startswith(_NOT_READ):
                 yield step, value.tag, value.tensor
 
 
