@@ -105,9 +105,11 @@ def test_tensorboard_has_cards_layout_and_hyperparameters(board):
     assert sorted(board("plugin/text/tags")["relu"]) == ["result", "scenario"]
     [card] = board("plugin/text/text", run="relu", tag="scenario")
     assert "glorot_uniform" in card["text"]
+    assert re.findall("<th>(.*)</th>", card["text"]) == ["Setting", "Value"]
     assert "Great Learning" in card["text"]
     [card] = board("plugin/text/text", run="sigmoid", tag="result")
     assert "vanishing gradients in layer" in card["text"]
+    assert re.findall("<th>(.*)</th>", card["text"]) == ["Result", "Value"]
     layout = board("plugin/custom_scalars/layout")
     charts = [chart for category in layout["category"] for chart in category["chart"]]
     assert charts[0]["multiline"]["tag"] == ["gradient_mean_abs_log10/.*"]

@@ -95,11 +95,12 @@ class EventLog:
             about: what the run is known for, for the text card.
             graph: the forward pass as a GraphDef, for the Graphs tab.
         """
+        table = _markdown_table(("Setting", "Value"), settings)
         self._write(
             0,
             *hparams_summaries(settings),
             custom_scalar.pb(_layout()),
-            text_pb("scenario", f"{about}\n\n{_markdown_table(settings)}".strip()),
+            text_pb("scenario", f"{about}\n\n{table}".strip()),
         )
         if graph is not None:
             with self._recording():
@@ -144,7 +145,7 @@ class EventLog:
 
     def card(self, step: int, name: str, facts: Mapping[str, str]) -> None:
         """Write facts for the Text tab: a table of this name."""
-        self._write(step, text_pb(name, _markdown_table(facts)))
+        self._write(step, text_pb(name, _markdown_table(("Where", "What"), facts)))
         self._flush()
 
     def tell(self, step: int, facts: Mapping) -> None:
@@ -167,7 +168,7 @@ class EventLog:
             step,
             Summary(value=[_picture_value(tag, png) for tag, png in pictures.items()]),
             Summary(value=[_scalar_value(SYMPTOM_COUNT, symptom_count)]),
-            text_pb("result", _markdown_table(card)),
+            text_pb("result", _markdown_table(("Result", "Value"), card)),
             hparams_session.session_end_pb(hparams_api_pb2.STATUS_SUCCESS),
         )
         self._flush()
@@ -408,6 +409,6 @@ def _layout():
     )
 
 
-def _markdown_table(facts):
-    rows = [f"| {key} | {'' if value is None else value} |" for key, value in facts.items()]
-    return "\n".join(["| | |", "|---|---|", *rows])
+def _markdown_table(header, facts):
+    cells = [header, ("---", "---"), *facts.items()]
+    return "\n".join(f"| {key} | {'' if value is None else value} |" for key, value in cells)
