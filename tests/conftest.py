@@ -148,3 +148,19 @@ def shared_programs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "_make", make_once)
         yield
+
+
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def browser(request, tmp_path_factory):
+    """A real browser; tests that ask for it run in each."""
+    from browsers import BROWSERS
+
+    with BROWSERS[request.param](tmp_path_factory.mktemp(request.param)) as browser:
+        yield browser
+
+
+@pytest.fixture
+def window(browser):
+    """A new window of the browser."""
+    with browser.window() as window:
+        yield window

@@ -1,0 +1,246 @@
+"""Chromium and Firefox, driven alike through WebDriver BiDi (https://w3c.github.io/webdriver-bidi).
+
+Debian has no driver for Firefox, which speaks BiDi itself.
+"""
+
+import base64
+import contextlib
+import io
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+
+import matplotlib.image
+import numpy as np
+import pytest
+import websocket
+
+SECONDS = 30
+"""How long to wait for a page that computes on a busy machine."""
+
+KEYS = {
+    "Tab": "\ue004",
+    "Enter": "\ue007",
+    "Shift": "\ue008",
+    "Escape": "\ue00c",
+    "Space": " ",
+    "ArrowLeft": "\ue012",
+    "ArrowUp": "\ue013",
+    "ArrowRight": "\ue014",
+    "ArrowDown": "\ue015",
+}
+"""Codes of keys without a character (https://w3c.github.io/webdriver/#keyboard-actions)."""
+
+
+class Browser:
+    """A browser that listens at the address of a websocket."""
+
+    def __init__(self, name, address):
+        self.name = name
+        self.said = []
+        self._socket = websocket.create_connection(address, timeout=60, suppress_origin=True)
+        self._numbers = itertools.count(1)
+
+    def ask(self, method, **parameters):
+        """The answer to a command; what the browser tells in between is kept in `said`."""
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv())
+            if message["type"] == "event":
+                self.said.append(message["params"])
+            elif message["id"] == number:
+                break
+        if message["type"] == "error":
+            raise RuntimeError(f"{self.name}, {method}: {message['error']}: {message['message']}")
+        return message["result"]
+
+    @contextlib.contextmanager
+    def window(self, width=1366, height=768):
+        """A new window, in which nothing may go wrong."""
+        context = self.ask("browsingContext.create", type="tab")["context"]
+        window = Window(self, context)
+        window.size(width, height)
+        self.said.clear()
+        try:
+            yield window
+        finally:
+            self.ask("browsingContext.close", context=context)
+        assert not self.errors()
+
+    def errors(self):
+        """What our page has told the console."""
+        return [said["text"] for said in self.said if "/plugin/mnist_vg/" in json.dumps(said)]
+
+
+class Window:
+    """A page, and the first frame in it."""
+
+    def __init__(self, browser, context):
+        self.browser = browser
+        self.context = context
+
+    def open(self, address):
+        """Load a page; of one that differs only behind the #, load it anew."""
+        self._ask("browsingContext.navigate", url="about:blank", wait="complete")
+        self._ask("browsingContext.navigate", url=address, wait="complete")
+
+    def back(self):
+        self._ask("browsingContext.traverseHistory", delta=-1)
+
+    def size(self, width, height):
+        """Set what the page is given, in CSS pixels."""
+        self._ask("browsingContext.setViewport", viewport={"width": width, "height": height})
+
+    def run(self, function, *arguments, frame=True):
+        """What a JavaScript function returns, in the frame or in the page itself."""
+        answer = self._ask(
+            "script.callFunction",
+            functionDeclaration=f"async (given) => JSON.stringify("
+            f"await ({function})(...JSON.parse(given)) ?? null)",
+            arguments=[{"type": "string", "value": json.dumps(arguments)}],
+            target={"context": self.frame() if frame else self.context},
+            awaitPromise=True,
+        )
+        if answer["type"] == "exception":
+            raise RuntimeError(f"{function}: {answer['exceptionDetails']['text']}")
+        return json.loads(answer["result"]["value"])
+
+    def wait(self, function, *arguments, frame=True, seconds=SECONDS):
+        """The first answer of a JavaScript function that is true; a page may load meanwhile."""
+        deadline = time.monotonic() + seconds
+        said = None
+        while time.monotonic() < deadline:
+            try:
+                if found := self.run(function, *arguments, frame=frame):
+                    return found
+            except (RuntimeError, LookupError) as error:
+                said = error
+            time.sleep(0.05)
+        raise AssertionError(f"{self.browser.name} waited in vain for {function}") from said
+
+    def frame(self):
+        [page] = self.browser.ask("browsingContext.getTree", root=self.context)["contexts"]
+        return page["children"][0]["context"]
+
+    def press(self, *keys):
+        """Press keys, one after the other; "Shift+Tab" holds the first."""
+        actions = []
+        for key in keys:
+            codes = [KEYS.get(part, part) for part in (key.split("+") if len(key) > 1 else [key])]
+            actions += [{"type": "keyDown", "value": code} for code in codes]
+            actions += [{"type": "keyUp", "value": code} for code in reversed(codes)]
+        self._perform({"type": "key", "id": "keyboard", "actions": actions})
+
+    def point(self, selector, across=0.5, down=0.5, then=()):
+        """Move the pointer to a place in an element of the frame, as shares of its size."""
+        x, y = self.run(PLACE, selector, across, down)
+        move = {"type": "pointerMove", "x": round(x), "y": round(y), "origin": "viewport"}
+        self._perform({"type": "pointer", "id": "mouse", "actions": [move, *then]})
+
+    def click(self, selector, across=0.5, down=0.5):
+        buttons = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
+        self.point(selector, across, down, buttons)
+
+    def drag(self, selector, start, end):
+        """Move the pointer from a place to another with its button down."""
+        x, y = self.run(PLACE, selector, *end)
+        move = {"type": "pointerMove", "x": round(x), "y": round(y), "origin": "viewport"}
+        buttons = [{"type": "pointerDown", "button": 0}, move, {"type": "pointerUp", "button": 0}]
+        self.point(selector, *start, buttons)
+
+    def picture(self):
+        """What is on the screen: red, green and blue of each pixel, from 0 to 255."""
+        data = self._ask("browsingContext.captureScreenshot")["data"]
+        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)))
+        return np.rint(255 * pixels[..., :3]).astype(int)
+
+    def _perform(self, source):
+        self.browser.ask("input.performActions", context=self.frame(), actions=[source])
+
+    def _ask(self, method, **parameters):
+        if "target" not in parameters:
+            parameters["context"] = self.context
+        return self.browser.ask(method, **parameters)
+
+
+PLACE = """(selector, across, down) => {
+  const element = document.querySelector(selector);
+  element.scrollIntoView({ block: "nearest" });
+  const { left, top, width, height } = element.getBoundingClientRect();
+  return [left + across * width, top + down * height];
+}"""
+
+
+@contextlib.contextmanager
+def chromium(profile):
+    """Chromium through its driver, or a skipped test where there is none."""
+    skip_without("chromium", "chromedriver")
+    arguments = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--force-color-profile=srgb",
+        f"--user-data-dir={profile}",
+    ]
+    options = {"binary": shutil.which("chromium"), "args": arguments}
+    wanted = {"webSocketUrl": True, "goog:chromeOptions": options}
+    with running("chromedriver", "--port=0") as driver:
+        port = told(driver, r"started successfully on port (\d+)")
+        session = f"http://localhost:{port}/session"
+        given = json.dumps({"capabilities": {"alwaysMatch": wanted}}).encode()
+        with urllib.request.urlopen(session, given) as answer:
+            found = json.load(answer)["value"]
+        browser = Browser("Chromium", found["capabilities"]["webSocketUrl"])
+        try:
+            browser.ask("session.subscribe", events=["log.entryAdded"])
+            yield browser
+        finally:
+            request = urllib.request.Request(f"{session}/{found['sessionId']}", method="DELETE")
+            urllib.request.urlopen(request).close()
+
+
+@contextlib.contextmanager
+def firefox(profile):
+    """Firefox, or a skipped test where there is none."""
+    skip_without("firefox-esr")
+    options = ["--headless", "--remote-debugging-port=0", "--profile", str(profile)]
+    with running("firefox-esr", *options) as process:
+        address = told(process, r"BiDi listening on (ws://\S+)")
+        browser = Browser("Firefox", f"{address}/session")
+        browser.ask("session.new", capabilities={})
+        browser.ask("session.subscribe", events=["log.entryAdded"])
+        yield browser
+
+
+BROWSERS = {"chromium": chromium, "firefox": firefox}
+
+
+def skip_without(*programs):
+    for program in programs:
+        if not shutil.which(program):
+            pytest.skip(f"no {program} on this machine")
+
+
+@contextlib.contextmanager
+def running(*command):
+    """A process that ends with the block; what it says can be read line by line."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def told(process, pattern):
+    """The first match in what a process says."""
+    for line in process.stdout:
+        if found := re.search(pattern, line):
+            return found[1]
+    raise RuntimeError(f"{process.args[0]} has ended with {process.wait()}")

@@ -1,0 +1,60 @@
+"""TensorBoard on a log folder, in a process of its own."""
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+from conftest import COMMAND, PROCESS
+
+TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(logdir, port=None, program=(*COMMAND, "board"), options=()):
+    """Run `mnist-vg board`, or TensorBoard itself; yield its address, and what it has printed."""
+    process = subprocess.Popen(
+        [*program, "--logdir", str(logdir), "--port", str(port or free_port()), *options],
+        stderr=subprocess.PIPE,
+        **PROCESS,
+    )
+    said = []
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r" at (http://localhost:\d+/\S*)", line):
+                break
+        yield found[1], said
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def get(address, route):
+    """What the server answers, as bytes."""
+    with urllib.request.urlopen(f"{address}data/{route}", timeout=60) as answer:
+        return answer.read()
+
+
+def wait_for_runs(address, count, seconds=60):
+    """Wait until TensorBoard has read so many runs, and those that are sound to their end."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(urllib.error.HTTPError):
+            runs = json.loads(get(address, "plugin/mnist_vg/runs"))["runs"]
+            sound = [run for run in runs if "damage" not in run]
+            if len(runs) >= count and all(run["state"] == "finished" for run in sound):
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"TensorBoard has not read {count} runs")
