@@ -215,9 +215,11 @@ export class App {
   }
 
   #openWorst() {
-    const [first] = this.groups();
-    const run = first && sickest(first);
-    if (run?.health === "sick") this.state.run = run.name;
+    // Damaged runs come first, and may not be sick.
+    const run = this.groups()
+      .map(sickest)
+      .find(({ health }) => health === "sick");
+    if (run) this.state.run = run.name;
     this.#update();
   }
 
