@@ -15,6 +15,7 @@ const COLOURS = "#0072b2 #e69f00 #009e73 #d55e00 #cc79a7 #56b4e9 #999999 #b3a100
 /** Draws the comparison into a section of the page. */
 export class Compare {
   #found = new Map();
+  #wanted = "";
   #timer = null;
 
   constructor(app, section) {
@@ -78,6 +79,7 @@ export class Compare {
     const { group } = this.app.state;
     const layer = this.#layer();
     const wanted = JSON.stringify([runs, group, layer]);
+    this.#wanted = wanted;
     if (!layer) this.#found.set(wanted, []);
     if (!this.#found.has(wanted)) {
       const having = runs.filter((run) => this.#layersOf([run], group).includes(layer));
@@ -85,19 +87,22 @@ export class Compare {
       if (!answer) return;
       this.#found.set(wanted, answer);
     }
-    this.histograms = this.#found.get(wanted);
+    if (this.#wanted !== wanted) return;
+    this.histograms = { found: this.#found.get(wanted), group, layer };
     this.#drawHistograms();
   }
 
   #drawHistograms() {
     const chart = this.charts[2];
-    const { group, axis, histograms: kind } = this.app.state;
-    chart.figure.hidden = !this.histograms?.length;
+    const { axis, histograms: kind } = this.app.state;
+    chart.figure.hidden = !this.histograms?.found.length;
     if (chart.figure.hidden) return;
+    // What is shown stays, with its own title, until what was chosen since is there.
+    const { found, group, layer } = this.histograms;
     chart.draw(
-      histograms(this.histograms, {
+      histograms(found, {
         group,
-        layer: this.#layer(),
+        layer,
         place: this.#place(),
         axis,
         ridges: kind === "ridges",
@@ -313,7 +318,7 @@ export class Compare {
       )}
       ${select("share", "density", ["linear", "log"], app.state.density)}
       ${
-        this.histograms && !this.histograms.length
+        this.histograms && !this.histograms.found.length
           ? html`<span class="note">These runs have recorded none.</span>`
           : nothing
       }
