@@ -77,6 +77,21 @@ class Browser:
         return [said["text"] for said in self.said if "/plugin/mnist_vg/" in json.dumps(said)]
 
 
+FIND = """
+const named = (element) => {
+  const [label] = element.labels ?? [];
+  const own = label && [...label.childNodes].filter(({ nodeType }) => nodeType === Node.TEXT_NODE);
+  const text = own ? own.map(({ data }) => data).join(" ") : element.textContent;
+  return (element.ariaLabel ?? text).trim().replace(/\\s+/g, " ");
+};
+const find = (selector, name) => {
+  const found = [...document.querySelectorAll(selector)].filter((each) => each.checkVisibility());
+  return found.find((element) => !name || named(element) === name);
+};
+"""
+"""`find` an element that can be seen, by selector and by what a screen reader calls it."""
+
+
 class Window:
     """A page, and the first frame in it."""
 
@@ -89,7 +104,16 @@ class Window:
         self._ask("browsingContext.navigate", url="about:blank", wait="complete")
         self._ask("browsingContext.navigate", url=address, wait="complete")
 
+    def go(self, fragment):
+        """Change what stands behind the # in the address."""
+        self.run("(fragment) => { location.hash = fragment; }", fragment, frame=False)
+
+    def address(self):
+        """What stands in the address bar."""
+        return self.run("() => location.href", frame=False)
+
     def back(self):
+        """Go back in the window's history."""
         self._ask("browsingContext.traverseHistory", delta=-1)
 
     def size(self, width, height):
@@ -97,11 +121,11 @@ class Window:
         self._ask("browsingContext.setViewport", viewport={"width": width, "height": height})
 
     def run(self, function, *arguments, frame=True):
-        """What a JavaScript function returns, in the frame or in the page itself."""
+        """What a JavaScript function returns, in the frame or in the page; it may `find`."""
         answer = self._ask(
             "script.callFunction",
-            functionDeclaration=f"async (given) => JSON.stringify("
-            f"await ({function})(...JSON.parse(given)) ?? null)",
+            functionDeclaration="async (given) => {"
+            f"{FIND} return JSON.stringify(await ({function})(...JSON.parse(given)) ?? null);}}",
             arguments=[{"type": "string", "value": json.dumps(arguments)}],
             target={"context": self.frame() if frame else self.context},
             awaitPromise=True,
@@ -113,19 +137,32 @@ class Window:
     def wait(self, function, *arguments, frame=True, seconds=SECONDS):
         """The first answer of a JavaScript function that is true; a page may load meanwhile."""
         deadline = time.monotonic() + seconds
-        said = None
         while time.monotonic() < deadline:
+            said = None
             try:
                 if found := self.run(function, *arguments, frame=frame):
                     return found
             except (RuntimeError, LookupError) as error:
                 said = error
             time.sleep(0.05)
-        raise AssertionError(f"{self.browser.name} waited in vain for {function}") from said
+        raise AssertionError(
+            f"{self.browser.name} waited in vain for {function} with {arguments}"
+        ) from said
 
     def frame(self):
+        """The context of the frame in the page."""
         [page] = self.browser.ask("browsingContext.getTree", root=self.context)["contexts"]
         return page["children"][0]["context"]
+
+    def text(self, selector, name=None):
+        """What stands in an element, once it is there."""
+        return self.wait(f"({NAMED}) => find({NAMED})?.textContent.trim()", selector, name)
+
+    def wait_for_text(self, words, selector, name=None):
+        """Wait until these words stand in an element."""
+        self.wait(
+            f"(words, {NAMED}) => find({NAMED})?.textContent.includes(words)", words, selector, name
+        )
 
     def press(self, *keys):
         """Press keys, one after the other; "Shift+Tab" holds the first."""
@@ -136,28 +173,39 @@ class Window:
             actions += [{"type": "keyUp", "value": code} for code in reversed(codes)]
         self._perform({"type": "key", "id": "keyboard", "actions": actions})
 
-    def point(self, selector, across=0.5, down=0.5, then=()):
+    def point(self, selector, name=None, at=(0.5, 0.5), then=()):
         """Move the pointer to a place in an element of the frame, as shares of its size."""
-        x, y = self.run(PLACE, selector, across, down)
-        move = {"type": "pointerMove", "x": round(x), "y": round(y), "origin": "viewport"}
+        move = self._move(selector, name, at)
         self._perform({"type": "pointer", "id": "mouse", "actions": [move, *then]})
 
-    def click(self, selector, across=0.5, down=0.5):
-        buttons = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
-        self.point(selector, across, down, buttons)
+    def click(self, selector, name=None, at=(0.5, 0.5)):
+        """Click on an element, once it is there."""
+        self.point(selector, name, at, [PRESS, RELEASE])
 
     def drag(self, selector, start, end):
         """Move the pointer from a place to another with its button down."""
-        x, y = self.run(PLACE, selector, *end)
-        move = {"type": "pointerMove", "x": round(x), "y": round(y), "origin": "viewport"}
-        buttons = [{"type": "pointerDown", "button": 0}, move, {"type": "pointerUp", "button": 0}]
-        self.point(selector, *start, buttons)
+        then = [PRESS, self._move(selector, None, end), RELEASE]
+        self.point(selector, None, start, then)
+
+    def choose(self, name, value):
+        """Choose an option of a list."""
+        self.wait(
+            "(name, value) => { const list = find('select', name); list.value = value;"
+            "list.dispatchEvent(new Event('change', { bubbles: true }));"
+            "return list.value === value; }",
+            name,
+            value,
+        )
 
     def picture(self):
         """What is on the screen: red, green and blue of each pixel, from 0 to 255."""
         data = self._ask("browsingContext.captureScreenshot")["data"]
         pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)))
         return np.rint(255 * pixels[..., :3]).astype(int)
+
+    def _move(self, selector, name, at):
+        x, y = self.wait(PLACE, selector, name, *at)
+        return {"type": "pointerMove", "x": round(x), "y": round(y), "origin": "viewport"}
 
     def _perform(self, source):
         self.browser.ask("input.performActions", context=self.frame(), actions=[source])
@@ -168,12 +216,16 @@ class Window:
         return self.browser.ask(method, **parameters)
 
 
-PLACE = """(selector, across, down) => {
-  const element = document.querySelector(selector);
-  element.scrollIntoView({ block: "nearest" });
-  const { left, top, width, height } = element.getBoundingClientRect();
+PRESS, RELEASE = ({"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp"))
+
+NAMED = "selector, name"
+
+PLACE = f"""({NAMED}, across, down) => {{
+  const element = find({NAMED});
+  element.scrollIntoView({{ block: "nearest" }});
+  const {{ left, top, width, height }} = element.getBoundingClientRect();
   return [left + across * width, top + down * height];
-}"""
+}}"""
 
 
 @contextlib.contextmanager

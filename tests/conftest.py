@@ -150,7 +150,28 @@ def shared_programs():
         yield
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
+@pytest.fixture(scope="session")
+def flows(tmp_path_factory):
+    """A log folder for the tab "Gradient flow"."""
+    from flows import write_flows
+
+    folder = tmp_path_factory.mktemp("flows")
+    write_flows(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flows_board(flows):
+    """The address of a TensorBoard that has read it."""
+    from flows import DAMAGED, SOUND
+    from servers import serving, wait_for_runs
+
+    with serving(flows) as (address, _):
+        wait_for_runs(address, len(SOUND) + len(DAMAGED))
+        yield address
+
+
+@pytest.fixture(scope="session", params=["chromium", "firefox"])
 def browser(request, tmp_path_factory):
     """A real browser; tests that ask for it run in each."""
     from browsers import BROWSERS

@@ -46,8 +46,10 @@ def write_flows(folder):
 
 
 def fit(folder):
-    """A fit of somebody's own model, full measures, with names of its own."""
-    layers = [keras.layers.Dense(4, "relu", name=name) for name in ("stem", "body")]
+    """A fit of somebody's own model with long names, and with all measures."""
+    names = [f"encoder_block_{n}_projection" for n in range(1, 8)]
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(4, "tanh", name=name) for name in names]
     model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(1, name="head")])
     model.compile("adam", "mse", jit_compile=False)
     logger = GradientLogger(folder, every=2, measures="full")

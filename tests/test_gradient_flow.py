@@ -1,111 +1,88 @@
 """The tab "Gradient flow" in real browsers, on a real TensorBoard: the overview."""
 
-import json
+import re
 
-import matplotlib
 import numpy as np
 import pytest
-from flows import DAMAGED, MARKED, ODD_NAME, SOUND, write_flows
-from servers import serving, wait_for_runs
+from flows import DAMAGED, FOREIGN, MARKED, ODD_NAME, SOUND
+from tab import (
+    FILLED,
+    FRAME,
+    TILES,
+    cells,
+    colour,
+    colours,
+    open_tab,
+    powers_around,
+    recorded,
+    tile,
+    tiles,
+)
 
-from mnist_vg import Run
-
-MARKS = {"nan": "#d81b60", "inf": "#ff8f00", "zero": "#000000", "none": "#9e9e9e"}
-
-TILES = len(SOUND) + len(DAMAGED) - 1
-"""Two seeds of one network share a tile."""
+from mnist_vg import Run, diagnose
 
 
 @pytest.fixture(scope="module")
-def flows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flows")
-    write_flows(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def board(flows):
-    with serving(flows) as (address, _):
-        wait_for_runs(address, len(SOUND) + len(DAMAGED))
-        yield address
+def loaded(browser, flows_board):
+    """The tab in a window that is high enough for all tiles."""
+    with browser.window(1366, 2400) as window:
+        open_tab(window, flows_board)
+        yield window
 
 
 @pytest.fixture
-def page(window, board):
-    """The tab, with all tiles on the screen."""
-    window.size(1366, 2000)
-    opened(window, f"{board}#mnist_vg")
-    return window
+def page(loaded):
+    """The same window, showing what it shows first."""
+    loaded.go("#mnist_vg")
+    loaded.wait(FILLED, TILES)
+    return loaded
 
 
-FILLED = """async (tiles) => {
-  const steps = [...document.querySelectorAll(".tile .steps")].map((each) => each.textContent);
-  if (steps.length < tiles || steps.some((text) => text.includes("…"))) return false;
-  for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
-  return true;
-}"""
-
-
-def opened(window, address, tiles=TILES):
-    window.open(address)
-    window.wait(FILLED, tiles)
-
-
-def tile(name, part=""):
-    """The selector of a tile, or of a part of it."""
-    return f".tile[data-name={json.dumps(name, ensure_ascii=False)}] {part}".strip()
-
-
-def gradients(flows, *names):
-    """A run's mean absolute gradients, `[layers, records]`; of several seeds their middle."""
-    return np.median([Run.load(flows / n).history["gradient_mean_abs"].T for n in names], axis=0)
-
-
-def colours(values, low, high):
-    """What an independent twin of the colour scale makes of numbers, between two powers of 10."""
-    shades = matplotlib.colormaps["viridis"].resampled(1024)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        place = np.clip((np.log10(values) - low) / (high - low), 0, 1)
-    found = shades(np.rint(1023 * np.nan_to_num(place)).astype(int))[..., :3]
-    marks = {"nan": np.isnan(values), "inf": np.isinf(values), "zero": values == 0}
-    for mark, cells in marks.items():
-        found[cells] = matplotlib.colors.to_rgb(MARKS[mark])
-    return np.rint(255 * found)
-
-
-BOX = """(selector) => {
-  const canvas = document.querySelector(selector);
-  const [frame, box] = [window.frameElement, canvas].map((each) => each.getBoundingClientRect());
-  const { clientLeft, clientTop, clientWidth, clientHeight } = canvas;
-  return [frame.x + box.x + clientLeft, frame.y + box.y + clientTop, clientWidth, clientHeight];
-}"""
-
-
-def cells(window, name, layers, records):
-    """The pixels of a heat map on the screen, one for each cell: `[layers, records, 3]`."""
-    left, top, width, height = window.run(BOX, tile(name, "canvas"))
-    # A sign may stand in the middle of a cell.
-    x = left + width * (np.arange(records) + 0.2) / records
-    y = top + height * (layers - np.arange(layers) - 0.5) / layers
-    return window.picture()[y.astype(int)[:, None], x.astype(int)]
+def test_it_opens_on_the_sickest_run_and_its_diagnosis(window, flows_board, flows):
+    open_tab(window, flows_board, tiles=1)
+    shown = tiles(window)
+    health = [Run.load(flows / name).verdict for name in shown if name in SOUND]
+    assert "non-finite" in health[0]
+    assert health[-1] == "healthy"
+    assert FOREIGN not in shown
+    name = window.text("aside h2")
+    assert name == next(each for each in shown if each in SOUND)
+    [first, *_] = diagnose(flows / name).evidence
+    window.wait_for_text(first.words, "aside")
+    assert first.symptom in window.text("aside li")
 
 
 def test_pixels_have_the_colours_of_the_numbers_in_the_event_files(page, flows):
-    everything = np.concatenate([gradients(flows, name).ravel() for name in SOUND])
-    known = everything[np.isfinite(everything) & (everything > 0)]
-    low, high = np.floor(np.log10(known.min())), np.ceil(np.log10(known.max()))
+    everything = np.concatenate([recorded(flows, name).ravel() for name in SOUND])
+    low, high = powers_around(everything)
     for name, runs in {
         "sigmoid": ["sigmoid"],
-        "exploding": ["exploding"],
         "my_fit": ["my_fit"],
         "relu": ["relu-seed0", "relu-seed1"],
     }.items():
-        values = gradients(flows, *runs)
-        expected = colours(values, low, high)
+        # Of several seeds the tile shows the middle.
+        values = np.median([recorded(flows, run) for run in runs], axis=0)
+        expected = colours((np.log10(values) - low) / (high - low))
         np.testing.assert_allclose(cells(page, name, *values.shape), expected, atol=6, err_msg=name)
 
 
-def test_nan_inf_zero_and_no_record_have_colours_of_their_own(page):
+def test_a_linear_measure_has_a_scale_of_its_own(page, flows):
+    page.choose("Measure", "units_dead")
+    page.wait(FILLED, TILES)
+    values = recorded(flows, "exploding", "units_dead")
+    assert 0 < values.max() <= 1
+    pixels = cells(page, "exploding", *values.shape)
+    np.testing.assert_allclose(pixels, colours(values), atol=6)
+
+
+def test_an_explosion_is_marked(page, flows):
+    values = recorded(flows, "exploding")
+    pixels = cells(page, "exploding", *values.shape)
+    assert np.isnan(values[:, 1:]).all()
+    np.testing.assert_allclose(pixels[:, 1:], np.broadcast_to(colour("nan"), (4, 12, 3)), atol=1)
+
+
+def test_nan_inf_zero_and_no_record_have_marks_of_their_own(page):
     pixels = cells(page, ODD_NAME, len(MARKED), len(MARKED[0]))
     for (layer, record), mark in {
         (0, 1): "zero",
@@ -116,23 +93,152 @@ def test_nan_inf_zero_and_no_record_have_colours_of_their_own(page):
         (2, 3): "none",
         (3, 2): "zero",
     }.items():
-        expected = 255 * np.array(matplotlib.colors.to_rgb(MARKS[mark]))
-        np.testing.assert_allclose(pixels[layer, record], expected, atol=1, err_msg=mark)
-    assert {"NaN", "Inf", "zero", "no record"} <= set(
-        page.run("() => document.querySelector('.legend').textContent.split(/\\n\\s*/)")
-    )
+        np.testing.assert_allclose(pixels[layer, record], colour(mark), atol=1, err_msg=mark)
+    assert {"NaN", "Inf", "zero", "no record"} <= set(re.split(r"\n\s*", page.text(".legend")))
 
 
-def test_the_pointer_reads_exact_numbers(page, flows):
-    values = gradients(flows, "sigmoid")
+def reading(window, name, start):
+    """What is said of a cell, once it begins like this."""
+    window.wait_for_text(start, tile(name, "output"))
+    return window.text(tile(name, "output"))
+
+
+def test_the_pointer_reads_numbers(page, flows):
+    values = recorded(flows, "sigmoid")
     for layer, record in [(0, 0), (9, 12), (4, 7)]:
-        across, down = (record + 0.5) / 13, 1 - (layer + 0.5) / 10
-        page.point(tile("sigmoid", "canvas"), across, down)
-        step = min(25 * record, 299)
-        said = page.wait(
-            "(output, start) => { const { textContent } = document.querySelector(output);"
-            "return textContent.startsWith(start) && textContent; }",
-            tile("sigmoid", "output"),
-            f"layer{layer + 1}, step {step}: ",
-        )
+        page.point(tile("sigmoid", "canvas"), at=((record + 0.5) / 13, 1 - (layer + 0.5) / 10))
+        said = reading(page, "sigmoid", f"layer{layer + 1}, step {min(25 * record, 299)}: ")
         assert float(said.split()[-1]) == pytest.approx(values[layer, record], rel=5e-3)
+
+
+def test_the_pointer_reads_the_range_of_several_seeds(page, flows):
+    page.point(tile("relu", "canvas"), at=(0.01, 0.99))
+    said = reading(page, "relu", "layer1, step 0: ")
+    low, high = sorted(recorded(flows, run)[0, 0] for run in ("relu-seed0", "relu-seed1"))
+    found = [float(number) for number in re.findall(r"[\d.e-]+", said.split(": ")[1])]
+    np.testing.assert_allclose(found, [(low + high) / 2, low, high], rtol=5e-3)
+
+
+def test_arrow_keys_read_what_the_pointer_reads(page):
+    page.click(tile(ODD_NAME, "canvas"), at=(0.99, 0.01))
+    assert reading(page, ODD_NAME, "layer4, step 3") == "layer4, step 3: 2"
+    for key, said in {
+        "ArrowLeft": "layer4, step 2: 0",
+        "ArrowDown": "layer3, step 2: no record",
+        "ArrowRight": "layer3, step 3: no record",
+    }.items():
+        page.press(key)
+        assert reading(page, ODD_NAME, said) == said
+    page.press("ArrowDown")
+    assert reading(page, ODD_NAME, "layer2") == "layer2, step 3: NaN"
+    page.press("ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft")
+    assert reading(page, ODD_NAME, "layer2, step 0") == "layer2, step 0: Inf"
+
+
+def test_a_filter_keeps_what_matches_and_says_what_is_no_pattern(page):
+    page.click("input", "Filter")
+    page.press(*"^RELU|moid$")
+    page.wait_for_text("2 tiles", ".count")
+    assert sorted(tiles(page)) == ["relu", "sigmoid"]
+    page.press("(")
+    page.wait_for_text("not a regular expression", ".count")
+    assert "filter=%5ERELU%7Cmoid%24(" in page.address()
+
+
+def test_seeds_are_together_or_each_alone(page, flows):
+    page.click("input", "Seeds together")
+    page.wait(FILLED, TILES + 1)
+    assert {"relu-seed0", "relu-seed1"} <= set(tiles(page))
+    assert "relu" not in tiles(page)
+    values = recorded(flows, "relu-seed1")
+    everything = np.concatenate([recorded(flows, name).ravel() for name in SOUND])
+    low, high = powers_around(everything)
+    expected = colours((np.log10(values) - low) / (high - low))
+    np.testing.assert_allclose(cells(page, "relu-seed1", *values.shape), expected, atol=6)
+
+
+def test_tiles_are_sorted_by_name_result_and_setting(page, flows):
+    page.choose("Sort by", "name")
+    shown = tiles(page)
+    assert shown == sorted(shown)
+    page.choose("Sort by", "result")
+    accuracy = [
+        Run.load(flows / name).results["test_accuracy"]
+        for name in tiles(page)
+        if name in ("exploding", "sigmoid")
+    ]
+    assert accuracy == sorted(accuracy, reverse=True)
+    page.choose("Sort by", "num_layers")
+    shown = [name for name in tiles(page) if name in ("relu", "exploding", "sigmoid")]
+    assert shown[-1] == "sigmoid"
+
+
+def test_damaged_runs_are_named_and_the_others_shown(page):
+    assert set(tiles(page)) == {*DAMAGED, *SOUND, "relu"} - {"relu-seed0", "relu-seed1"}
+    for name, words in {
+        "cut": "its log breaks off",
+        "flipped": "its log breaks off",
+        "unreadable": "run.json is damaged",
+    }.items():
+        assert words in page.text(tile(name, ".damage"))
+    for name in SOUND[3:]:
+        assert page.run("(selector) => !find(selector)", tile(name, ".damage")), name
+
+
+def test_a_symptom_is_shown_where_it_began(page, flows):
+    page.click(tile("exploding", ".name"))
+    page.wait_for_text("exploding", "aside h2")
+    first = next(each for each in diagnose(flows / "exploding").evidence if each.layer)
+    page.click("aside button", f"cause {first.symptom} in {first.layer}")
+    reading(page, "exploding", f"{first.layer}, step {first.step}")
+    history = Run.load(flows / "exploding").history
+    layer = list(history["layers"]).index(first.layer)
+    record = list(history["step"]).index(first.step)
+    edges = cells(page, "exploding", *history["gradient_mean_abs"].T.shape, across=0)
+    framed = abs(edges - FRAME).max(axis=-1) < 8
+    assert framed[layer, record : record + 2].all()
+    assert framed.sum() == 2
+
+
+def test_a_link_shows_the_same_to_a_colleague(page, browser):
+    page.choose("Measure", "update_ratio")
+    page.choose("Sort by", "name")
+    page.click("input", "Filter")
+    page.press(*"i")
+    page.click(tile("sigmoid", ".name"))
+    page.click(tile("my_fit", "input"))
+    page.wait_for_text("sigmoid", "aside h2")
+    shows = "() => document.querySelector('main').innerText"
+    shown = page.run(shows)
+    with browser.window(1366, 2400) as other:
+        other.open(page.address())
+        other.wait("(shown) => document.querySelector('main').innerText === shown", shown)
+        assert other.run("() => find('select', 'Measure').value") == "update_ratio"
+        assert other.run("() => find('input', 'Compare my_fit').checked")
+
+
+def test_back_leads_to_what_was_shown_before(page):
+    page.click(tile("sigmoid", ".name"))
+    page.wait_for_text("sigmoid", "aside h2")
+    page.click(tile("my_fit", ".name"))
+    page.wait_for_text("my_fit", "aside h2")
+    page.click("nav button", "Compare")
+    page.text(".compare h3")
+    page.back()
+    page.wait_for_text("my_fit", "aside h2")
+    page.back()
+    page.wait_for_text("sigmoid", "aside h2")
+
+
+TOGGLE = "() => document.querySelector('app-header-dark-mode-toggle button')"
+
+
+def test_it_is_dark_where_tensorboard_is(page):
+    brightness = "() => getComputedStyle(document.body).backgroundColor"
+    light = page.run(brightness)
+    page.run("() => document.body.classList.add('dark-mode')", frame=False)
+    page.wait(f"(light) => ({brightness})() !== light", light)
+    corner = page.picture()[-5, 5]
+    assert corner.max() < 80
+    page.run("() => document.body.classList.remove('dark-mode')", frame=False)
+    page.wait(f"(light) => ({brightness})() === light", light)
