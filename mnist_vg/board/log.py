@@ -85,7 +85,7 @@ class Log:
         )
         return {
             run: (tags[RUN_FACTS][-1].step, _text(tags[RUN_FACTS][-1].numpy))
-            for run, tags in found.items()
+            for run, tags in sorted(found.items())  # TensorBoard has them in any order.
             if tags.get(RUN_FACTS)
         }
 
@@ -161,8 +161,8 @@ class Log:
                 np.array([record.step for record in tags[tag]], float),
                 np.array([record.numpy for record in tags[tag]], np.float32),
             )
-            for run, tags in found.items()
-            if tags.get(tag)
+            for run in runs
+            if (tags := found.get(run, {})).get(tag)
         }
 
 
