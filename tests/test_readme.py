@@ -76,7 +76,7 @@ def test_the_readme_is_one_page_in_this_order():
     assert len(readme.splitlines()) <= 150
     parts = (
         "# mnist_vg\n",
-        "(docs/tensorboard.png)",
+        "(docs/board.png)",
         "git clone",
         "make train",
         ". .venv/bin/activate",

@@ -1,6 +1,7 @@
 """Every benchmark, and every script that writes a page, at its smallest size."""
 
 import importlib.metadata
+import re
 import runpy
 import shutil
 import sys
@@ -27,7 +28,7 @@ def committed():
 def test_a_script_goes_the_whole_way(script, monkeypatch, capsys):
     text = script.read_text()
     assert "smoke" in text, f"{script} has no smoke size: hand `smoke` to `run`"
-    if "take_picture" in text and not shutil.which("chromedriver"):
+    if re.search("take_picture|webdriver", text) and not shutil.which("chromedriver"):
         pytest.skip("no chromium with its driver on this machine")
     before = committed()
     monkeypatch.setattr(sys, "argv", [str(script), "--smoke"])
