@@ -253,7 +253,7 @@ class GradientLogger(keras.callbacks.Callback):
         when = when.get(every, f"every {every} steps")
         line = (
             f"{folder.name}: gradients and weights of {layers} are recorded {when} in {folder} "
-            f"(tensorboard --logdir {shlex.quote(str(folder.parent))})"
+            f"(mnist-vg board --logdir {shlex.quote(str(folder.parent))})"
         )
         if not self._recorder.probe.full:
             line += "; dead and saturated units are not looked for (measures='full' does)"
