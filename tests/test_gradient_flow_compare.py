@@ -129,3 +129,112 @@ def test_two_histograms_share_an_axis_and_hold_what_was_recorded(page, flows, gr
         buckets = Run.load(flows / run).history[group][4, 1]
         found = np.array([row[2:5] for row in rows if row[0] == run], float)
         np.testing.assert_allclose(found, buckets, rtol=1e-6)
+
+
+def test_bars_are_as_high_as_the_share_of_the_values_per_unit(page, flows):
+    show(page, layer="layer3")
+    boxes = page.run(
+        "() => [...document.querySelectorAll('.histograms [aria-label=rect] rect')].map((bar) =>"
+        "['x', 'width', 'height'].map((side) => Number(bar.getAttribute(side))))"
+    )
+    x, _, height = np.transpose(boxes)
+    wanted = []
+    for run in RUNS:
+        buckets = Run.load(flows / run).history["gradients"][-1, 2]
+        left, right, counts = buckets[buckets[:, 2] > 0].T
+        wanted += [*zip(left, counts / counts.sum() / (right - left), strict=True)]
+    # Empty buckets have no bars.
+    left, density = np.transpose(wanted)
+    assert len(x) == len(left)
+    # Both runs on one axis, from left to right and from the bottom up.
+    slope, offset = np.polyfit(left, x, 1)
+    np.testing.assert_allclose(slope * left + offset, x, atol=1.5)
+    scale = height.max() / density.max()
+    np.testing.assert_allclose(scale * density, height, atol=1)
+
+
+def test_ridges_stand_over_steps(page, flows):
+    show(page, histograms="ridges", layer="layer2")
+    page.wait_for_text("over steps", ".histograms h3")
+    labels = page.run(
+        "() => [...document.querySelectorAll('.histograms svg text')].map((t) => t.textContent)"
+    )
+    steps = [int(label.split()[1]) for label in labels if label.startswith("step ")]
+    assert len(steps) == 8
+    assert (steps[0], steps[-1]) == (0, 299)
+    rows = numbers(page, ".histograms")
+    history = Run.load(flows / "sigmoid").history
+    for step in steps:
+        found = [row[2:5] for row in rows if row[:2] == ["sigmoid", str(step)]]
+        record = list(history["step"]).index(step)
+        np.testing.assert_allclose(
+            np.array(found, float), history["gradients"][record, 1], rtol=1e-6
+        )
+
+
+def test_the_measure_over_steps_is_drawn_for_the_chosen_layers(page, flows):
+    show(page, layers=["layer2", "layer4"], scale="log")
+    page.click("fieldset input", "layer9")
+    page.wait("() => document.querySelectorAll('.series [aria-label=line] path').length === 5")
+    paths = page.run(
+        "() => [...document.querySelectorAll('.series [aria-label=line] path')]"
+        ".map((path) => path.getAttribute('d'))"
+    )
+    drawn = [np.array([p.split(",") for p in path[1:].split("L")], float) for path in paths]
+    wanted = [
+        recorded(flows, run)[layer - 1]
+        for layer in (2, 4, 9)
+        for run in RUNS
+        if layer <= len(recorded(flows, run))
+    ]
+    for path, values in zip(drawn, wanted, strict=True):
+        x, y = path.T
+        slope, offset = np.polyfit(np.log10(values), y, 1)
+        assert slope < 0
+        np.testing.assert_allclose(slope * np.log10(values) + offset, y, atol=0.5)
+        assert (np.diff(x) > 0).all()
+
+
+def test_steps_can_be_shares_of_each_run(loaded, flows):
+    show(loaded, axis="relative", step=50)
+    loaded.wait_for_text("at 50% of each run", ".profile h3")
+    rows = numbers(loaded, ".profile")
+    # Half of 299 steps is 149.5: the record at or before it is the one of step 125.
+    assert {row[2] for row in rows} == {"125"}
+    found = [float(row[-1]) for row in rows if row[0] == "relu-seed0"]
+    np.testing.assert_allclose(found, recorded(flows, "relu-seed0")[:, 5])
+
+
+def test_log_axes_work_below_one(page):
+    ticks = page.run(
+        "() => [...document.querySelectorAll('.profile [aria-label=\"y-axis tick label\"] text')]"
+        ".map((tick) => tick.textContent)"
+    )
+    powers = np.log10(np.array(ticks, float))
+    assert powers.min() <= -7
+    np.testing.assert_allclose(powers, np.rint(powers), atol=1e-9)
+    assert len(set(np.diff(powers))) == 1, ticks
+
+
+DOMAIN = """(figure) => [
+  ...document.querySelectorAll(`${figure} [aria-label="x-axis tick label"] text`),
+].map((tick) => Number(tick.textContent.replace(/,/g, '').replace('−', '-')))"""
+
+
+def test_mouse_and_keys_zoom(page):
+    whole = page.run(DOMAIN, ".series")
+    page.drag(".series svg .overlay", (0.25, 0.5), (0.5, 0.5))
+    page.wait(f"(whole) => String(({DOMAIN})('.series')) !== String(whole)", whole)
+    zoomed = page.run(DOMAIN, ".series")
+    assert 60 < min(zoomed) < 90
+    assert 130 < max(zoomed) < 160
+    linked = page.address()
+    page.click(".series button", "Whole")
+    page.wait(f"(whole) => String(({DOMAIN})('.series')) === String(whole)", whole)
+    page.go("#" + linked.partition("#")[2])
+    page.wait(f"(zoomed) => String(({DOMAIN})('.series')) === String(zoomed)", zoomed)
+    page.run("() => find('.series .plot').focus()")
+    page.press("0")
+    page.wait(f"(whole) => String(({DOMAIN})('.series')) === String(whole)", whole)
+    page.press("+")
+    page.wait(f"(whole) => String(({DOMAIN})('.series')) !== String(whole)", whole)
