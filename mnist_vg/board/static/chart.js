@@ -58,7 +58,10 @@ export class Chart {
     this.plot = svg;
     this.place.setAttribute("aria-label", `${content.title}. Keys: plus, minus, arrows, 0.`);
     // The chart is one picture for a screen reader; its numbers are in the table.
-    svg.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
+    for (const group of svg.querySelectorAll("g[aria-label]")) {
+      group.dataset.mark = group.ariaLabel;
+      group.removeAttribute("aria-label");
+    }
     this.place.replaceChildren(svg);
     this.#brush();
     this.#around();
