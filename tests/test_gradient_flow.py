@@ -223,7 +223,7 @@ def test_back_leads_to_what_was_shown_before(page):
     page.click(tile("my_fit", ".name"))
     page.wait_for_text("my_fit", "aside h2")
     page.click("nav button", "Compare")
-    page.text(".compare h3")
+    page.text(".compare figcaption")
     page.back()
     page.wait_for_text("my_fit", "aside h2")
     page.back()

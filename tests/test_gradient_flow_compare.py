@@ -39,7 +39,7 @@ def show(window, group="gradients", layer="layer1", **shown):
     window.go("#mnist_vg")
     window.wait("() => !find('.compare')")
     window.go("#mnist_vg" + state(view="compare", runs=RUNS, group=group, layer=layer, **shown))
-    window.wait_for_text(f"{group} of {layer}", ".histograms h3")
+    window.wait_for_text(f"{group} of {layer}", ".histograms figcaption")
     for run in RUNS:
         window.wait("(run) => find('.runs').textContent.includes(run)", run)
 
@@ -73,18 +73,16 @@ def test_runs_are_chosen_in_the_overview(loaded):
 def test_the_profile_tells_numbers_on_hover(page, flows, run):
     values = recorded(flows, run)[:, -1]
     dots = page.run(
-        "() => [...document.querySelectorAll('.profile [aria-label=dot] *')].map((dot) => {"
+        "() => [...document.querySelectorAll('.profile [data-mark=dot] *')].map((dot) => {"
         "const { x, y, width, height } = dot.getBoundingClientRect();"
         "return [x + width / 2, y + height / 2]; })"
     )
     start = 0 if run == RUNS[0] else len(recorded(flows, RUNS[0]))
     x, y = np.transpose(dots[start : start + len(values)])
     np.testing.assert_allclose(np.diff(x), x[1] - x[0], atol=0.1)
-    slope, offset = np.polyfit(np.log10(values), y, 1)
-    assert slope < 0
-    np.testing.assert_allclose(slope * np.log10(values) + offset, y, atol=0.5)
+    assert_proportional(np.log10(values), y, sign=-1)
     for layer in (0, len(values) - 1):
-        page.point(f".profile [aria-label=dot] *:nth-child({start + layer + 1})")
+        page.point(f".profile [data-mark=dot] *:nth-child({start + layer + 1})")
         words = f"layer{layer + 1}, step 299"
         page.wait_for_text(words, ".profile [aria-label=tip]")
         said = page.run("() => find('.profile [aria-label=tip]').textContent")
@@ -96,29 +94,29 @@ def test_the_profile_tells_numbers_on_hover(page, flows, run):
 def test_slider_and_arrow_keys_move_all_charts_to_a_step(page, flows):
     page.click(".slider input", at=(0.99, 0.5))
     page.press("ArrowLeft")
-    page.wait_for_text("step 275", ".profile h3")
-    page.wait_for_text("step 275", ".histograms h3")
+    page.wait_for_text("step 275", ".profile figcaption")
+    page.wait_for_text("step 275", ".histograms figcaption")
     rows = numbers(page, ".profile")
     values = recorded(flows, "sigmoid")[:, 11]
     found = [float(row[-1]) for row in rows if row[0] == "sigmoid"]
     np.testing.assert_allclose(found, values)
-    page.click(".profile h3")
+    page.click(".profile figcaption")
     page.click(".profile .plot", at=(0.5, 0.97))
     page.press("ArrowLeft", "ArrowLeft")
-    page.wait_for_text("step 225", ".profile h3")
+    page.wait_for_text("step 225", ".profile figcaption")
     page.press("ArrowRight")
-    page.wait_for_text("step 250", ".profile h3")
+    page.wait_for_text("step 250", ".profile figcaption")
     assert "step=250" in page.address()
 
 
 def test_play_moves_through_the_steps_and_stops(page):
     page.click("button", "Play")
-    page.wait_for_text("step 50", ".profile h3")
+    page.wait_for_text("step 50", ".profile figcaption")
     page.click("button", "Stop")
     page.text("button", "Play")
-    stopped = page.text(".profile h3")
+    stopped = page.text(".profile figcaption")
     page.wait("() => new Promise((resolve) => setTimeout(() => resolve(true), 600))")
-    assert page.text(".profile h3") == stopped
+    assert page.text(".profile figcaption") == stopped
 
 
 @pytest.mark.parametrize("group", ["gradients", "weights"])
@@ -131,31 +129,35 @@ def test_two_histograms_share_an_axis_and_hold_what_was_recorded(page, flows, gr
         np.testing.assert_allclose(found, buckets, rtol=1e-6)
 
 
-def test_bars_are_as_high_as_the_share_of_the_values_per_unit(page, flows):
-    show(page, layer="layer3")
+@pytest.mark.parametrize("density", ["linear", "log"])
+def test_bars_are_as_high_as_the_share_of_the_values_per_unit(page, flows, density):
+    show(page, layer="layer3", density=density)
     boxes = page.run(
-        "() => [...document.querySelectorAll('.histograms [aria-label=rect] rect')].map((bar) =>"
-        "['x', 'width', 'height'].map((side) => Number(bar.getAttribute(side))))"
+        "() => [...document.querySelectorAll('.histograms [data-mark=rect] rect')].map((bar) =>"
+        "['x', 'height'].map((side) => Number(bar.getAttribute(side))))"
     )
-    x, _, height = np.transpose(boxes)
-    wanted = []
-    for run in RUNS:
+    left, shares = [], []
+    for run in sorted(RUNS):
         buckets = Run.load(flows / run).history["gradients"][-1, 2]
-        left, right, counts = buckets[buckets[:, 2] > 0].T
-        wanted += [*zip(left, counts / counts.sum() / (right - left), strict=True)]
-    # Empty buckets have no bars.
-    left, density = np.transpose(wanted)
-    assert len(x) == len(left)
+        starts, ends, counts = buckets[buckets[:, 2] > 0].T
+        left += [*starts]
+        shares += [*(counts / counts.sum() / (ends - starts))]
     # Both runs on one axis, from left to right and from the bottom up.
-    slope, offset = np.polyfit(left, x, 1)
-    np.testing.assert_allclose(slope * left + offset, x, atol=1.5)
-    scale = height.max() / density.max()
-    np.testing.assert_allclose(scale * density, height, atol=1)
+    x, height = np.transpose([box for box in boxes if box[1]])
+    assert_proportional(left, x)
+    assert_proportional(np.log10(shares) if density == "log" else shares, height)
+
+
+def assert_proportional(numbers, pixels, sign=1):
+    """Check that pixels follow numbers on a linear scale."""
+    slope, offset = np.polyfit(numbers, pixels, 1)
+    assert sign * slope > 0
+    np.testing.assert_allclose(slope * np.array(numbers) + offset, pixels, atol=1)
 
 
 def test_ridges_stand_over_steps(page, flows):
     show(page, histograms="ridges", layer="layer2")
-    page.wait_for_text("over steps", ".histograms h3")
+    page.wait_for_text("over steps", ".histograms figcaption")
     labels = page.run(
         "() => [...document.querySelectorAll('.histograms svg text')].map((t) => t.textContent)"
     )
@@ -175,9 +177,9 @@ def test_ridges_stand_over_steps(page, flows):
 def test_the_measure_over_steps_is_drawn_for_the_chosen_layers(page, flows):
     show(page, layers=["layer2", "layer4"], scale="log")
     page.click("fieldset input", "layer9")
-    page.wait("() => document.querySelectorAll('.series [aria-label=line] path').length === 5")
+    page.wait("() => document.querySelectorAll('.series [data-mark=line] path').length === 5")
     paths = page.run(
-        "() => [...document.querySelectorAll('.series [aria-label=line] path')]"
+        "() => [...document.querySelectorAll('.series [data-mark=line] path')]"
         ".map((path) => path.getAttribute('d'))"
     )
     drawn = [np.array([p.split(",") for p in path[1:].split("L")], float) for path in paths]
@@ -189,15 +191,13 @@ def test_the_measure_over_steps_is_drawn_for_the_chosen_layers(page, flows):
     ]
     for path, values in zip(drawn, wanted, strict=True):
         x, y = path.T
-        slope, offset = np.polyfit(np.log10(values), y, 1)
-        assert slope < 0
-        np.testing.assert_allclose(slope * np.log10(values) + offset, y, atol=0.5)
+        assert_proportional(np.log10(values), y, sign=-1)
         assert (np.diff(x) > 0).all()
 
 
 def test_steps_can_be_shares_of_each_run(loaded, flows):
     show(loaded, axis="relative", step=50)
-    loaded.wait_for_text("at 50% of each run", ".profile h3")
+    loaded.wait_for_text("at 50% of each run", ".profile figcaption")
     rows = numbers(loaded, ".profile")
     # Half of 299 steps is 149.5: the record at or before it is the one of step 125.
     assert {row[2] for row in rows} == {"125"}
@@ -207,7 +207,7 @@ def test_steps_can_be_shares_of_each_run(loaded, flows):
 
 def test_log_axes_work_below_one(page):
     ticks = page.run(
-        "() => [...document.querySelectorAll('.profile [aria-label=\"y-axis tick label\"] text')]"
+        "() => [...document.querySelectorAll('.profile [data-mark=\"y-axis tick label\"] text')]"
         ".map((tick) => tick.textContent)"
     )
     powers = np.log10(np.array(ticks, float))
@@ -217,7 +217,7 @@ def test_log_axes_work_below_one(page):
 
 
 DOMAIN = """(figure) => [
-  ...document.querySelectorAll(`${figure} [aria-label="x-axis tick label"] text`),
+  ...document.querySelectorAll(`${figure} [data-mark="x-axis tick label"] text`),
 ].map((tick) => Number(tick.textContent.replace(/,/g, '').replace('−', '-')))"""
 
 
