@@ -166,13 +166,27 @@ class Log:
         }
 
 
+_KINDS = {
+    **dict.fromkeys(("layers", "activation_layers", "symptoms"), list),
+    **dict.fromkeys(("verdict", "health"), str),
+    "settings": dict,
+    "finished": bool,
+    "results": dict | None,
+    "learned_share": float | None,
+}
+"""What each fact must be, for the tab to show the run."""
+
+
 def parsed(facts: str) -> dict[str, Any] | None:
-    """Facts as a dict; None if they are damaged."""
+    """Facts as a dict; None if they are damaged, or not such as this version writes."""
     try:
         known = json.loads(facts)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return known if isinstance(known, dict) and isinstance(known.get("settings"), dict) else None
+    if not isinstance(known, dict):
+        return None
+    whole = all(key in known and isinstance(known[key], kind) for key, kind in _KINDS.items())
+    return known if whole else None
 
 
 def _text(tensor):
