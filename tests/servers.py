@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 from conftest import COMMAND, PROCESS
@@ -51,10 +50,9 @@ def wait_for_runs(address, count, seconds=60):
     """Wait until TensorBoard has read so many runs, and those that are sound to their end."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.HTTPError):
-            runs = json.loads(get(address, "plugin/mnist_vg/runs"))["runs"]
-            sound = [run for run in runs if "damage" not in run]
-            if len(runs) >= count and all(run["state"] == "finished" for run in sound):
-                return
+        runs = json.loads(get(address, "plugin/mnist_vg/runs"))["runs"]
+        sound = [run for run in runs if "damage" not in run]
+        if len(runs) >= count and all(run["state"] == "finished" for run in sound):
+            return
         time.sleep(0.1)
     raise AssertionError(f"TensorBoard has not read {count} runs")
