@@ -18,6 +18,7 @@ from test_recorder import train as train_own
 from test_runs import points, read
 
 from mnist_vg import GradientLogger, Recorder, Run, train
+from mnist_vg.board.log import parsed
 from mnist_vg.diagnosis.diagnosis import diagnose
 from mnist_vg.diagnosis.symptoms import SYMPTOMS
 from mnist_vg.recording.run_writer import RunWriter
@@ -251,3 +252,26 @@ def test_each_symptom_says_why_it_matters():
     whys = [symptom.why for symptom in SYMPTOMS]
     assert len(set(whys)) == len(SYMPTOMS)
     assert all(why and "." not in why and len(why) <= 100 for why in whys)
+
+
+def altered(facts, **changes):
+    return json.dumps(facts | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda facts: b'{"settings": {}}',
+        lambda facts: b'{"settings": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        lambda facts: altered(facts, layers=5),
+        lambda facts: altered(facts, layers=["layer1", None]),
+        lambda facts: altered(facts, health=None),
+        lambda facts: altered(facts, results=[1]),
+        lambda facts: altered(facts, settings={"activation": ["relu"]}),
+        lambda facts: altered(facts, symptoms=[{"symptom": "vanishing gradients"}]),
+    ],
+)
+def test_facts_of_another_form_are_none(tmp_path, damage):
+    [*_, (_, facts)] = write(tmp_path / "run", healthy(3))
+    assert parsed(json.dumps(facts)).items() <= facts.items()
+    assert parsed(damage(facts).decode()) is None

@@ -129,4 +129,4 @@ def _differing(settings):
 
 
 def _is_finite(value):
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and abs(value) < math.inf

@@ -1,6 +1,7 @@
 """`Log`: what TensorBoard has read of the runs that this package recorded."""
 
 import json
+import types
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,28 @@ from mnist_vg.runs.tags import (
 
 MOST_POINTS = 1000
 """So many records of a tag TensorBoard keeps itself, unless it is told otherwise."""
+
+_MAYBE = types.NoneType
+_VALUE = (str, int, float, _MAYBE)
+_SYMPTOM = {
+    **dict.fromkeys(("symptom", "words", "why", "source", "kind"), str),
+    **dict.fromkeys(("step", "known"), int),
+    "until": (int, _MAYBE),
+    "layer": (str, _MAYBE),
+    "advice": [str],
+    "cause": bool,
+}
+_FACTS = {
+    **dict.fromkeys(("verdict", "health"), str),
+    **{key: [str] for key in ("layers", "activation_layers", "advice")},
+    "settings": {...: _VALUE},
+    "marks": {...: str},
+    "results": (dict, _MAYBE),
+    "finished": bool,
+    "learned_share": (int, float, _MAYBE),
+    "symptoms": [_SYMPTOM],
+}
+"""The form of what `diagnosis.facts.run_facts` returns: a log may come from anybody."""
 
 
 class Table(NamedTuple):
@@ -158,35 +181,42 @@ class Log:
         )
         return {
             run: (
-                np.array([record.step for record in tags[tag]], float),
-                np.array([record.numpy for record in tags[tag]], np.float32),
+                np.array([record.step for record in records], float),
+                np.array([record.numpy for record in records], np.float32),
             )
             for run in runs
-            if (tags := found.get(run, {})).get(tag)
+            if (records := _histograms(found.get(run, {}).get(tag, ())))
         }
 
 
-_KINDS = {
-    **dict.fromkeys(("layers", "activation_layers", "symptoms"), list),
-    **dict.fromkeys(("verdict", "health"), str),
-    "settings": dict,
-    "finished": bool,
-    "results": dict | None,
-    "learned_share": float | None,
-}
-"""What each fact must be, for the tab to show the run."""
-
-
 def parsed(facts: str) -> dict[str, Any] | None:
-    """Facts as a dict; None if they are damaged, or not such as this version writes."""
+    """Facts as a dict; None if they are damaged, or not of the form that `run_facts` gives them."""
     try:
         known = json.loads(facts)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(known, dict):
-        return None
-    whole = all(key in known and isinstance(known[key], kind) for key, kind in _KINDS.items())
-    return known if whole else None
+    return {key: known[key] for key in _FACTS} if _has_form(known, _FACTS) else None
+
+
+def _has_form(value, form):
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_has_form(each, form[0]) for each in value)
+    if not isinstance(form, dict):
+        return isinstance(value, form)
+    if not isinstance(value, dict):
+        return False
+    if ... in form:
+        return all(_has_form(each, form[...]) for each in value.values())
+    return all(key in value and _has_form(value[key], of) for key, of in form.items())
+
+
+def _histograms(records):
+    """Those that have as many buckets as the newest: others are not of our own."""
+    return [
+        record
+        for record in records
+        if record.numpy.shape == (len(records[-1].numpy), 3) and record.numpy.dtype.kind == "f"
+    ]
 
 
 def _text(tensor):

@@ -1,5 +1,6 @@
 """The pages about symptoms, as HTML."""
 
+import functools
 import html
 import re
 from pathlib import Path
@@ -16,7 +17,12 @@ _ELSEWHERE = re.compile(r"\[([^]]*)\]\(\.\./[^)]*\)")
 def page_of(symptom: str) -> str | None:
     """The file of the page about a symptom; None where there is none."""
     name = f"{symptom.replace(',', '').replace(' ', '-')}.md"
-    return name if (PAGES / name).exists() else None
+    return name if name in _names() else None
+
+
+@functools.cache
+def _names():
+    return {path.name for path in PAGES.glob("*.md")}
 
 
 def as_html(page: Path) -> str:
