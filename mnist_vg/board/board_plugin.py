@@ -140,7 +140,7 @@ def _known(runs, log):
     """The facts of the runs that a request names."""
     if not 1 <= len(runs) <= MOST_RUNS:
         raise errors.InvalidArgumentError(f"run: name 1 to {MOST_RUNS} runs")
-    facts = {run: parsed(text) for run, (_, text) in log.facts(runs).items()}
+    facts = {run: parsed(text) for run, (*_, text) in log.facts(runs).items()}
     if any(facts.get(run) is None for run in runs):
         raise errors.InvalidArgumentError("run: the log has no such run of mnist_vg")
     return facts

@@ -41,7 +41,7 @@ def listing(log: Log, local: Mapping[str, LocalRun]) -> dict[str, Any]:
         their layers.
     """
     found = log.facts()
-    facts = {run: parsed(text) for run, (_, text) in found.items()}
+    facts = {run: parsed(text) for run, (*_, text) in found.items()}
     sound = {run: known for run, known in facts.items() if known is not None}
     differing = _differing([known["settings"] for known in sound.values()])
     newest = log.newest([run for run, known in sound.items() if not known["finished"]] or [""])
@@ -50,9 +50,9 @@ def listing(log: Log, local: Mapping[str, LocalRun]) -> dict[str, Any]:
         here, known = local.get(run), facts.get(run)
         damage = _damage(here, known, read=run in facts)
         if known is not None:
-            step, _ = found[run]
+            step, written, _ = found[run]
             row = _row(run, known, differing, newest.get(run), here)
-            rows.append({"step": step} | row | damage)
+            rows.append({"step": step, "written": written} | row | damage)
         elif damage:
             rows.append({"name": run, "group": run, "state": "damaged", "settings": {}} | damage)
     kinds = {

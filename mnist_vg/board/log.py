@@ -94,11 +94,12 @@ class Log:
         """All runs that TensorBoard has read, whoever recorded them."""
         return {run.run_name for run in self._provider.list_runs(**self._where)}
 
-    def facts(self, runs: Sequence[str] | None = None) -> dict[str, tuple[int, str]]:
+    def facts(self, runs: Sequence[str] | None = None) -> dict[str, tuple[int, float, str]]:
         """The newest facts of runs; default: of all runs.
 
         Returns:
-            Run to the step at which the facts were written, and the JSON that `RunWriter` wrote.
+            Run to the step and the time at which the facts were written, in seconds since 1970,
+            and the JSON that `RunWriter` wrote.
         """
         found = self._provider.read_tensors(
             **self._where,
@@ -107,9 +108,9 @@ class Log:
             run_tag_filter=provider.RunTagFilter(runs, [RUN_FACTS]),
         )
         return {
-            run: (tags[RUN_FACTS][-1].step, _text(tags[RUN_FACTS][-1].numpy))
+            run: (records[-1].step, records[-1].wall_time, _text(records[-1].numpy))
             for run, tags in sorted(found.items())  # TensorBoard has them in any order.
-            if tags.get(RUN_FACTS)
+            if (records := tags.get(RUN_FACTS))
         }
 
     def newest(self, runs: Sequence[str]) -> dict[str, Newest]:

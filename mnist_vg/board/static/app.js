@@ -226,12 +226,14 @@ export class App {
   async #reload() {
     const before = new Map(this.listing.runs.map((run) => [run.name, run]));
     this.listing = (await this.watching(getRuns())) ?? this.listing;
-    const changed = this.listing.runs.filter(({ name, state, step }) => {
-      const known = before.get(name);
-      return known && (known.state !== state || known.step !== step);
+    const changed = this.listing.runs.filter((run) => {
+      const known = before.get(run.name);
+      // A run that was trained anew may end at the same step.
+      return known && ["state", "step", "written"].some((key) => known[key] !== run[key]);
     });
     const names = changed.map(({ name }) => name);
     names.forEach((name) => this.#facts.delete(name));
+    this.store.forget(names, this.state.measure);
     if (names.length) this.compare?.forget();
     const there = names.filter((name) => this.store.peek(name, this.state.measure));
     this.#update();

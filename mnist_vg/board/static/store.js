@@ -12,6 +12,7 @@ const TOGETHER_MS = 15;
 export class TableStore {
   #kept = new Map();
   #wanted = new Map();
+  #coming = new Map();
 
   /** @param {number} columns at most so many records of each run. */
   constructor(columns) {
@@ -26,7 +27,8 @@ export class TableStore {
   /** The table of a run. */
   get(run, measure) {
     const kept = this.peek(run, measure);
-    return kept ? Promise.resolve(kept) : this.#ask(run, measure);
+    if (kept) return Promise.resolve(kept);
+    return this.#coming.get(key(run, measure)) ?? this.#ask(run, measure);
   }
 
   /** All tables of a measure that are there. */
@@ -39,10 +41,12 @@ export class TableStore {
     return Promise.all(runs.map((run) => this.#ask(run, measure)));
   }
 
-  /** Forgets the tables of these runs. */
-  forget(runs) {
+  /** Forgets the tables of these runs, except those of one measure. */
+  forget(runs, except) {
     const gone = new Set(runs);
-    for (const [at, { run }] of this.#kept) if (gone.has(run)) this.#kept.delete(at);
+    for (const [at, { run }] of this.#kept) {
+      if (gone.has(run) && at !== key(run, except)) this.#kept.delete(at);
+    }
   }
 
   #ask(run, measure) {
@@ -52,7 +56,9 @@ export class TableStore {
     }
     const wanted = this.#wanted.get(measure);
     if (!wanted.has(run)) wanted.set(run, Promise.withResolvers());
-    return wanted.get(run).promise;
+    const { promise } = wanted.get(run);
+    this.#coming.set(key(run, measure), promise);
+    return promise;
   }
 
   async #send(measure) {
@@ -66,6 +72,7 @@ export class TableStore {
     } catch (error) {
       for (const { reject } of wanted.values()) reject(error);
     }
+    for (const run of wanted.keys()) this.#coming.delete(key(run, measure));
   }
 
   #keep(table, measure) {
