@@ -65,16 +65,20 @@ export class Overview {
   /** The table of a tile; undefined until all of its runs are there. */
   tableOf(group) {
     const { store, state } = this.app;
-    const tables = group.runs.map(({ name }) => store.peek(name, state.measure));
-    if (tables.some((table) => !table)) return undefined;
     const known = this.#joined.get(group.name);
-    if (
-      known?.tables.every((table, n) => table === tables[n]) &&
-      known.tables.length === tables.length
-    )
-      return known.joined;
+    // The store may have dropped some that the tile still shows.
+    const shown = known?.measure === state.measure ? known.tables : [];
+    const tables = group.runs.map(
+      ({ name }) => store.peek(name, state.measure) ?? shown.find(({ run }) => run === name),
+    );
+    if (tables.some((table) => !table)) return undefined;
+    const alike = tables.length === shown.length && tables.every((table, n) => table === shown[n]);
+    return alike ? known.joined : this.#join(group, tables, state.measure);
+  }
+
+  #join(group, tables, measure) {
     const joined = together(tables);
-    this.#joined.set(group.name, { tables, joined });
+    if (this.#near.has(group.name)) this.#joined.set(group.name, { tables, joined, measure });
     return joined;
   }
 
@@ -108,6 +112,7 @@ export class Overview {
         this.#near.add(name);
         this.#fill(name);
       } else if (this.#near.delete(name)) {
+        this.#joined.delete(name);
         target.style.minHeight = `${target.offsetHeight}px`; // Or everything below would jump.
         render(nothing, target);
       }
@@ -130,8 +135,11 @@ export class Overview {
 
   async #fetch(group) {
     const { measure } = this.app.state;
-    const tables = group.runs.map(({ name }) => this.app.store.get(name, measure));
-    if (await this.app.watching(Promise.all(tables))) this.app.tablesCame();
+    const asked = group.runs.map(({ name }) => this.app.store.get(name, measure));
+    const tables = await this.app.watching(Promise.all(asked));
+    if (!tables) return;
+    this.#join(group, tables, measure);
+    this.app.tablesCame();
   }
 }
 
