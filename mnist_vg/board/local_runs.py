@@ -2,10 +2,10 @@
 
 import os
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.paths import as_path, is_remote
 from mnist_vg.runs.run import RUN_FILE, Run
 
 SETTLED = 60
@@ -32,11 +32,13 @@ def local_runs(logdir: str | os.PathLike | None) -> dict[str, LocalRun]:
     Args:
         logdir: the log folder; nothing is known of a remote one, nor where it is None.
     """
-    if not logdir or is_remote(as_path(logdir)):
+    if not logdir or "://" in os.fspath(logdir):
         return {}
-    root = as_path(logdir)
+    root = Path(logdir).expanduser()
+    # `Path.rglob` breaks off where a folder goes away meanwhile, as that of a run trained anew.
+    folders = [Path(folder) for folder, _, files in os.walk(root) if RUN_FILE in files]
     return {
-        path.parent.relative_to(root).as_posix(): _local_run(path) for path in root.rglob(RUN_FILE)
+        folder.relative_to(root).as_posix(): _local_run(folder / RUN_FILE) for folder in folders
     }
 
 
@@ -44,6 +46,8 @@ def _local_run(path):
     try:
         settled = time.time() - path.stat().st_mtime > SETTLED
         run = Run.load(path.parent)
+    except FileNotFoundError:
+        return LocalRun("", False)
     except (UsageError, OSError) as error:
         return LocalRun("", True, str(error))
     return LocalRun(run.status if run else "", settled)
