@@ -1,6 +1,7 @@
 """All runs in brief: what the overview sorts, filters and groups, and what each tile says."""
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -37,13 +38,14 @@ def listing(log: Log, local: Mapping[str, LocalRun]) -> dict[str, Any]:
 
     Returns:
         `runs`: a dict for each run of ours, see `_row`; `settings`: the settings that
-        differ between runs, in the order of the scenario's; `measures`: what runs record of
-        their layers.
+        differ between runs that have them, in the order of the scenario's; `measures`: what
+        runs record of their layers.
     """
     found = log.facts()
     facts = {run: parsed(text) for run, (*_, text) in found.items()}
     sound = {run: known for run, known in facts.items() if known is not None}
-    differing = _differing([known["settings"] for known in sound.values()])
+    settings_of = {run: known["settings"] for run, known in sound.items()}
+    differing, groups = _differing(settings_of.values()), _groups(settings_of)
     newest = log.newest([run for run, known in sound.items() if not known["finished"]] or [""])
     rows = []
     for run in sorted(facts.keys() | local.keys()):
@@ -52,12 +54,11 @@ def listing(log: Log, local: Mapping[str, LocalRun]) -> dict[str, Any]:
         if known is not None:
             step, written, _ = found[run]
             row = _row(run, known, differing, newest.get(run), here)
-            rows.append({"step": step, "written": written} | row | damage)
+            about = {"step": step, "written": written, "group": groups[run]}
+            rows.append(about | row | damage)
         elif damage:
             rows.append({"name": run, "group": run, "state": "damaged", "settings": {}} | damage)
-    kinds = {
-        (len(known["layers"]), len(known["activation_layers"])): run for run, known in sound.items()
-    }
+    kinds = {_kind(known): run for run, known in sound.items()}
     measures = log.measures([*kinds.values()][:MOST_KINDS])
     return {"runs": rows, "settings": differing, "measures": measures}
 
@@ -68,7 +69,6 @@ def _row(run, known, differing, newest, here):
     name = next((key for key in RESULTS if _is_finite((known["results"] or {}).get(key))), None)
     row = {
         "name": run,
-        "group": run.removesuffix(f"-seed{settings.get('seed')}"),
         "verdict": known["verdict"],
         "health": known["health"],
         "where": _where(known["symptoms"]),
@@ -123,9 +123,35 @@ def _damage(here, known, read):
 
 
 def _differing(settings):
-    """The settings that differ between runs, in the order of the first run that has them."""
-    keys = dict.fromkeys(key for of_run in settings for key in of_run if key not in _NAMES)
-    return [key for key in keys if len({repr(of_run.get(key)) for of_run in settings}) > 1]
+    """The settings that differ between runs that have them, in the order of the first of these."""
+    values = {}
+    for of_run in settings:
+        for key, value in of_run.items():
+            values.setdefault(key, set()).add(repr(value))
+    return [key for key, found in values.items() if len(found) > 1 and key not in _NAMES]
+
+
+def _groups(settings_of):
+    """The scenario of each run: the name of its first run without the seed.
+
+    Sweeps number their runs, so that seeds of one scenario have other names, but equal settings.
+    """
+    groups, first = {}, {}
+    for run, settings in settings_of.items():
+        groups[run] = run.removesuffix(f"-seed{settings.get('seed')}")
+        if groups[run] != run:
+            unnumbered = re.sub(r"\d+-([^/]*)$", r"\1", groups[run])
+            alike = repr([unnumbered, [item for item in settings.items() if item[0] not in _NAMES]])
+            groups[run] = first.setdefault(alike, groups[run])
+    return groups
+
+
+def _kind(known):
+    """What tells runs apart that record other measures: layers, and which settings are set."""
+    settings = known["settings"]
+    given = [key for key, value in settings.items() if value is not None and value is not False]
+    layers = len(known["layers"]), len(known["activation_layers"])
+    return *layers, settings.get("measures"), *given
 
 
 def _is_finite(value):
