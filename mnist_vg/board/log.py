@@ -34,7 +34,8 @@ _SYMPTOM = {
     "cause": bool,
 }
 _FACTS = {
-    **dict.fromkeys(("verdict", "health"), str),
+    **dict.fromkeys(("name", "recipe", "verdict", "health"), str),
+    "dataset": (str, _MAYBE),
     **{key: [str] for key in ("layers", "activation_layers", "advice")},
     "settings": {...: _VALUE},
     "marks": {...: str},
@@ -196,7 +197,7 @@ def parsed(facts: str) -> dict[str, Any] | None:
         known = json.loads(facts)
     except (ValueError, RecursionError):
         return None
-    return {key: known[key] for key in _FACTS} if _has_form(known, _FACTS) else None
+    return known if _has_form(known, _FACTS) else None
 
 
 def _has_form(value, form):
