@@ -7,8 +7,15 @@ import { MEASURES, words } from "./measures.js";
 import { sickest } from "./runs.js";
 import { rowsOf, valueAt } from "./tables.js";
 
-/** So many layers have room for their names. */
+/** So many layers are read out with their numbers. */
 const NAMED = 8;
+
+/** The height of a heat map and of a line beside it in pixels, and the letters in a line. */
+const [HEIGHT, LINE, LETTERS] = [120, 13, 17];
+
+/** Whether each layer's name has room beside its row. */
+const haveRoom = (layers) =>
+  layers.every(({ length }) => LINE * Math.ceil(length / LETTERS) <= HEIGHT / layers.length);
 
 const STATES = {
   training: "is training",
@@ -77,7 +84,7 @@ function facts(group) {
 
 function map(group, table, app) {
   const layers = table ? table.layers.toReversed() : [];
-  const named = layers.length > NAMED ? [layers[0], layers.at(-1)] : layers;
+  const named = haveRoom(layers) ? layers : [layers[0], layers.at(-1)];
   const read = (cell) => app.read(group, cell);
   return html`
     <div class="map">
