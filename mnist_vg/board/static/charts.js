@@ -42,7 +42,7 @@ export function profile(tables, measure, { place, axis, colour, scale }) {
       [measure.name]: valueAt(table, n, record),
     }));
   });
-  const { shown, note } = onScale(rows, measure.name, scale);
+  const { shown, broken, note } = onScale(rows, measure.name, scale);
   const x = {
     domain: [1, Math.max(count, 2)],
     ticks: d3.range(1, count + 1),
@@ -64,7 +64,7 @@ export function profile(tables, measure, { place, axis, colour, scale }) {
       color: colour,
       symbol: { domain: colour.domain },
       marks: [
-        Plot.line(shown, { x: "place", y: measure.name, stroke: "run", z: "run" }),
+        Plot.line(broken, { x: "place", y: measure.name, stroke: "run", z: "run" }),
         Plot.dot(shown, { x: "place", y: measure.name, fill: "run", symbol: "run", r: 4 }),
         Plot.tip(
           shown,
@@ -100,7 +100,7 @@ export function series(tables, measure, { axis, colour, scale, layers }) {
       }));
     }),
   );
-  const { shown, note } = onScale(rows, measure.name, scale);
+  const { shown, broken, note } = onScale(rows, measure.name, scale);
   return {
     title: `${measure.label} over steps`,
     note,
@@ -120,7 +120,7 @@ export function series(tables, measure, { axis, colour, scale, layers }) {
       color: colour,
       marks: [
         Plot.frame({ strokeOpacity: 0.2 }),
-        Plot.line(shown, { x: along, y: measure.name, stroke: "run", z: "run", fy: "layer" }),
+        Plot.line(broken, { x: along, y: measure.name, stroke: "run", z: "run", fy: "layer" }),
         Plot.tip(
           shown,
           Plot.pointer({
@@ -236,10 +236,15 @@ function outline(rows, bottom) {
   ]);
 }
 
-/** The rows that an axis has a place for, and what is said of the others. */
+/**
+ * The rows that an axis has a place for, and what is said of the others; `broken` are all rows, for
+ * a line that breaks where there is no place.
+ */
 export function onScale(rows, key, scale) {
   const finite = rows.filter((row) => Number.isFinite(row[key]));
-  const shown = scale === "log" ? finite.filter((row) => row[key] > 0) : finite;
+  const fits = (row) => Number.isFinite(row[key]) && (scale !== "log" || row[key] > 0);
+  const shown = rows.filter(fits);
+  const broken = rows.map((row) => (fits(row) ? row : { ...row, [key]: NaN }));
   const none = rows.filter((row) => row[key] === undefined).length;
   const parts = [
     [
@@ -253,7 +258,7 @@ export function onScale(rows, key, scale) {
   const told = parts
     .filter(([count, why]) => count && why)
     .map(([count, why]) => `${count} ${why}`);
-  return { shown, note: told.length ? `Not shown: ${told.join("; ")}` : "" };
+  return { shown, broken, note: told.length ? `Not shown: ${told.join("; ")}` : "" };
 }
 
 /** Powers of ten, at most as many as have room. */
