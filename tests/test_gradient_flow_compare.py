@@ -5,6 +5,7 @@ import urllib.parse
 
 import numpy as np
 import pytest
+from flows import ODD_NAME
 from tab import open_tab, recorded, tile
 
 from mnist_vg import Run
@@ -43,6 +44,10 @@ def show(window, group="gradients", layer="layer1", **shown):
     for run in RUNS:
         window.wait("(run) => find('.runs').textContent.includes(run)", run)
 
+
+PATHS = """(figure) => [
+  ...document.querySelectorAll(`${figure} [data-mark=line] path`),
+].map((path) => path.getAttribute("d"))"""
 
 NUMBERS = """(figure) => {
   const rows = [...document.querySelectorAll(`${figure} tr`)].slice(1);
@@ -89,6 +94,14 @@ def test_the_profile_tells_numbers_on_hover(page, flows, run):
         assert run in said
         number = float(said.partition(words)[2].strip("\u200b \n"))
         assert number == pytest.approx(values[layer], rel=5e-3)
+
+
+def test_a_line_breaks_where_a_layer_has_no_number(page):
+    page.go("#mnist_vg" + state(view="compare", runs=[ODD_NAME, "sigmoid"], step=3))
+    page.wait_for_text("1 not finite", ".profile .note")
+    lines = page.run(PATHS, ".profile")
+    # The second and the third of four layers have none; ten have all.
+    assert [line.count("M") for line in lines] == [2, 1]
 
 
 def test_slider_and_arrow_keys_move_all_charts_to_a_step(page, flows):
@@ -178,10 +191,7 @@ def test_the_measure_over_steps_is_drawn_for_the_chosen_layers(page, flows):
     show(page, layers=["layer2", "layer4"], scale="log")
     page.click("fieldset input", "layer9")
     page.wait("() => document.querySelectorAll('.series [data-mark=line] path').length === 5")
-    paths = page.run(
-        "() => [...document.querySelectorAll('.series [data-mark=line] path')]"
-        ".map((path) => path.getAttribute('d'))"
-    )
+    paths = page.run(PATHS, ".series")
     drawn = [np.array([p.split(",") for p in path[1:].split("L")], float) for path in paths]
     wanted = [
         recorded(flows, run)[layer - 1]
