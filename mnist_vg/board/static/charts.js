@@ -181,7 +181,7 @@ export function histograms(found, { group, layer, place, axis, ridges, colour, s
           fillOpacity: 0.25,
           ...facet,
         }),
-        Plot.line(outline(shown, bottom), {
+        Plot.line(outline(rows, bottom), {
           x: "x",
           y: "density",
           stroke: "run",
@@ -228,10 +228,9 @@ function outline(rows, bottom) {
   const ends = d3.groups(rows, (row) => `${row.run}\n${row.at}`);
   return ends.flatMap(([, bars]) => [
     { ...bars[0], x: bars[0].left, density: bottom },
-    ...bars.flatMap((bar) => [
-      { ...bar, x: bar.left },
-      { ...bar, x: bar.right },
-    ]),
+    ...bars.flatMap((bar) =>
+      [bar.left, bar.right].map((x) => ({ ...bar, x, density: Math.max(bar.density, bottom) })),
+    ),
     { ...bars.at(-1), x: bars.at(-1).right, density: bottom },
   ]);
 }
