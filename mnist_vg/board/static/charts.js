@@ -260,10 +260,14 @@ export function onScale(rows, key, scale) {
   return { shown, broken, note: told.length ? `Not shown: ${told.join("; ")}` : "" };
 }
 
-/** Powers of ten, at most as many as have room. */
+/** More powers of ten have no room. */
+const MOST_POWERS = 9;
+
+/** Powers of ten, evenly spread. */
 function powers([low, high]) {
   const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
-  return spaced(d3.range(from, to + 1), 9).map((power) => 10 ** power);
+  const apart = Math.max(Math.ceil((to - from) / MOST_POWERS), 1);
+  return d3.range(from, to + 1, apart).map((power) => 10 ** power);
 }
 
 /** The axis of a measure, the same for all steps, so that playing does not move it. */
