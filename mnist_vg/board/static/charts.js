@@ -80,6 +80,9 @@ export function profile(tables, measure, { place, axis, colour, scale }) {
   };
 }
 
+/** The width of a letter in a chart, in pixels; most are narrower. */
+const LETTER = 7;
+
 /**
  * The measure over steps: a panel a layer, a line a run.
  *
@@ -109,7 +112,7 @@ export function series(tables, measure, { axis, colour, scale, layers }) {
     options: {
       height: 60 + 130 * Math.max(layers.length, 1),
       marginLeft: 64,
-      marginRight: 110,
+      marginRight: 20 + LETTER * Math.max(...layers.map((layer) => layer.length), 0),
       fy: { domain: layers, label: null },
       x: {
         label: axis === "relative" ? "percent of the run" : "step",
