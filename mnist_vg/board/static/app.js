@@ -276,7 +276,7 @@ export class App {
     `;
     return html`
       ${tab("overview", "Overview")}
-      ${tab("compare", chosen ? `Compare ${chosen} runs` : "Compare")}
+      ${tab("compare", chosen ? `Compare ${chosen} ${chosen === 1 ? "run" : "runs"}` : "Compare")}
       ${
         chosen && !comparing
           ? html`<button @click=${() => this.show({ runs: [] }, true)}>Choose none</button>`
