@@ -1,4 +1,4 @@
-"""The tab "Gradient flow" in real browsers: logs that grow, large logs, and logs without our runs."""
+"""The tab "Gradient flow" in real browsers: logs that grow, large ones, and those of others."""
 
 import shutil
 import sys
@@ -73,10 +73,8 @@ def test_a_log_without_runs_of_ours_has_no_tab(window, flows, tmp_path):
         assert "Gradient flow" not in " ".join(window.run(TABS, frame=False))
         # Its first run brings the tab.
         shutil.copytree(flows / "relu-seed0", tmp_path / "ours")
-        window.wait(
-            f"() => {{ ({RELOAD})(); return ({TABS})().some((tab) => /gradient flow/i.test(tab)); }}",
-            frame=False,
-        )
+        shown = f"({TABS})().some((tab) => /gradient flow/i.test(tab))"
+        window.wait(f"() => {{ ({RELOAD})(); return {shown}; }}", frame=False)
 
 
 @pytest.fixture(scope="module")
