@@ -164,6 +164,14 @@ class Window:
             f"(words, {NAMED}) => find({NAMED})?.textContent.includes(words)", words, selector, name
         )
 
+    def focus(self, selector, name=None):
+        """Put the focus on an element of the frame, once it is there."""
+        self.wait(
+            f"({NAMED}) => {{ window.focus(); find({NAMED}).focus(); return true; }}",
+            selector,
+            name,
+        )
+
     def press(self, *keys):
         """Press keys, one after the other; "Shift+Tab" holds the first."""
         actions = []

@@ -242,3 +242,84 @@ def test_it_is_dark_where_tensorboard_is(page):
     assert corner.max() < 80
     page.run("() => document.body.classList.remove('dark-mode')", frame=False)
     page.wait(f"(light) => ({brightness})() === light", light)
+
+
+CUT = """() => {
+  const width = document.documentElement.clientWidth;
+  const inView = ({ left, right }) => left >= 0 && right <= width;
+  const scrolls = (element) => /auto|scroll/.test(getComputedStyle(element).overflow);
+  const cut = [...document.querySelectorAll("body *")].filter((element) => {
+    if (!element.checkVisibility() || element.closest(".unseen")) return false;
+    const box = element.getBoundingClientRect();
+    if (element.closest("svg")) return element.tagName === "text" && !inView(box);
+    const wide = element.scrollWidth > element.clientWidth + 1;
+    const inline = getComputedStyle(element).display === "inline";
+    return (wide && !inline && !scrolls(element)) || (box.width && !inView(box));
+  });
+  // The names of layers beside a heat map have the height of it.
+  const high = [...document.querySelectorAll(".layers")].filter(
+    (names) => names.scrollHeight > names.parentElement.querySelector("canvas").offsetHeight + 2,
+  );
+  return [...cut, ...high].map(({ outerHTML }) => outerHTML.slice(0, 120));
+}"""
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (600, 900)], ids=["wide", "narrow"])
+def test_no_text_is_cut(page, size):
+    page.size(*size)
+    try:
+        for state in ("", "run=exploding", "measure=units_saturated", "filter=my"):
+            page.go(f"#mnist_vg&p.mnist_vg.{state}")
+            page.wait(FILLED, 1)
+            assert page.run(CUT) == [], state
+        for run in ("my_fit", "sigmoid"):
+            page.go(f'#mnist_vg&p.mnist_vg.view=compare&p.mnist_vg.runs=["{run}"]')
+            page.wait_for_text(run, ".runs")
+            page.wait_for_text("gradients of", ".histograms figcaption")
+            assert page.run(CUT) == [], run
+    finally:
+        page.size(1366, 2400)
+
+
+CONTROLS = """() => {
+  const controls = "a[href], button, input, select, summary, canvas, [tabindex='0']";
+  window.controls = [...document.querySelectorAll(controls)].filter((each) =>
+    each.checkVisibility(),
+  );
+  window.reached = new Set();
+  document.addEventListener("focusin", ({ target }) => window.reached.add(target));
+  return window.controls.length;
+}"""
+
+
+@pytest.mark.parametrize("view", ["overview", "compare"])
+def test_the_keyboard_reaches_every_control(page, view):
+    page.go(f"#mnist_vg&p.mnist_vg.run=sigmoid&p.mnist_vg.filter=moid|fit&p.mnist_vg.view={view}")
+    page.wait(
+        "(view) => !!find(view)", {"overview": "aside ol", "compare": ".histograms svg"}[view]
+    )
+    count = page.run(CONTROLS)
+    assert count > 15
+    page.focus("nav button")
+    # One more, and the focus would leave the frame.
+    page.press(*["Tab"] * (count - 1))
+    missed = "() => window.controls.filter((each) => !window.reached.has(each))"
+    assert page.run(f"() => ({missed})().map(({{ outerHTML }}) => outerHTML)") == []
+
+
+def test_keys_do_what_the_mouse_does(page):
+    page.focus("select", "Measure")
+    page.press(*"upd")
+    page.focus("input", "Filter")
+    page.press(*"moid")
+    page.wait_for_text("1 tile", ".count")
+    assert "measure=update_ratio" in page.address()
+    page.focus(tile("sigmoid", "input"))
+    page.press("Space", "Tab", "Enter")
+    page.wait_for_text("sigmoid", "aside h2")
+    page.focus("aside button.symptom")
+    page.press("Enter")
+    assert reading(page, "sigmoid", "layer")
+    page.focus("nav button", "Compare 1 run")
+    page.press("Enter")
+    page.wait_for_text("sigmoid", ".runs")
