@@ -34,6 +34,10 @@ test("a damaged address shows what is usual", () => {
     "step=[]",
     "zoom=[1]",
     "view=%E0%A4%A",
+    "view=other",
+    "scale=other",
+    'zoom={"profile":{"x":["a","b"]}}',
+    'zoom={"profile":null}',
     "__proto__=1",
     "unknown=1",
   ]) {

@@ -1,5 +1,7 @@
 /** What the tab shows, as it stands in TensorBoard's address, so that a link shows the same. */
 
+import { GROUPS } from "./measures.js";
+
 const PREFIX = "p.mnist_vg.";
 
 /** What is shown where the address says nothing. */
@@ -23,11 +25,29 @@ export const DEFAULTS = Object.freeze({
   zoom: {},
 });
 
+const oneOf =
+  (...values) =>
+  (value) =>
+    values.includes(value);
+const isSide = (side) => Array.isArray(side) && side.length === 2 && side.every(Number.isFinite);
+
+/** What else a value must be, beside of its default's kind. */
+const CHECKS = {
+  view: oneOf("overview", "compare"),
+  seeds: oneOf("together", "each"),
+  axis: oneOf("step", "relative"),
+  group: oneOf(...GROUPS),
+  histograms: oneOf("step", "ridges"),
+  scale: oneOf("", "log", "linear"),
+  density: oneOf("log", "linear"),
+  zoom: (zoom) => Object.values(zoom).every((sides) => Object.values(sides).every(isSide)),
+};
+
 /**
  * What a hash says.
  *
  * @param {string} hash as `location.hash`.
- * @returns {object} each key of `DEFAULTS`; a value of another kind than its default is ignored.
+ * @returns {object} each key of `DEFAULTS`; a value that cannot be is ignored.
  */
 export function parse(hash) {
   const state = { ...DEFAULTS };
@@ -37,7 +57,8 @@ export function parse(hash) {
     if (!Object.hasOwn(DEFAULTS, name)) continue;
     try {
       const value = decoded(decodeURIComponent(text), DEFAULTS[name]);
-      if (kind(value) === kind(DEFAULTS[name])) state[name] = value;
+      const allowed = CHECKS[name] ?? (() => true);
+      if (kind(value) === kind(DEFAULTS[name]) && allowed(value)) state[name] = value;
     } catch {
       // A damaged link shows the default.
     }
