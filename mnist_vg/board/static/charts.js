@@ -30,7 +30,6 @@ export function recordOf(table, place, axis) {
  * @param {{place: number, axis: string, colour: object, scale: string}} how
  */
 export function profile(tables, measure, { place, axis, colour, scale }) {
-  const { count, name } = places(tables);
   const rows = tables.flatMap((table) => {
     const record = recordOf(table, place, axis);
     if (record < 0) return [];
@@ -43,23 +42,12 @@ export function profile(tables, measure, { place, axis, colour, scale }) {
     }));
   });
   const { shown, broken, note } = onScale(rows, measure.name, scale);
-  const x = {
-    domain: [1, Math.max(count, 2)],
-    ticks: d3.range(1, count + 1),
-    label: "layer, the input at the left",
-  };
-  // Every name, or so many as there is room for.
-  if (count > 12) x.ticks = d3.ticks(1, count, 12);
-  x.tickFormat = (n) => (Number.isInteger(n) && n <= count ? name(n - 1) : "");
   return {
     title: `${measure.label} by layer, ${axis === "relative" ? `at ${place}% of each run` : `step ${place}`}`,
     note,
     rows: rows.map(({ place: _, ...row }) => row),
     options: {
-      height: 320,
-      marginLeft: 64,
-      marginBottom: 44,
-      x: { ...x, grid: true },
+      ...alongLayers(places(tables)),
       y: axisOf(measure, tables, scale),
       color: colour,
       symbol: { domain: colour.domain },
@@ -82,6 +70,36 @@ export function profile(tables, measure, { place, axis, colour, scale }) {
 
 /** The width of a letter in a chart, in pixels; most are narrower. */
 const LETTER = 7;
+
+/** So many pixels have the names of layers side by side. Those that need more stand upright. */
+const ACROSS = 1000;
+
+/** The axis of layers, with room for as many of their names as there can be. */
+function alongLayers({ count, name }) {
+  const ticks = count > 12 ? d3.ticks(1, count, 12) : d3.range(1, count + 1);
+  const tickFormat = (n) => (Number.isInteger(n) && n <= count ? name(n - 1) : "");
+  const widths = ticks.map((n) => LETTER * tickFormat(n).length);
+  const upright = d3.pairs(widths).some(([a, b]) => (a + b) / 2 > ACROSS / ticks.length);
+  const below = upright ? d3.max(widths) : 0;
+  const aside = upright ? 0 : Math.max(widths[0], widths.at(-1)) / 2;
+  return {
+    height: 320 + below,
+    marginLeft: Math.max(64, aside),
+    marginRight: Math.max(20, aside),
+    marginBottom: 44 + below,
+    x: {
+      domain: [1, Math.max(count, 2)],
+      ticks,
+      tickFormat,
+      tickRotate: upright ? -90 : 0,
+      label: "layer, the input at the left",
+      grid: true,
+    },
+  };
+}
+
+/** More records are so close to each other that their line is to be seen. */
+const MOST_DOTS = 600;
 
 /**
  * The measure over steps: a panel a layer, a line a run.
@@ -124,6 +142,14 @@ export function series(tables, measure, { axis, colour, scale, layers }) {
       marks: [
         Plot.frame({ strokeOpacity: 0.2 }),
         Plot.line(broken, { x: along, y: measure.name, stroke: "run", z: "run", fy: "layer" }),
+        // A single record makes no line.
+        Plot.dot(shown.length > MOST_DOTS ? [] : shown, {
+          x: along,
+          y: measure.name,
+          fill: "run",
+          fy: "layer",
+          r: 2,
+        }),
         Plot.tip(
           shown,
           Plot.pointer({

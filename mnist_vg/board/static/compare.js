@@ -37,7 +37,6 @@ export class Compare {
   async update() {
     const { app } = this;
     const runs = app.compared();
-    if (!runs.length) return;
     const { measure } = app.state;
     const answers = await app.watching(
       Promise.all([
@@ -48,7 +47,7 @@ export class Compare {
     if (!answers) return;
     const [tables] = answers;
     if (app.state.measure !== measure || String(app.compared()) !== String(runs)) return;
-    this.tables = tables.filter(({ layers }) => layers.length);
+    this.tables = tables.filter(({ steps }) => steps.length);
     this.colour = { domain: runs, range: runs.map((_, n) => COLOURS[n % COLOURS.length]) };
     this.#draw();
     await this.#histograms(runs);
@@ -62,6 +61,12 @@ export class Compare {
   #draw() {
     if (!this.tables || this.section.hidden) return;
     this.#controls();
+    this.#drawMeasure();
+    this.#drawHistograms();
+  }
+
+  #drawMeasure() {
+    for (const { figure } of this.charts.slice(0, 2)) figure.hidden = !this.tables.length;
     if (!this.tables.length) return;
     const measure = { ...MEASURES[this.app.state.measure], name: this.app.state.measure };
     const how = {
@@ -72,7 +77,6 @@ export class Compare {
     };
     this.charts[0].draw(profile(this.tables, measure, how));
     this.charts[1].draw(series(this.tables, measure, { ...how, layers: this.#shownLayers() }));
-    this.#drawHistograms();
   }
 
   async #histograms(runs) {
@@ -89,6 +93,7 @@ export class Compare {
     }
     if (this.#wanted !== wanted) return;
     this.histograms = { found: this.#found.get(wanted), group, layer };
+    this.#controls();
     this.#drawHistograms();
   }
 
@@ -115,15 +120,15 @@ export class Compare {
   /** Where the slider can stand: all steps, or whole percents. */
   #places() {
     if (this.app.state.axis === "relative") return PERCENT;
-    return [...new Set(this.tables.flatMap(({ steps }) => [...steps]))].sort((a, b) => a - b);
+    const recorded = [...this.tables, ...(this.histograms?.found ?? [])];
+    const steps = new Set(recorded.flatMap(({ steps }) => [...steps]));
+    return steps.size ? [...steps].sort((a, b) => a - b) : [0];
   }
 
   #place() {
     const places = this.#places();
     const { step } = this.app.state;
-    return step < 0
-      ? (places.at(-1) ?? 0)
-      : (places.findLast((place) => place <= step) ?? places[0]);
+    return step < 0 ? places.at(-1) : (places.findLast((place) => place <= step) ?? places[0]);
   }
 
   #move(by) {
@@ -148,7 +153,7 @@ export class Compare {
       const places = this.#places();
       if (this.#place() === places.at(-1)) this.app.show({ step: places[0] });
       this.#timer = setInterval(() => {
-        if (!this.#move(1)) this.#play();
+        if (this.section.hidden || !this.#move(1)) this.#play();
       }, PLAY_MS);
     }
     this.#controls();
@@ -188,7 +193,7 @@ export class Compare {
   #first() {
     const { app } = this;
     const places = this.#places();
-    const at = Math.max(places.indexOf(this.#place()), 0);
+    const at = places.indexOf(this.#place());
     const unit = app.state.axis === "relative" ? "%" : "";
     return html`
       ${this.#legend()}
@@ -235,7 +240,7 @@ export class Compare {
         <input
           type="range"
           min="0"
-          max=${Math.max(places.length - 1, 0)}
+          max=${places.length - 1}
           .value=${String(at)}
           aria-valuetext=${`${places[at]}${unit}`}
           @input=${(event) => app.show({ step: places[event.target.value] })}
@@ -271,6 +276,8 @@ export class Compare {
   }
 
   #choice() {
+    if (!this.tables.length)
+      return html`<span class="note">None of these runs has recorded it.</span>`;
     const shown = this.#shownLayers();
     const toggle = (layer, on) =>
       this.app.show({ layers: on ? [...shown, layer] : shown.filter((other) => other !== layer) });
