@@ -68,7 +68,9 @@ export class Chart {
   }
 
   #around() {
-    const { title, note, rows } = this.content;
+    const { title, note, rows, options } = this.content;
+    const legend = d3.zip(options.color.domain, options.color.range);
+    const drawing = () => ({ svg: this.plot, title, legend });
     const name = `${this.name} ${title}`;
     render(
       html`
@@ -89,8 +91,8 @@ export class Chart {
               ? html`<button @click=${() => this.#zoom(null)}>Whole</button>`
               : nothing
           }
-          <button @click=${() => savePng(this.plot, name)}>PNG</button>
-          <button @click=${() => saveSvg(this.plot, name)}>SVG</button>
+          <button @click=${() => savePng(drawing(), name)}>PNG</button>
+          <button @click=${() => saveSvg(drawing(), name)}>SVG</button>
           <button @click=${() => saveCsv(rows, name)}>CSV</button>
         </span>
       `,

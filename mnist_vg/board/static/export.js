@@ -7,19 +7,26 @@ import { csv, valueAt } from "./tables.js";
 export const saveCsv = (rows, name) =>
   save(new Blob([csv(rows)], { type: "text/csv" }), name, "csv");
 
-/** Saves a chart as it stands. */
-export function saveSvg(svg, name) {
-  save(new Blob([standalone(svg)], { type: "image/svg+xml" }), name, "svg");
+/**
+ * @typedef {object} Drawing what a file shows.
+ * @property {SVGElement} svg
+ * @property {string} title
+ * @property {[string, string][]} legend words and their colours.
+ */
+
+/** Saves a drawing as it stands. @param {Drawing} drawing */
+export function saveSvg(drawing, name) {
+  save(svgFile(standalone(drawing)), name, "svg");
 }
 
-/** Saves a chart as a picture, with two pixels for each of the screen's. */
-export async function savePng(svg, name) {
+/** Saves a drawing as a picture, with two pixels for each of its own. @param {Drawing} drawing */
+export async function savePng(drawing, name) {
+  const svg = standalone(drawing);
   const image = new Image();
-  image.src = URL.createObjectURL(new Blob([standalone(svg)], { type: "image/svg+xml" }));
+  image.src = URL.createObjectURL(svgFile(svg));
   await image.decode();
   const canvas = document.createElement("canvas");
-  const { width, height } = svg.viewBox.baseVal;
-  [canvas.width, canvas.height] = [2 * width, 2 * height];
+  [canvas.width, canvas.height] = ["width", "height"].map((side) => 2 * svg.getAttribute(side));
   const context = canvas.getContext("2d");
   context.fillStyle = getComputedStyle(document.body).backgroundColor;
   context.fillRect(0, 0, canvas.width, canvas.height);
@@ -28,12 +35,13 @@ export async function savePng(svg, name) {
   canvas.toBlob((blob) => save(blob, name, "png"));
 }
 
-const CELL = 12;
+/** Pixels of a cell, of a line of text, and across a letter. */
+const [CELL, LINE, LETTER] = [12, 14, 7];
 
 /** A heat map as a drawing: a rectangle a cell, the input at the bottom. */
 export function heatmapSvg(table, scale, kind) {
   const [columns, rows] = [table.steps.length, table.layers.length];
-  const [left, below] = [120, 24];
+  const [left, below] = [8 + LETTER * Math.max(0, ...table.layers.map((name) => name.length)), 24];
   const svg = element("svg", {
     viewBox: `0 0 ${left + columns * CELL + 8} ${rows * CELL + below}`,
   });
@@ -73,17 +81,29 @@ function element(name, attributes) {
   return made;
 }
 
-/** A drawing that needs nothing of the page. */
-function standalone(svg) {
+/** A drawing that needs nothing of the page, with its title and its legend above it. */
+function standalone({ svg, title, legend }) {
   const copy = svg.cloneNode(true);
-  const { width, height } = svg.viewBox.baseVal;
-  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  copy.setAttribute("width", width);
-  copy.setAttribute("height", height);
-  copy.style.color = getComputedStyle(document.body).color;
-  copy.style.setProperty("--plot-background", getComputedStyle(document.body).backgroundColor);
-  return new XMLSerializer().serializeToString(copy);
+  const above = LINE * (1 + legend.length) + 4;
+  const longest = Math.max(title.length, ...legend.map(([words]) => words.length));
+  const width = Math.max(svg.viewBox.baseVal.width, 24 + LETTER * longest);
+  const height = svg.viewBox.baseVal.height + above;
+  copy.append(text(4, 10 - above, title, "start"));
+  legend.forEach(([words, fill], n) => {
+    const y = LINE * (n + 1) - above;
+    copy.append(element("rect", { x: 4, y, width: 10, height: 10, fill }));
+    copy.append(text(18, y + 9, words, "start"));
+  });
+  const size = { width, height, viewBox: `0 ${-above} ${width} ${height}` };
+  for (const [key, value] of Object.entries(size)) copy.setAttribute(key, value);
+  const { color, backgroundColor } = getComputedStyle(document.body);
+  copy.style.color = color;
+  copy.style.setProperty("--plot-background", backgroundColor);
+  return copy;
 }
+
+const svgFile = (svg) =>
+  new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" });
 
 function save(blob, name, kind) {
   const link = document.createElement("a");

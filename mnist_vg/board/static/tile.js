@@ -117,19 +117,26 @@ function map(group, table, app) {
 
 function saving(group, table, app) {
   const { measure } = app.state;
+  const { label, scale: kind } = MEASURES[measure];
   const name = `${group.name} ${measure}`;
-  const svg = () => heatmapSvg(table, app.scale(), MEASURES[measure].scale);
-  const onPage = async (use) => {
-    const drawn = svg();
-    await use(drawn, name);
-  };
+  const drawing = () => ({
+    svg: heatmapSvg(table, app.scale(), kind),
+    title: `${group.name}: ${label}`,
+    legend: legend(app.scale(), kind),
+  });
   return html`
     <span class="save" role="group" aria-label=${`Save the heat map of ${group.name}`}>
-      <button @click=${() => onPage(savePng)}>PNG</button>
-      <button @click=${() => onPage(saveSvg)}>SVG</button>
+      <button @click=${() => savePng(drawing(), name)}>PNG</button>
+      <button @click=${() => saveSvg(drawing(), name)}>SVG</button>
       <button @click=${() => saveCsv(rowsOf(table, measure), name)}>CSV</button>
     </span>
   `;
+}
+
+/** The colours at the ends of a scale and in its middle, for a picture that is taken along. */
+function legend({ domain: [low, high], colour }, kind) {
+  const middle = kind === "log" ? Math.sqrt(low * high) : (low + high) / 2;
+  return [low, middle, high].map((value) => [words(value), `rgb(${colour(value)})`]);
 }
 
 /** Paints the heat map of a tile that is on the page. */
