@@ -33,6 +33,7 @@ export class App {
   #cell = null;
   #groups = null;
   #painting = false;
+  #opens = false; // Whether the sickest run's diagnosis is to be opened once there are runs.
 
   constructor(body) {
     render(
@@ -66,9 +67,9 @@ export class App {
     this.state = stateOfAddress();
     onDarkMode((dark) => document.documentElement.classList.toggle("dark", dark));
     onAddress(() => this.#follow());
-    await this.#reload();
     const asGiven = JSON.stringify(this.state) !== JSON.stringify(DEFAULTS);
-    if (!asGiven && window.innerWidth >= WIDE) this.#openWorst();
+    this.#opens = !asGiven && window.innerWidth >= WIDE;
+    await this.#reload();
     onReload(() => this.#reload());
     this.#lookAgain();
   }
@@ -91,6 +92,7 @@ export class App {
    * @param {boolean} asStep whether "back" leads to what was shown before.
    */
   show(changes, asStep = false) {
+    this.#opens = false;
     this.state = { ...this.state, ...changes };
     putIntoAddress(this.state, asStep);
     this.#update();
@@ -210,17 +212,18 @@ export class App {
   }
 
   #follow() {
+    this.#opens = false;
     this.state = stateOfAddress();
     this.#update();
   }
 
   #openWorst() {
+    this.#opens = false;
     // Damaged runs come first, and may not be sick.
     const run = this.groups()
       .map(sickest)
       .find(({ health }) => health === "sick");
     if (run) this.state.run = run.name;
-    this.#update();
   }
 
   async #reload() {
@@ -236,6 +239,7 @@ export class App {
     this.store.forget(names, this.state.measure);
     if (names.length) this.compare?.forget();
     const there = names.filter((name) => this.store.peek(name, this.state.measure));
+    if (this.#opens && this.listing.runs.length) this.#openWorst();
     this.#update();
     if (there.length) {
       // What is shown stays until the new tables are there.
