@@ -91,10 +91,6 @@ class Log:
         self._provider = data_provider
         self._where = {"ctx": context, "experiment_id": experiment}
 
-    def run_names(self) -> set[str]:
-        """All runs that TensorBoard has read, whoever recorded them."""
-        return {run.run_name for run in self._provider.list_runs(**self._where)}
-
     def facts(self, runs: Sequence[str] | None = None) -> dict[str, tuple[int, float, str]]:
         """The newest facts of runs; default: of all runs.
 

@@ -77,7 +77,7 @@ function facts(group) {
     parts.unshift(`${name} ${results.length > 1 ? range : shown(results[0])}`);
   }
   if (STATES[run.state]) {
-    parts.unshift(STATES[run.state] + (run.step === null ? "" : `, step ${run.step}`));
+    parts.unshift(`${STATES[run.state]}, step ${run.step}`);
   }
   return parts.join(" · ");
 }
