@@ -98,6 +98,7 @@ def _facts(folder, scenario, layers, gradients, steps, accuracy):
     diagnosis = Diagnosis.of(history, True, scenario.settings())
     results = {"test_accuracy": accuracy}
     run = Run(folder, "finished", scenario.settings(), "mnist", {}, results=results)
+    run.save()
     return run_facts(run, diagnosis)
 
 

@@ -239,8 +239,14 @@ def _table(tags, measure, layers):
 
 
 def thinned(table: Table, columns: int) -> Table:
-    """A table with at most so many records, evenly spread, the first and the newest among them."""
-    if len(table.steps) <= columns:
+    """A table with at most so many records, evenly spread, the first and the newest among them.
+
+    Of the records that one stands for, it is one with a value that is not finite, if there is any.
+    """
+    count = len(table.steps)
+    if count <= columns:
         return table
-    kept = np.unique(np.linspace(0, len(table.steps) - 1, columns).round().astype(int))
+    odd = (table.recorded & ~np.isfinite(table.values)).any(axis=0)
+    parts = np.array_split(np.arange(1, count - 1), columns - 2) if columns > 2 else []
+    kept = [0, *(part[np.argmax(odd[part])] for part in parts), count - 1]
     return Table(table.layers, table.steps[kept], table.values[:, kept], table.recorded[:, kept])

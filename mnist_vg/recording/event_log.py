@@ -108,6 +108,7 @@ class EventLog:
             self._unchecked += 1
         self._flush()
 
+    @np.errstate(over="ignore")  # A number may be beyond float32.
     def record(
         self,
         step: int,

@@ -97,7 +97,8 @@ class RunWriter:
         """
         tables = as_recorded(tables)
         known = {tag: value for tag, value in scalars.items() if value is not None}
-        numbers = {tag: float(np.float32(v)) for tag, v in (known | self._chance).items()}
+        with np.errstate(over="ignore"):  # A loss may explode.
+            numbers = {tag: float(np.float32(v)) for tag, v in (known | self._chance).items()}
         evidence = self._monitor.record(step, numbers, tables)
         # Facts come first: what a kill leaves may lack a record, but no facts of one.
         self._mark_layers(step, tables)

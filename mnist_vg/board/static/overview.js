@@ -10,6 +10,9 @@ import { together } from "./tables.js";
 /** So many tiles are laid out together, and only while they are near the screen. */
 const CHUNK = 60;
 
+/** Of so many runs, all are asked for; of more, those near the screen. */
+const WHOLE = 100;
+
 /** How far from the screen tiles are filled, so that scrolling finds them ready. */
 const AHEAD = "800px 0px";
 
@@ -43,6 +46,7 @@ export class Overview {
       this.grid.replaceChildren(...chunks(shells));
     }
     this.redraw();
+    this.#fetchAll(groups);
   }
 
   /** Fills the tiles near the screen anew. */
@@ -130,7 +134,13 @@ export class Overview {
     render(tile(group, table, this.app), shell);
     draw(shell, group, table, this.app);
     if (table && !this.#timed) this.#timed = performance.mark("first tile");
-    if (!table && group.runs.every(({ state }) => state !== "damaged")) this.#fetch(group);
+    if (!table && !isDamaged(group)) this.#fetch(group);
+  }
+
+  /** Asks for what lies far from the screen, too: all runs have one scale of colours. */
+  #fetchAll(groups) {
+    if (this.app.listing.runs.length > WHOLE) return;
+    for (const group of groups) if (!this.tableOf(group) && !isDamaged(group)) this.#fetch(group);
   }
 
   async #fetch(group) {
@@ -142,6 +152,8 @@ export class Overview {
     this.app.tablesCame();
   }
 }
+
+const isDamaged = ({ runs }) => runs.some(({ state }) => state === "damaged");
 
 function chunks(shells) {
   return Array.from({ length: Math.ceil(shells.length / CHUNK) }, (_, n) => {
