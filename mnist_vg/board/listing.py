@@ -101,8 +101,9 @@ def _state(known, newest, here):
         return "finished"
     if here and here.status in ("interrupted", "broken"):
         return here.status
+    ended = here is not None and here.settled and here.status != "running"
     recent = newest is not None and time.time() - newest.time < TRAINING_SECONDS
-    return "training" if recent else "not finished"
+    return "training" if recent and not ended else "not finished"
 
 
 def _damage(here, known, read):
