@@ -281,6 +281,13 @@ def test_no_text_is_cut(page, size):
         page.size(1366, 2400)
 
 
+SETTLED = """async () => {
+  const count = () => document.querySelectorAll("button, input, select, option").length;
+  const before = count();
+  await new Promise((done) => setTimeout(done, 500));
+  return count() === before;
+}"""
+
 CONTROLS = """() => {
   const controls = "a[href], button, input, select, summary, canvas, [tabindex='0']";
   window.controls = [...document.querySelectorAll(controls)].filter((each) =>
@@ -298,6 +305,7 @@ def test_the_keyboard_reaches_every_control(page, view):
     page.wait(
         "(view) => !!find(view)", {"overview": "aside ol", "compare": ".histograms svg"}[view]
     )
+    page.wait(SETTLED)
     count = page.run(CONTROLS)
     assert count > 15
     page.focus("nav button")
