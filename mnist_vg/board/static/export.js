@@ -106,7 +106,9 @@ const svgFile = (svg) =>
   new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" });
 
 function save(blob, name, kind) {
-  const link = document.createElement("a");
+  // A link of the frame's own would be a page in the frame for Firefox, and TensorBoard's policy
+  // allows none but its own.
+  const link = window.parent.document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = `${fileName(name)}.${kind}`;
   link.click();
