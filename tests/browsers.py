@@ -37,13 +37,27 @@ KEYS = {
 
 
 class Browser:
-    """A browser that listens at the address of a websocket."""
+    """A browser that listens at the address of a websocket.
 
-    def __init__(self, name, address):
+    Args:
+        name: for messages.
+        address: of the websocket.
+        profile: its folder, which gets the files that it saves.
+        session: whether a session is yet to begin.
+    """
+
+    def __init__(self, name, address, profile, session=True):
         self.name = name
         self.said = []
+        self.saved = profile / "saved"
+        self.saved.mkdir()
         self._socket = websocket.create_connection(address, timeout=60, suppress_origin=True)
         self._numbers = itertools.count(1)
+        if session:
+            self.ask("session.new", capabilities={})
+        self.ask("session.subscribe", events=["log.entryAdded"])
+        where = {"type": "allowed", "destinationFolder": str(self.saved)}
+        self.ask("browser.setDownloadBehavior", downloadBehavior=where)
 
     def ask(self, method, **parameters):
         """The answer to a command; what the browser tells in between is kept in `said`."""
@@ -73,8 +87,8 @@ class Browser:
         assert not self.errors()
 
     def errors(self):
-        """What our page has told the console."""
-        return [said["text"] for said in self.said if "/plugin/mnist_vg/" in json.dumps(said)]
+        """What went wrong in a page."""
+        return [said["text"] for said in self.said if said["level"] == "error"]
 
 
 FIND = """
@@ -205,6 +219,20 @@ class Window:
             value,
         )
 
+    def save(self, selector, name):
+        """Click on what saves a file, and return the file's path once it is whole."""
+        before = set(self.browser.saved.iterdir())
+        self.click(selector, name)
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            files = set(self.browser.saved.iterdir())
+            unfinished = any(path.suffix in (".part", ".crdownload") for path in files)
+            if files > before and not unfinished:
+                [path] = files - before
+                return path
+            time.sleep(0.05)
+        raise AssertionError(f"{self.browser.name} has saved nothing")
+
     def picture(self):
         """What is on the screen: red, green and blue of each pixel, from 0 to 255."""
         data = self._ask("browsingContext.captureScreenshot")["data"]
@@ -256,10 +284,8 @@ def chromium(profile):
         given = json.dumps({"capabilities": {"alwaysMatch": wanted}}).encode()
         with urllib.request.urlopen(session, given) as answer:
             found = json.load(answer)["value"]
-        browser = Browser("Chromium", found["capabilities"]["webSocketUrl"])
         try:
-            browser.ask("session.subscribe", events=["log.entryAdded"])
-            yield browser
+            yield Browser("Chromium", found["capabilities"]["webSocketUrl"], profile, False)
         finally:
             request = urllib.request.Request(f"{session}/{found['sessionId']}", method="DELETE")
             urllib.request.urlopen(request).close()
@@ -272,10 +298,7 @@ def firefox(profile):
     options = ["--headless", "--remote-debugging-port=0", "--profile", str(profile)]
     with running("firefox-esr", *options) as process:
         address = told(process, r"BiDi listening on (ws://\S+)")
-        browser = Browser("Firefox", f"{address}/session")
-        browser.ask("session.new", capabilities={})
-        browser.ask("session.subscribe", events=["log.entryAdded"])
-        yield browser
+        yield Browser("Firefox", f"{address}/session", profile)
 
 
 BROWSERS = {"chromium": chromium, "firefox": firefox}

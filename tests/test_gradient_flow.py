@@ -1,7 +1,10 @@
 """The tab "Gradient flow" in real browsers, on a real TensorBoard: the overview."""
 
+import csv
 import re
+from xml.etree import ElementTree
 
+import matplotlib.image
 import numpy as np
 import pytest
 from flows import DAMAGED, FOREIGN, MARKED, ODD_NAME, SOUND
@@ -204,10 +207,10 @@ def test_a_link_shows_the_same_to_a_colleague(page, browser):
     page.choose("Measure", "update_ratio")
     page.choose("Sort by", "name")
     page.click("input", "Filter")
-    page.press(*"i")
+    page.press(*"fit|moid")
     page.click(tile("sigmoid", ".name"))
     page.click(tile("my_fit", "input"))
-    page.wait_for_text("sigmoid", "aside h2")
+    page.wait_for_text("vanishing gradients", "aside .verdict")
     shows = "() => document.querySelector('main').innerText"
     shown = page.run(shows)
     with browser.window(1366, 2400) as other:
@@ -331,3 +334,24 @@ def test_keys_do_what_the_mouse_does(page):
     page.focus("nav button", "Compare 1 run")
     page.press("Enter")
     page.wait_for_text("sigmoid", ".runs")
+
+
+@pytest.mark.parametrize("name", ["my_fit", ODD_NAME])
+def test_a_heat_map_can_be_taken_along(page, flows, name):
+    values = recorded(flows, name)
+    steps = Run.load(flows / name).history["step"]
+    path = page.save(tile(name, "button"), "CSV")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["run"] for row in rows} == {name}
+    assert [int(row["step"]) for row in rows[: len(steps)]] == list(steps)
+    numbers = [float(row["gradient_mean_abs"].replace("Infinity", "inf")) for row in rows]
+    kept = [row for row in values if len(rows) == values.size or not np.isnan(row).all()]
+    np.testing.assert_allclose(numbers, np.ravel(kept), rtol=1e-6)
+    drawing = ElementTree.parse(page.save(tile(name, "button"), "SVG")).getroot()
+    cells = drawing.findall(".//{http://www.w3.org/2000/svg}rect")
+    assert len(cells) == values.size
+    picture = matplotlib.image.imread(page.save(tile(name, "button"), "PNG"))
+    top_left = 255 * picture[12, 2 * 120 + 4, :3]
+    fill = [int(number) for number in re.findall(r"\d+", cells[-values.shape[1]].get("fill"))]
+    np.testing.assert_allclose(top_left, fill, atol=2)

@@ -1,8 +1,11 @@
 """The tab "Gradient flow" in real browsers: runs over each other."""
 
+import csv
 import json
 import urllib.parse
+from xml.etree import ElementTree
 
+import matplotlib.image
 import numpy as np
 import pytest
 from flows import ODD_NAME
@@ -248,3 +251,16 @@ def test_mouse_and_keys_zoom(page):
     page.wait(f"(whole) => String(({DOMAIN})('.series')) === String(whole)", whole)
     page.press("+")
     page.wait(f"(whole) => String(({DOMAIN})('.series')) !== String(whole)", whole)
+
+
+def test_a_chart_can_be_taken_along(page, flows):
+    with page.save(".profile button", "CSV").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["run"] == "sigmoid"]
+    found = [float(row["gradient_mean_abs"]) for row in rows]
+    np.testing.assert_allclose(found, recorded(flows, "sigmoid")[:, -1], rtol=1e-6)
+    drawing = ElementTree.parse(page.save(".profile button", "SVG")).getroot()
+    width, height = (float(drawing.get(side)) for side in ("width", "height"))
+    assert len(drawing.findall(".//{http://www.w3.org/2000/svg}path")) > len(rows)
+    picture = matplotlib.image.imread(page.save(".profile button", "PNG"))
+    assert picture.shape[:2] == (2 * height, 2 * width)
+    assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 10
