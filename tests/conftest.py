@@ -63,6 +63,9 @@ def of_scenarios(symptom):
 SLOWEST = (
     "test_smoke.py",
     "test_board.py",  # With `logdir`, that others need not wait for it later.
+    "test_gradient_flow.py",
+    "test_gradient_flow_compare.py",
+    "test_gradient_flow_live.py",
     "test_callback.py",
     "test_training.py",
     "test_resume.py",

@@ -349,9 +349,12 @@ def test_a_heat_map_can_be_taken_along(page, flows, name):
     kept = [row for row in values if len(rows) == values.size or not np.isnan(row).all()]
     np.testing.assert_allclose(numbers, np.ravel(kept), rtol=1e-6)
     drawing = ElementTree.parse(page.save(tile(name, "button"), "SVG")).getroot()
-    cells = drawing.findall(".//{http://www.w3.org/2000/svg}rect")
-    assert len(cells) == values.size
+    squares = drawing.findall(".//{http://www.w3.org/2000/svg}rect[@width='12']")
+    drawn = [re.findall(r"\d+", square.get("fill")) for square in squares]
+    wanted = cells(page, name, *values.shape)
+    np.testing.assert_allclose(np.reshape(np.array(drawn, int), wanted.shape), wanted, atol=1)
+    left, top, *_ = map(float, drawing.get("viewBox").split())
     picture = matplotlib.image.imread(page.save(tile(name, "button"), "PNG"))
-    top_left = 255 * picture[12, 2 * 120 + 4, :3]
-    fill = [int(number) for number in re.findall(r"\d+", cells[-values.shape[1]].get("fill"))]
-    np.testing.assert_allclose(top_left, fill, atol=2)
+    x, y = (np.array([float(square.get(side)) for square in squares]) for side in "xy")
+    pixels = picture[(2 * (y + 2 - top)).astype(int), (2 * (x + 2 - left)).astype(int), :3]
+    np.testing.assert_allclose(255 * pixels.reshape(wanted.shape), wanted, atol=1)
