@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 import urllib.request
 
-from conftest import COMMAND, PROCESS
+from conftest import COMMAND
 
 TENSORBOARD = [sys.executable, "-m", "tensorboard.main"]
 
@@ -21,12 +22,22 @@ def free_port():
 
 
 @contextlib.contextmanager
-def serving(logdir, port=None, program=(*COMMAND, "board"), options=()):
-    """Run `mnist-vg board`, or TensorBoard itself; yield its address, and what it has printed."""
+def serving(logdir, port=None, program=(*COMMAND, "board"), options=(), python_path=""):
+    """Run `mnist-vg board`, or TensorBoard itself; yield its address, and what it has printed.
+
+    Args:
+        logdir: the log folder.
+        port: of the server; default: a free one.
+        program: what to run.
+        options: of the program.
+        python_path: where it finds further modules.
+    """
+    paths = filter(None, [str(python_path), os.environ.get("PYTHONPATH")])
     process = subprocess.Popen(
         [*program, "--logdir", str(logdir), "--port", str(port or free_port()), *options],
         stderr=subprocess.PIPE,
-        **PROCESS,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
     )
     said = []
     try:

@@ -1,8 +1,6 @@
 """The log in a real TensorBoard, through its HTTP interface and in a browser."""
 
-import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -20,42 +18,15 @@ import pytest
 from conftest import COMMAND
 from selenium import webdriver
 from selenium.webdriver.support.wait import WebDriverWait
+from servers import free_port, serving
 
 from mnist_vg import GradientLogger, Run
 from mnist_vg.recording.event_log import EventLog
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def serving(logdir, port, python_path=""):
-    """Run `mnist-vg board`; yield its address, and the lines that it has printed."""
-    paths = filter(None, [str(python_path), os.environ.get("PYTHONPATH")])
-    process = subprocess.Popen(
-        [*COMMAND, "board", str(logdir), "--port", str(port)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
-    said = []
-    try:
-        for line in process.stderr:
-            said.append(line)
-            if found := re.search(r" at (http://localhost:\d+/)", line):
-                break
-        yield found[1], said
-    finally:
-        process.terminate()
-        process.communicate()
-
-
 @pytest.fixture(scope="module")
 def board(logdir):
-    with serving(logdir, free_port()) as (address, _):
+    with serving(logdir) as (address, _):
 
         def get(route, **query):
             url = f"{address}data/{route}?{urllib.parse.urlencode(query)}"
@@ -176,7 +147,7 @@ def test_it_opens_on_our_plugin(logdir, browser, tmp_path):
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {facts.stem}\nVersion: 0\n")
         (facts / "entry_points.txt").write_text(f"[tensorboard_plugins]\na = of_{owner}:Plugin\n")
         (tmp_path / f"of_{owner}.py").write_text(PLUGIN.format(owner=owner))
-    with serving(logdir, free_port(), python_path=tmp_path) as (address, _):
+    with serving(logdir, python_path=tmp_path) as (address, _):
         with urllib.request.urlopen(f"{address}data/plugins_listing") as answer:
             listing = json.load(answer)
         names = list(listing)
@@ -253,7 +224,7 @@ def test_a_browser_shows_a_plain_fit(browser, tmp_path):
     model.compile("adam", "mse")
     logger = GradientLogger(tmp_path / "my_run", every=2, measures="full")
     model.fit(np.ones((40, 3)), np.ones(40), batch_size=8, verbose=0, callbacks=[logger])
-    with serving(tmp_path, free_port()) as (address, _):
+    with serving(tmp_path) as (address, _):
         # TensorBoard unfolds only the first groups of tags, but all matches of a filter.
         tags = [
             f"{measure}/{path}"
@@ -278,7 +249,7 @@ def test_hparams_shows_what_differs_and_whole_numbers(browser, tmp_path):
         log.describe(settings, "")
         log.conclude(0, {}, 3, {})
         log.close()
-    with serving(tmp_path, free_port()) as (address, _):
+    with serving(tmp_path) as (address, _):
 
         def ask(route, **request):
             url = f"{address}data/plugin/hparams/{route}?"
@@ -310,7 +281,7 @@ def test_hparams_of_a_single_run_shows_all_its_settings(tmp_path):
     log = EventLog(tmp_path / "alone")
     log.describe({"name": "alone", "width": 8, "kind": "mlp"}, "")
     log.close()
-    with serving(tmp_path, free_port()) as (address, _):
+    with serving(tmp_path) as (address, _):
         url = f"{address}data/plugin/hparams/experiment?request=%7B%7D"
         deadline = time.monotonic() + 60
         names = []
