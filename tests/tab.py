@@ -28,6 +28,14 @@ def open_tab(window, address, state="", tiles=TILES):
     window.wait(FILLED, tiles)
 
 
+def compare(window, state):
+    """Change the address to a comparison, and wait until all of its charts are drawn for it."""
+    window.run("() => document.querySelectorAll('.plot svg').forEach((old) => old.remove())")
+    window.go(f"#mnist_vg&p.mnist_vg.view=compare{state}")
+    for figure in (".profile", ".series", ".histograms"):
+        window.wait("(figure) => !!find(`${figure} svg`)", figure)
+
+
 def tile(name, part=""):
     """The selector of a tile, or of a part of it."""
     return f".tile[data-name={json.dumps(name, ensure_ascii=False)}] {part}".strip()

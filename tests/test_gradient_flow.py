@@ -2,6 +2,7 @@
 
 import csv
 import re
+import urllib.parse
 from xml.etree import ElementTree
 
 import matplotlib.image
@@ -15,6 +16,7 @@ from tab import (
     cells,
     colour,
     colours,
+    compare,
     open_tab,
     powers_around,
     recorded,
@@ -233,18 +235,39 @@ def test_back_leads_to_what_was_shown_before(page):
     page.wait_for_text("sigmoid", "aside h2")
 
 
-TOGGLE = "() => document.querySelector('app-header-dark-mode-toggle button')"
+LIGHTNESS = """async (mode) => {
+  window.parent.document.querySelector("app-header-dark-mode-toggle button").click();
+  await new Promise((done) => setTimeout(done, 100));
+  const items = [...window.parent.document.querySelectorAll("[role=menuitem]")];
+  items.find((item) => item.textContent.trim() === mode).click();
+}"""
 
 
 def test_it_is_dark_where_tensorboard_is(page):
-    brightness = "() => getComputedStyle(document.body).backgroundColor"
-    light = page.run(brightness)
-    page.run("() => document.body.classList.add('dark-mode')", frame=False)
-    page.wait(f"(light) => ({brightness})() !== light", light)
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    light = page.run(background)
+    page.run(LIGHTNESS, "Dark")
+    page.wait(f"(light) => ({background})() !== light", light)
+    page.wait("() => window.parent.document.body.classList.contains('dark-mode')")
     corner = page.picture()[-5, 5]
     assert corner.max() < 80
-    page.run("() => document.body.classList.remove('dark-mode')", frame=False)
-    page.wait(f"(light) => ({brightness})() === light", light)
+    page.run(LIGHTNESS, "Light")
+    page.wait(f"(light) => ({background})() === light", light)
+
+
+def test_a_link_that_makes_no_sense_shows_what_it_can(page):
+    for key, text in {
+        "measure": "__proto__",
+        "runs": '[null, 1, {}, "sigmoid", "sigmoid"]',
+        "step": "1e999",
+        "layers": "[[]]",
+        "group": "<img src=x onerror=alert(1)>",
+        "zoom": '{"profile": {"x": ["a", null]}, "series": {"x": [1e308, -1e308]}}',
+        "axis": "constructor",
+    }.items():
+        compare(page, f"&p.mnist_vg.{key}={urllib.parse.quote(text)}")
+        page.go(f"#mnist_vg&p.mnist_vg.{key}={urllib.parse.quote(text)}")
+        page.wait(FILLED, TILES)
 
 
 CUT = """() => {
@@ -276,20 +299,11 @@ def test_no_text_is_cut(page, size):
             page.wait(FILLED, 1)
             assert page.run(CUT) == [], state
         for run in ("my_fit", "sigmoid"):
-            page.go(f'#mnist_vg&p.mnist_vg.view=compare&p.mnist_vg.runs=["{run}"]')
-            page.wait_for_text(run, ".runs")
-            page.wait_for_text("gradients of", ".histograms figcaption")
+            compare(page, f'&p.mnist_vg.runs=["{run}"]')
             assert page.run(CUT) == [], run
     finally:
         page.size(1366, 2400)
 
-
-SETTLED = """async () => {
-  const count = () => document.querySelectorAll("button, input, select, option").length;
-  const before = count();
-  await new Promise((done) => setTimeout(done, 500));
-  return count() === before;
-}"""
 
 CONTROLS = """() => {
   const controls = "a[href], button, input, select, summary, canvas, [tabindex='0']";
@@ -304,11 +318,11 @@ CONTROLS = """() => {
 
 @pytest.mark.parametrize("view", ["overview", "compare"])
 def test_the_keyboard_reaches_every_control(page, view):
-    page.go(f"#mnist_vg&p.mnist_vg.run=sigmoid&p.mnist_vg.filter=moid|fit&p.mnist_vg.view={view}")
-    page.wait(
-        "(view) => !!find(view)", {"overview": "aside ol", "compare": ".histograms svg"}[view]
-    )
-    page.wait(SETTLED)
+    if view == "compare":
+        compare(page, "&p.mnist_vg.filter=moid|fit")
+    else:
+        page.go("#mnist_vg&p.mnist_vg.filter=moid|fit&p.mnist_vg.run=sigmoid")
+        page.text("aside ol")
     count = page.run(CONTROLS)
     assert count > 15
     page.focus("nav button")

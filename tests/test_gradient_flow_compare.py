@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from flows import ODD_NAME
-from tab import open_tab, recorded, tile
+from tab import compare, open_tab, recorded, tile
 
 from mnist_vg import Run
 
@@ -42,15 +42,18 @@ def show(window, group="gradients", layer="layer1", **shown):
     """Compare two runs, and wait until all charts are there."""
     window.go("#mnist_vg")
     window.wait("() => !find('.compare')")
-    window.go("#mnist_vg" + state(view="compare", runs=RUNS, group=group, layer=layer, **shown))
+    compare(window, state(runs=RUNS, group=group, layer=layer, **shown))
     window.wait_for_text(f"{group} of {layer}", ".histograms figcaption")
-    for run in RUNS:
-        window.wait("(run) => find('.runs').textContent.includes(run)", run)
 
 
 PATHS = """(figure) => [
   ...document.querySelectorAll(`${figure} [data-mark=line] path`),
 ].map((path) => path.getAttribute("d"))"""
+
+TIP = """(figure, words) => {
+  const tip = find(`${figure} [aria-label=tip]`)?.textContent;
+  return tip?.includes(words) && tip;
+}"""
 
 NUMBERS = """(figure) => {
   const rows = [...document.querySelectorAll(`${figure} tr`)].slice(1);
@@ -92,15 +95,14 @@ def test_the_profile_tells_numbers_on_hover(page, flows, run):
     for layer in (0, len(values) - 1):
         page.point(f".profile [data-mark=dot] *:nth-child({start + layer + 1})")
         words = f"layer{layer + 1}, step 299"
-        page.wait_for_text(words, ".profile [aria-label=tip]")
-        said = page.run("() => find('.profile [aria-label=tip]').textContent")
+        said = page.wait(TIP, ".profile", words)
         assert run in said
         number = float(said.partition(words)[2].strip("\u200b \n"))
         assert number == pytest.approx(values[layer], rel=5e-3)
 
 
 def test_a_line_breaks_where_a_layer_has_no_number(page):
-    page.go("#mnist_vg" + state(view="compare", runs=[ODD_NAME, "sigmoid"], step=3))
+    compare(page, state(runs=[ODD_NAME, "sigmoid"], step=3))
     page.wait_for_text("1 not finite", ".profile .note")
     lines = page.run(PATHS, ".profile")
     # The second and the third of four layers have none; ten have all.
