@@ -3,15 +3,13 @@
 import contextlib
 import io
 import socket
-import sys
 import threading
-import types
 
 import click
 
+from mnist_vg.board.program import plugins, without_tensorflow
 from mnist_vg.cli.options import folder_of, optional_logdir_option
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.paths import is_remote
 
 
 @click.command()
@@ -41,12 +39,10 @@ def board(folder, logdir, port):
 
 def _serve(logdir, port):
     """Start TensorBoard in a thread, and return its address."""
-    if not is_remote(logdir):
-        # With this module, TensorBoard does not import TensorFlow, and starts in a second.
-        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+    without_tensorflow(logdir)
     from tensorboard import program
 
-    tensorboard = program.TensorBoard(_plugins())
+    tensorboard = program.TensorBoard(plugins())
     tensorboard.configure(logdir=str(logdir), port=port)
     try:
         # It prints a note on how it loads, whatever its flags.
@@ -54,19 +50,6 @@ def _serve(logdir, port):
             return tensorboard.launch()
     except program.TensorBoardServerException as error:
         raise UsageError(f"port: {error.msg}; give another one") from error
-
-
-def _plugins():
-    """TensorBoard's plugins, ours first: its page opens on the first that has something to show."""
-    from tensorboard import default
-    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
-
-    from mnist_vg.board.varied_hparams import VariedHParams
-
-    found = default.get_plugins()
-    ours = [plugin for plugin in found if plugin.__module__.startswith("mnist_vg.")]
-    others = [plugin for plugin in found if plugin not in ours]
-    return [*ours, *(VariedHParams if plugin is HParamsPlugin else plugin for plugin in others)]
 
 
 def _is_free(port):

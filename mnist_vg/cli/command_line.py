@@ -11,6 +11,8 @@ from mnist_vg.cli.cure import cure
 from mnist_vg.cli.diagnose import diagnose
 from mnist_vg.cli.list import list_scenarios
 from mnist_vg.cli.plot import plot
+from mnist_vg.cli.serve import serve
+from mnist_vg.cli.submit import submit
 from mnist_vg.cli.sweep import sweep
 from mnist_vg.cli.train import train
 from mnist_vg.errors import RunFailed, UsageError
@@ -31,7 +33,7 @@ def cli(context):
         click.echo(context.get_help())
 
 
-for command in (board, check, cure, diagnose, list_scenarios, plot, sweep, train):
+for command in (board, check, cure, diagnose, list_scenarios, plot, serve, submit, sweep, train):
     cli.add_command(command)
 
 

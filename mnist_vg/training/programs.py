@@ -126,6 +126,20 @@ def _placed(strategy):
     return DistributedTrainer, make_strategy(strategy).scope()
 
 
+def make_program(
+    scenario: Scenario, data_dir: str | os.PathLike | None = None
+) -> tuple[Dataset, Trainer]:
+    """Data set and trainer of one scenario, compiled and at step 0.
+
+    Raises:
+        UsageError: the data set cannot be loaded, or the scenario makes no network for it.
+    """
+    _log_compiling([scenario])
+    made = _make([scenario], data_dir)
+    _compile([scenario], made)
+    return made
+
+
 def restart(scenario: Scenario, dataset: Dataset, trainer: Trainer) -> None:
     """Put a trainer to step 0 of another scenario with the same `program_key`."""
     model = make_model(scenario, dataset)

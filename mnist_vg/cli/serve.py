@@ -1,0 +1,70 @@
+"""`mnist-vg serve`."""
+
+import dataclasses
+import signal
+
+import click
+
+from mnist_vg.cli.options import data_dir_option, logdir_option
+from mnist_vg.service.limits import Limits
+
+
+def limit_options(command):
+    """Add an option for every limit."""
+    for field in reversed(dataclasses.fields(Limits)):
+        option = click.option(
+            f"--most-{field.name.replace('_', '-')}",
+            field.name,
+            type=click.IntRange(min=1),
+            default=field.default,
+            show_default=True,
+            help=f"See Limits.{field.name}",
+        )
+        command = option(command)
+    return command
+
+
+@click.command()
+@logdir_option
+@data_dir_option
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on, of this machine"
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=6006, show_default=True, help="Port")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Networks that train at a time",
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="A further name (with port, if it is not the usual one) under which clients reach it, as "
+    "behind a proxy",
+)
+@limit_options
+def serve(logdir, data_dir, host, port, workers, names, **limits):
+    """Train what TensorBoard's tab, `mnist-vg submit` and programs ask for, and show it.
+
+    The link that it prints has a token. Whoever knows it can train networks here.
+    """
+    from mnist_vg.service.events import Events
+    from mnist_vg.service.server import check_port, serve
+    from mnist_vg.service.service import Service
+
+    check_port(host, port)
+    events = Events()
+    service = Service(
+        logdir,
+        workers=workers,
+        data_dir=None if data_dir is None else str(data_dir),
+        limits=Limits(**limits),
+        told=events.tell,
+    )
+    link = f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/?token={service.token}"
+    click.echo(f"TensorBoard and training service at {link} (Ctrl-C ends it)", err=True)
+    signal.set_wakeup_fd(-1)  # The server ends by itself, once all runs are saved.
+    serve(service, events, host, port, names)

@@ -1,0 +1,216 @@
+"""The service's interface over HTTP, and TensorBoard behind it."""
+
+import dataclasses
+import io
+import tarfile
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from a2wsgi import WSGIMiddleware
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+
+from mnist_vg.errors import UsageError
+from mnist_vg.runs.events import event_files
+from mnist_vg.runs.run import RUN_FILE
+from mnist_vg.scenarios.scenario import setting_fields
+from mnist_vg.service.events import Events
+from mnist_vg.service.queue import FINISHED
+from mnist_vg.service.service import Service
+
+PREFIX = "/service"
+TENSORBOARD_THREADS = 8
+"""So many of TensorBoard's answers are computed at a time."""
+
+
+class Operation(NamedTuple):
+    """What the service can be asked for.
+
+    Attributes:
+        method: of HTTP.
+        path: below `PREFIX`.
+        answer: from the service, the parts of the path and the body to what JSON can hold.
+        summary: for the interface's description.
+        body: name to what it is, for the interface's description.
+    """
+
+    method: str
+    path: str
+    answer: Callable[[Service, dict, dict], Any]
+    summary: str
+    body: Mapping[str, str] = MappingProxyType({})
+
+
+def _submit(service, _, body):
+    settings = _of("settings", body, dict, {})
+    return service.job(service.submit(settings).number)
+
+
+def _move(service, path, body):
+    before = body.get("before")
+    if before is not None and not _is_number(before):
+        raise UsageError(f"before: {before!r} must be the number of a job, or null")
+    return service.job(service.move(path["number"], before).number)
+
+
+def _remove(service, path, body):
+    service.remove(path["number"], _of("name", body, str, ""))
+    return {}
+
+
+JOB = "/jobs/{number:int}"
+OPERATIONS = (
+    Operation("GET", "/fields", lambda *_: fields(), "The settings of a scenario"),
+    Operation("GET", "/limits", lambda s, *_: dataclasses.asdict(s.limits), "What is taken on"),
+    Operation("GET", "/jobs", lambda s, *_: {"jobs": s.jobs()}, "All jobs, in their order"),
+    Operation(
+        "POST", "/jobs", _submit, "Train a scenario", {"settings": "name to value; see /fields"}
+    ),
+    Operation("GET", JOB, lambda s, path, _: s.job(path["number"]), "A job"),
+    Operation(
+        "POST", f"{JOB}/stop", lambda s, path, _: s.job(s.stop(path["number"]).number), "Stop a job"
+    ),
+    Operation(
+        "POST",
+        f"{JOB}/continue",
+        lambda s, path, _: s.job(s.go_on(path["number"]).number),
+        "Go on with a job that was stopped, or failed",
+    ),
+    Operation(
+        "POST",
+        f"{JOB}/move",
+        _move,
+        "Train a job before another one",
+        {"before": "the number of the other; null puts the job last"},
+    ),
+    Operation(
+        "DELETE",
+        JOB,
+        _remove,
+        "Remove a job and its run",
+        {"name": "of the run, so that none is removed by mistake"},
+    ),
+)
+
+
+def make_app(service: Service, events: Events, tensorboard: Callable) -> Starlette:
+    """The service, and TensorBoard for everything else.
+
+    Args:
+        service: that is asked.
+        events: what happens in it.
+        tensorboard: TensorBoard's WSGI app.
+    """
+    from mnist_vg.service.openapi import describe, page
+
+    description = describe(OPERATIONS)
+    routes = [
+        *(_route(operation, service) for operation in OPERATIONS),
+        Route(f"{PREFIX}{JOB}/run", _run_of(service)),
+        Route(f"{PREFIX}{JOB}/events", _watching(service, events)),
+        Route(f"{PREFIX}/events", _watching(service, events)),
+        Route(f"{PREFIX}/openapi.json", lambda _: JSONResponse(description)),
+        Route(f"{PREFIX}/", lambda _: page(description)),
+        Mount("/", WSGIMiddleware(tensorboard, workers=TENSORBOARD_THREADS)),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _as_text})
+
+
+def fields() -> list[dict[str, Any]]:
+    """The settings of a scenario, as a form needs them."""
+    kinds = {"int": "integer", "float": "number", "bool": "boolean", "str": "string"}
+    found = []
+    for field in setting_fields():
+        name = getattr(field.type, "__name__", str(field.type))
+        kind = next((kinds[part] for part in name.split(" | ") if part in kinds), "string")
+        found.append(
+            {
+                "name": field.name,
+                "type": kind,
+                "optional": "None" in str(field.type),
+                "default": field.default,
+                "help": field.metadata["help"],
+                "allowed": getattr(field.metadata["check"], "allowed", None),
+            }
+        )
+    return found
+
+
+def _route(operation, service):
+    async def endpoint(request: Request) -> Response:
+        body = await _body(request) if operation.method != "GET" else {}
+        try:
+            given = service, request.path_params, body
+            return JSONResponse(await run_in_threadpool(operation.answer, *given))
+        except UsageError as error:
+            setting, _, rest = str(error).partition(": ")
+            code = 404 if rest.startswith("there is no job") else 400
+            return JSONResponse({"setting": setting, "error": str(error)}, code)
+
+    return Route(PREFIX + operation.path, endpoint, methods=[operation.method])
+
+
+async def _body(request):
+    raw = await request.body()
+    try:
+        body = await request.json() if raw else {}
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "body: it is not JSON") from None
+    if not isinstance(body, dict):
+        raise HTTPException(400, "body: it must be a JSON object")
+    return body
+
+
+def _run_of(service):
+    async def endpoint(request: Request) -> Response:
+        try:
+            job = service.job(request.path_params["number"])
+        except UsageError as error:
+            return JSONResponse({"error": str(error)}, 404)
+        if job["state"] != FINISHED:
+            return JSONResponse({"error": f"job: {job['number']} has not finished"}, 409)
+        folder = service.logdir / job["name"]
+        return Response(await run_in_threadpool(_packed, folder), media_type="application/x-tar")
+
+    return endpoint
+
+
+def _packed(folder):
+    """The files that a run consists of, for a client on another machine."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path in [folder / RUN_FILE, *event_files(folder)]:
+            archive.add(path, path.name)
+    return packed.getvalue()
+
+
+def _watching(service, events):
+    async def endpoint(request: Request) -> Response:
+        if events.watchers >= service.limits.watchers:
+            return PlainTextResponse("events: too many clients wait already", 503)
+        stream = events.stream(request.path_params.get("number"))
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    return endpoint
+
+
+async def _as_text(request, error):
+    return PlainTextResponse(str(error.detail), error.status_code)
+
+
+def _of(name, body, kind, default):
+    given = body.get(name, default)
+    if not isinstance(given, kind):
+        kinds = {dict: "an object", str: "text"}
+        raise UsageError(f"{name}: it must be {kinds[kind]}")
+    return given
+
+
+def _is_number(value):
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,257 @@
+"""`Queue`: the jobs of a service, kept in a file that survives it."""
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnist_vg.errors import UsageError
+
+WAITING, TRAINING, FINISHED = "waiting", "training", "finished"
+STOPPED, FAILED = "stopped", "failed"
+STATES = (WAITING, TRAINING, FINISHED, STOPPED, FAILED)
+
+ATTEMPTS = 3
+"""A job whose worker is killed so often has probably killed it, by the memory that it needs."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    place REAL NOT NULL,
+    state TEXT NOT NULL,
+    request TEXT NOT NULL,
+    name TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    submitted REAL NOT NULL,
+    started REAL,
+    ended REAL,
+    reason TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS waiting ON jobs (state, place);
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the queue.
+
+    Attributes:
+        number: by which it is asked for.
+        place: jobs are trained in the order of their places.
+        state: one of `STATES`.
+        request: the settings of a scenario.
+        name: of the run, and of its folder.
+        attempts: how often a worker has begun it.
+        submitted: when it was accepted, in seconds since 1970.
+        started: when it was begun last; None before.
+        ended: when it ended; None before.
+        reason: why it failed; empty otherwise.
+    """
+
+    number: int
+    place: float
+    state: str
+    request: dict[str, Any]
+    name: str
+    attempts: int
+    submitted: float
+    started: float | None
+    ended: float | None
+    reason: str
+
+
+class Queue:
+    """Jobs in an SQLite file. What a method has returned from is on the disk.
+
+    Threads may share a queue. Only one process may have the file, see `service.Service`.
+
+    Args:
+        path: of the file, which is made where it is missing.
+        most: so many jobs may wait.
+
+    Raises:
+        UsageError: the file cannot be written, or is not a queue.
+    """
+
+    def __init__(self, path: str | os.PathLike, most: int = 1000):
+        self._most = most
+        self._lock = threading.Lock()
+        try:
+            self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._file.execute("PRAGMA journal_mode=WAL")
+            # An accepted job outlives a power cut.
+            self._file.execute("PRAGMA synchronous=FULL")
+            self._file.executescript(_TABLE)
+        except sqlite3.Error as error:
+            raise UsageError(f"queue: {path} cannot be used ({error}); move it away") from error
+
+    def submit(self, request: Mapping[str, Any], name: str = "") -> Job:
+        """Accept a job.
+
+        Args:
+            request: the settings of a scenario.
+            name: of the run.
+
+        Raises:
+            UsageError: too many jobs wait, or one with this name waits or trains.
+        """
+        with self._changing() as file:
+            [waiting] = file.execute(
+                "SELECT count(*) FROM jobs WHERE state = ?", [WAITING]
+            ).fetchone()
+            if waiting >= self._most:
+                raise UsageError(
+                    f"queue: {waiting} jobs are waiting, and this service takes no more; try again "
+                    "later"
+                )
+            open_jobs = "SELECT number FROM jobs WHERE name = ? AND state IN (?, ?)"
+            if name and (taken := file.execute(open_jobs, [name, WAITING, TRAINING]).fetchone()):
+                raise UsageError(f"name: {name!r} is the name of job {taken[0]}; give another one")
+            number = file.execute(
+                "INSERT INTO jobs (place, state, request, name, submitted) "
+                "SELECT coalesce(max(place), 0) + 1, ?, ?, ?, ? FROM jobs",
+                [WAITING, json.dumps(dict(request)), name, time.time()],
+            ).lastrowid
+        return self.job(number)
+
+    def take(self) -> Job | None:
+        """Mark the next job as training, and return it; None where none waits."""
+        with self._changing() as file:
+            row = file.execute(
+                "UPDATE jobs SET state = ?, started = ?, ended = NULL, attempts = attempts + 1 "
+                "WHERE number = (SELECT number FROM jobs WHERE state = ? ORDER BY place LIMIT 1) "
+                "RETURNING number",
+                [TRAINING, time.time(), WAITING],
+            ).fetchone()
+        return self.job(row[0]) if row else None
+
+    def end(self, number: int, state: str, reason: str = "") -> None:
+        """Note how a job has ended."""
+        with self._changing() as file:
+            file.execute(
+                "UPDATE jobs SET state = ?, ended = ?, reason = ? WHERE number = ?",
+                [state, time.time(), reason, number],
+            )
+
+    def put_back(self, number: int) -> Job:
+        """Let a job wait again, at its old place, unless it was begun too often."""
+        with self._changing() as file:
+            file.execute(
+                "UPDATE jobs SET state = CASE WHEN attempts < ? THEN ? ELSE ? END, reason = CASE "
+                "WHEN attempts < ? THEN '' ELSE 'its worker was killed ' || attempts || ' times "
+                "(out of memory?)' END WHERE number = ? AND state = ?",
+                [ATTEMPTS, WAITING, FAILED, ATTEMPTS, number, TRAINING],
+            )
+        return self.job(number)
+
+    def recover(self) -> None:
+        """After a restart: what was in training waits again. That is no fault of the jobs."""
+        with self._changing() as file:
+            file.execute(
+                "UPDATE jobs SET state = ?, attempts = attempts - 1 WHERE state = ?",
+                [WAITING, TRAINING],
+            )
+
+    def change(self, number: int, state: str, allowed: Sequence[str]) -> Job:
+        """Bring a job into another state.
+
+        Raises:
+            UsageError: there is no such job, or its state is not one of those allowed.
+        """
+        with self._changing() as file:
+            places = ", ".join("?" * len(allowed))
+            done = file.execute(
+                f"UPDATE jobs SET state = ?, attempts = 0 WHERE number = ? AND state IN ({places})",
+                [state, number, *allowed],
+            ).rowcount
+        job = self.job(number)
+        if not done:
+            raise UsageError(
+                f"job: {number} is {job.state}; this is for jobs that are {' or '.join(allowed)}"
+            )
+        return job
+
+    def move(self, number: int, before: int | None) -> Job:
+        """Let a job be trained just before another one; None puts it last.
+
+        Raises:
+            UsageError: there is no such job.
+        """
+        job = self.job(number)
+        with self._changing() as file:
+            if before is None:
+                [place] = file.execute("SELECT max(place) + 1 FROM jobs").fetchone()
+            else:
+                to = self._row(file, before)["place"]
+                [lower] = file.execute(
+                    "SELECT coalesce(max(place), ? - 1) FROM jobs WHERE place < ? AND number != ?",
+                    [to, to, number],
+                ).fetchone()
+                place = (lower + to) / 2
+            file.execute("UPDATE jobs SET place = ? WHERE number = ?", [place, job.number])
+        return self.job(number)
+
+    def remove(self, number: int) -> None:
+        """Forget a job."""
+        with self._changing() as file:
+            file.execute("DELETE FROM jobs WHERE number = ?", [number])
+
+    def job(self, number: int) -> Job:
+        """The job of a number.
+
+        Raises:
+            UsageError: there is none.
+        """
+        with self._lock:
+            return _job(self._row(self._file, number))
+
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order in which they are trained."""
+        with self._lock:
+            rows = self._file.execute("SELECT * FROM jobs ORDER BY place")
+            names = [column for column, *_ in rows.description]
+            return [_job(dict(zip(names, row, strict=True))) for row in rows]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _row(self, file, number):
+        rows = file.execute("SELECT * FROM jobs WHERE number = ?", [number])
+        row = rows.fetchone()
+        if row is None:
+            raise UsageError(f"job: there is no job {number}")
+        return dict(zip((column for column, *_ in rows.description), row, strict=True))
+
+    def _changing(self):
+        return _Transaction(self._file, self._lock)
+
+
+class _Transaction:
+    """A change that is made as a whole or not at all."""
+
+    def __init__(self, file, lock):
+        self._file, self._lock = file, lock
+
+    def __enter__(self):
+        self._lock.acquire()
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._lock.release()
+            raise
+        return self._file
+
+    def __exit__(self, kind, error, trace):
+        try:
+            self._file.execute("ROLLBACK" if kind else "COMMIT")
+        finally:
+            self._lock.release()
+
+
+def _job(row):
+    return Job(**{**row, "request": json.loads(row["request"])})

@@ -1,0 +1,91 @@
+"""Serves a service and TensorBoard at one address."""
+
+import contextlib
+import io
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from mnist_vg.errors import UsageError
+from mnist_vg.service.app import make_app
+from mnist_vg.service.events import Events
+from mnist_vg.service.guard import Guard
+from mnist_vg.service.service import Service
+
+LOOPBACK = "127.0.0.1"
+CONNECTIONS = 1000
+"""More connections than this are refused, so that waiting clients do not use up all files."""
+
+
+def serve(service: Service, events: Events, host: str, port: int, names: tuple[str, ...]) -> None:
+    """Serve until Ctrl-C.
+
+    Args:
+        service: which is started, and closed at the end.
+        events: that the service tells.
+        host: the address to listen on.
+        port: the port.
+        names: further names under which clients reach it, as behind a proxy.
+    """
+    hosts = {f"{name}:{port}" for name in (host, "localhost", LOOPBACK)} | set(names)
+    app = make_app(service, events, tensorboard_app(service.logdir))
+    guarded = Guard(app, service.token, hosts, service.limits.body)
+    config = uvicorn.Config(
+        guarded,
+        host=host,
+        port=port,
+        log_level="error",
+        access_log=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
+    service.start(f"http://{host}:{port}/")
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        service.close()
+
+
+def tensorboard_app(logdir) -> Callable:
+    """TensorBoard's own WSGI app on a log folder."""
+    from tensorboard import program
+
+    from mnist_vg.board.program import plugins, without_tensorflow
+
+    without_tensorflow(logdir)
+    made = []
+
+    class Kept(program.TensorBoardServer):
+        """Hands out the app instead of serving it."""
+
+        def __init__(self, wsgi_app, flags):
+            made.append(wsgi_app)
+
+        def serve_forever(self):
+            """Nothing: we serve it."""
+
+        def get_url(self):
+            """Nothing: it has no address of its own."""
+            return ""
+
+    tensorboard = program.TensorBoard(plugins(), server_class=Kept)
+    tensorboard.configure(logdir=str(logdir))
+    with contextlib.redirect_stderr(io.StringIO()):
+        tensorboard.launch()
+    return made[0]
+
+
+def check_port(host: str, port: int) -> None:
+    """Check that a port is free.
+
+    Raises:
+        UsageError: it is not, or this machine has no such address.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(f"port: {host}:{port} cannot be used ({error.strerror})") from error

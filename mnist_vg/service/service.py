@@ -1,0 +1,191 @@
+"""`Service`: a queue, its workers, and what is told of them."""
+
+import dataclasses
+import json
+import os
+import secrets
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from mnist_vg.errors import UsageError
+from mnist_vg.runs.folder import check_folder, claim_folder, remove_run
+from mnist_vg.runs.paths import as_path, is_remote
+from mnist_vg.scenarios.scenario import Scenario, setting_fields
+from mnist_vg.scenarios.size import check_depth, check_memory
+from mnist_vg.service.crew import Crew, Told
+from mnist_vg.service.limits import Limits
+from mnist_vg.service.queue import FAILED, FINISHED, STOPPED, TRAINING, WAITING, Job, Queue
+
+FOLDER = ".mnist_vg_service"
+"""The folder in a log folder with the queue, and with the token of the service that runs."""
+
+ADDRESS_FILE = "service.json"
+
+
+class Service:
+    """Trains what it is asked for into one log folder.
+
+    Args:
+        logdir: the log folder, on this machine.
+        workers: how many processes train at a time.
+        data_dir: where TFDS keeps prepared data sets.
+        limits: how much it takes on.
+        told: called with each event, from a thread of its own.
+
+    Attributes:
+        token: what clients must know. It is another one at each start.
+
+    Raises:
+        UsageError: another service works on this log folder, or it cannot be written.
+    """
+
+    def __init__(
+        self,
+        logdir: str | os.PathLike,
+        *,
+        workers: int = 1,
+        data_dir: str | None = None,
+        limits: Limits | None = None,
+        told: Told = lambda kind, facts: None,
+    ):
+        if is_remote(as_path(logdir)):
+            raise UsageError(
+                f"logdir: {logdir} is remote; a service needs a folder on this machine"
+            )
+        self.logdir, self.limits = Path(logdir), limits or Limits()
+        self.token = secrets.token_urlsafe(32)
+        self._folder = self.logdir / FOLDER
+        self._lock = _lock(self._folder)
+        self._queue = Queue(self._folder / "queue.sqlite3", self.limits.waiting)
+        self._queue.recover()
+        self._crew = Crew(self._queue, self.logdir, workers, data_dir, told)
+        self._told = told
+
+    def start(self, url: str) -> None:
+        """Start the workers, and leave address and token where this user's programs find them."""
+        path = self._folder / ADDRESS_FILE
+        path.unlink(missing_ok=True)
+        # Made for this user alone, and not made so afterwards.
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({"url": url, "token": self.token}, file)
+        self._crew.start()
+
+    def submit(self, settings: Mapping[str, Any]) -> Job:
+        """Accept a scenario. What this has returned from is trained, whatever happens.
+
+        Raises:
+            UsageError: as the command line has it: a setting is not allowed, the folder holds
+                another run, or the service takes no more.
+        """
+        unknown = settings.keys() - {field.name for field in setting_fields()}
+        if unknown:
+            raise UsageError(f"{min(unknown)}: there is no such setting; `fields` lists all")
+        scenario = Scenario(**settings)
+        self.limits.check(scenario)
+        check_depth(scenario)
+        check_memory(scenario)
+        check_folder(self.logdir / scenario.name, scenario)
+        job = self._queue.submit(scenario.settings(), scenario.name)
+        self._changed(job)
+        return job
+
+    def stop(self, number: int) -> Job:
+        """Stop a job. What it has trained is kept, and `go_on` continues it."""
+        if self._queue.job(number).state == TRAINING:
+            self._crew.stop(number)
+            return self._queue.job(number)
+        return self._changed(self._queue.change(number, STOPPED, [WAITING]))
+
+    def go_on(self, number: int) -> Job:
+        """Let a job that was stopped, or failed, wait for its turn again."""
+        return self._changed(self._queue.change(number, WAITING, [STOPPED, FAILED]))
+
+    def move(self, number: int, before: int | None) -> Job:
+        """Let a job be trained before another one; None puts it last."""
+        return self._changed(self._queue.move(number, before))
+
+    def remove(self, number: int, name: str) -> None:
+        """Remove a job and its run.
+
+        Args:
+            number: of the job.
+            name: of its run, so that none is removed by mistake.
+
+        Raises:
+            UsageError: the job trains, or the name is another one.
+        """
+        job = self._queue.job(number)
+        if job.state == TRAINING:
+            raise UsageError(f"job: {number} is training; stop it first")
+        if name != job.name:
+            raise UsageError(f"name: job {number} is {job.name!r}, and {name!r} was given")
+        folder = self.logdir / job.name
+        if folder.exists():
+            with claim_folder(folder):
+                remove_run(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        self._queue.remove(number)
+        self._told("removed", {"job": number, "name": job.name})
+
+    def job(self, number: int) -> dict[str, Any]:
+        """A job as clients see it."""
+        return self._seen(self._queue.job(number))
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs, in the order in which they are trained."""
+        return [self._seen(job) for job in self._queue.jobs()]
+
+    def close(self) -> None:
+        """Save all runs, and end. Jobs that are not done go on at the next start."""
+        self._crew.close()
+        (self._folder / ADDRESS_FILE).unlink(missing_ok=True)
+        self._queue.close()
+        self._lock.release()
+
+    def _changed(self, job):
+        self._told("state", {"job": job.number, "name": job.name, "state": job.state})
+        self._crew.look()
+        return job
+
+    def _seen(self, job):
+        progress = self._crew.progress(job.number)
+        progress.pop("first", None)
+        rate, steps = progress.get("steps_per_second"), job.request["iterations"]
+        if rate:
+            progress["seconds_left"] = (steps - 1 - progress["step"]) / rate
+        facts = dataclasses.asdict(job) | {"command": command_of(job.request, self.logdir)}
+        return facts | {"progress": progress, "done": job.state == FINISHED}
+
+
+def command_of(settings: Mapping[str, Any], logdir: Path) -> str:
+    """The command line that trains the same."""
+    usual = Scenario(activation=settings["activation"]).settings()
+    options = []
+    for key, value in settings.items():
+        if value == usual[key] and key != "activation":
+            continue
+        option = key.replace("_", "-")
+        given = [f"--{option}", str(value)]
+        if isinstance(value, bool):
+            given = [f"--{option}" if value else f"--no-{option}"]
+        options += given
+    return shlex.join(["mnist-vg", "train", *options, "--logdir", str(logdir)])
+
+
+def _lock(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = filelock.FileLock(folder / "lock", timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UsageError(
+            f"logdir: another service works on {folder.parent}; `mnist-vg submit` reaches it"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"logdir: {folder} cannot be written ({error.strerror})") from error
+    return lock

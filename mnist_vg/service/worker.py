@@ -1,0 +1,170 @@
+"""A worker: a process that holds TensorFlow and compiled programs, and trains what it is given."""
+
+import os
+import signal
+import threading
+import time
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mnist_vg.errors import RunFailed, UsageError, first_line
+
+MOST_PROGRAMS = 8
+"""Compiled programs that a worker keeps. Each holds its data set on the device."""
+
+WORN_AFTER = 100
+"""Programs after whose compiling a worker is replaced: a process has memory mappings for a few
+hundred, and XLA does not give all of them back."""
+
+TELL_SECONDS = 0.1
+"""Time between two messages on how far a run is."""
+
+
+class Task(NamedTuple):
+    """What a worker is given.
+
+    Attributes:
+        number: of the job.
+        settings: of the scenario.
+        folder: of the run.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    folder: str
+
+
+class Ready(NamedTuple):
+    """The worker waits for a task; `worn` if it should get no more."""
+
+    worn: bool
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        number: of the job.
+        step: of the newest block's end, counted from 0.
+        loss: of that step's batch.
+        accuracy: of that step's batch.
+        symptoms: lines of those that became certain since the last message.
+        recorded: whether a record was written since the last message.
+    """
+
+    number: int
+    step: int
+    loss: float
+    accuracy: float
+    symptoms: list[str]
+    recorded: bool
+
+
+class Ended(NamedTuple):
+    """How a task ended: "finished", "stopped" or "failed", and why it failed."""
+
+    number: int
+    state: str
+    reason: str
+
+
+def work(pipe: Connection, data_dir: str | None, threads: int) -> None:
+    """Train tasks as they come, until the pipe ends.
+
+    Args:
+        pipe: to the service. A `SIGINT` stops the run in training, which is saved.
+        data_dir: where TFDS keeps prepared data sets.
+        threads: of TensorFlow.
+    """
+    # Ctrl-C in the terminal is for the service, which then tells its workers.
+    os.setsid()
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    programs = _programs(data_dir, threads)
+    pipe.send(Ready(worn=False))
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_train(task, programs, pipe))
+        pipe.send(Ready(worn=programs.compiled >= WORN_AFTER))
+
+
+def _programs(data_dir, threads):
+    from mnist_vg.tensorflow_import import import_tensorflow
+
+    import_tensorflow()
+
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+    from mnist_vg.training.warm_programs import WarmPrograms
+
+    return WarmPrograms(MOST_PROGRAMS, data_dir)
+
+
+def _train(task, programs, pipe):
+    from mnist_vg.driver import CHECKPOINT_SECONDS
+    from mnist_vg.runs.folder import check_folder
+    from mnist_vg.scenarios.scenario import Scenario
+    from mnist_vg.training.session import train_run
+
+    try:
+        scenario, folder = Scenario(**task.settings), Path(task.folder)
+        run = check_folder(folder, scenario)
+        if run is None or run.status != "finished":
+            dataset, trainer = programs.trainer(scenario)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            train_run(
+                scenario,
+                folder,
+                dataset,
+                trainer,
+                overwrite=False,
+                checkpoint_seconds=CHECKPOINT_SECONDS,
+                watch=_Teller(task.number, pipe),
+            )
+        return Ended(task.number, "finished", "")
+    except KeyboardInterrupt:
+        return Ended(task.number, "stopped", "")
+    except (UsageError, RunFailed) as error:
+        return Ended(task.number, "failed", str(error))
+    except Exception as error:
+        return Ended(task.number, "failed", first_line(error))
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Teller:
+    """Tells the service how far a run is."""
+
+    def __init__(self, number, pipe):
+        self._number, self._pipe = number, pipe
+        self._told, self._symptoms, self._recorded = 0.0, [], False
+
+    def __call__(self, scenario, block, symptoms):
+        self._symptoms += [evidence.line for evidence in symptoms]
+        self._recorded |= block.tables is not None
+        now = time.monotonic()
+        if now - self._told < TELL_SECONDS and not self._symptoms:
+            return
+        numbers = float(block.loss), float(block.accuracy)
+        self._pipe.send(
+            Progress(self._number, block.step, *numbers, self._symptoms, self._recorded)
+        )
+        self._told, self._symptoms, self._recorded = now, [], False
+
+
+def _end_with_parent():
+    parent = parent_process()
+
+    def wait():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
