@@ -308,7 +308,7 @@ def cure(
         for changes, variant in zip(trials, changed, strict=True):
             yield Trial(variant, changes, [next(runs) for _ in range(seeds)])
 
-    _check(scenario, seeds)
+    check_cure(scenario, seeds)
     logdir = as_path(logdir)
     folder = logdir / CURE_FOLDER / scenario.name
     check_writable(folder)
@@ -328,7 +328,12 @@ def cure(
     return Cure(before, done[1:], logdir)
 
 
-def _check(scenario, seeds):
+def check_cure(scenario: Scenario, seeds: int) -> None:
+    """Check the arguments of `cure`.
+
+    Raises:
+        UsageError: the name is too long, or `seeds` is not a whole number of 1 or more.
+    """
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise UsageError(f"seeds: {seeds!r} must be a whole number, 1 or more")
     if len(scenario.name) > MAX_NAME_LENGTH:

@@ -1,5 +1,6 @@
 """`mnist-vg serve`."""
 
+import contextlib
 import dataclasses
 import signal
 
@@ -67,4 +68,5 @@ def serve(logdir, data_dir, host, port, workers, names, **limits):
     link = f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/?token={service.token}"
     click.echo(f"TensorBoard and training service at {link} (Ctrl-C ends it)", err=True)
     signal.set_wakeup_fd(-1)  # The server ends by itself, once all runs are saved.
-    serve(service, events, host, port, names)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(service, events, host, port, names)

@@ -42,6 +42,7 @@ def one_of(allowed):
             raise ValueError(f"is not one of those known; {nearest(str(value).lower(), allowed)}")
         return spelled[key]
 
+    check.allowed = tuple(allowed)
     return check
 
 

@@ -4,8 +4,8 @@
 from mnist_vg.service import Queue
 
 queue = Queue("queue.sqlite3")
-queue.submit({"activation": "tanh", "num_layers": 12})
-print([(job.number, job.state, job.request) for job in queue.jobs()])
+queue.submit({"kind": "train", "settings": {"activation": "tanh"}}, "tanh")
+print([(job.number, job.state, job.name) for job in queue.jobs()])
 ```
 
 `mnist-vg serve` starts it; `connect` reaches one that runs.

@@ -19,6 +19,7 @@ from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import event_files
 from mnist_vg.runs.run import RUN_FILE
 from mnist_vg.scenarios.scenario import setting_fields
+from mnist_vg.scenarios.suites import SCENARIOS
 from mnist_vg.service.events import Events
 from mnist_vg.service.queue import FINISHED
 from mnist_vg.service.service import Service
@@ -47,8 +48,11 @@ class Operation(NamedTuple):
 
 
 def _submit(service, _, body):
-    settings = _of("settings", body, dict, {})
-    return service.job(service.submit(settings).number)
+    kind = body.get("kind", "train")
+    if kind not in ("train", "cure"):
+        raise UsageError(f"kind: {kind!r} must be train or cure")
+    job = service.submit(_of("settings", body, dict, {}), kind, body.get("seeds", 1))
+    return service.job(job.number)
 
 
 def _move(service, path, body):
@@ -65,11 +69,20 @@ def _remove(service, path, body):
 
 JOB = "/jobs/{number:int}"
 OPERATIONS = (
-    Operation("GET", "/fields", lambda *_: fields(), "The settings of a scenario"),
+    Operation("GET", "/fields", lambda *_: {"fields": fields()}, "The settings of a scenario"),
+    Operation("GET", "/scenarios", lambda *_: {"scenarios": scenarios()}, "The named scenarios"),
     Operation("GET", "/limits", lambda s, *_: dataclasses.asdict(s.limits), "What is taken on"),
     Operation("GET", "/jobs", lambda s, *_: {"jobs": s.jobs()}, "All jobs, in their order"),
     Operation(
-        "POST", "/jobs", _submit, "Train a scenario", {"settings": "name to value; see /fields"}
+        "POST",
+        "/jobs",
+        _submit,
+        "Train a scenario, or cure it",
+        {
+            "settings": "name to value; see /fields",
+            "kind": "train, or cure: with the remedies that fit its symptoms",
+            "seeds": "of each change that a cure tries",
+        },
     ),
     Operation("GET", JOB, lambda s, path, _: s.job(path["number"]), "A job"),
     Operation(
@@ -139,6 +152,14 @@ def fields() -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def scenarios() -> list[dict[str, Any]]:
+    """The named scenarios, with their settings."""
+    return [
+        {"name": name, "about": scenario.about, "settings": scenario.settings()}
+        for name, scenario in SCENARIOS.items()
+    ]
 
 
 def _route(operation, service):

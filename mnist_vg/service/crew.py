@@ -143,12 +143,14 @@ class Crew:
 
     def _note(self, message):
         now = time.monotonic()
-        known = self._progress.setdefault(
-            message.number, {"first": (message.step, now), "symptoms": []}
-        )
+        known = self._progress.get(message.number, {})
+        if known.get("run") != message.run:
+            known = {"first": (message.step, now), "symptoms": []}
+            self._progress[message.number] = known
         step, since = known["first"]
         rate = (message.step - step) / (now - since) if now > since else None
         known |= {
+            "run": message.run,
             "step": message.step,
             "loss": message.loss,
             "accuracy": message.accuracy,
@@ -183,7 +185,7 @@ class Crew:
     def _hand(self, worker, job: Job):
         worker.job = job.number
         try:
-            worker.pipe.send(Task(job.number, job.request, str(self._logdir / job.name)))
+            worker.pipe.send(Task(job.number, job.request, str(self._logdir)))
         except OSError:
             self._lost(worker)
         self._tell_state(job.number)

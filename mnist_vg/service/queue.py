@@ -43,13 +43,14 @@ class Job:
         number: by which it is asked for.
         place: jobs are trained in the order of their places.
         state: one of `STATES`.
-        request: the settings of a scenario.
-        name: of the run, and of its folder.
+        request: `kind` is "train" or "cure", `settings` are those of a scenario, and `seeds`, of
+            a cure, is a number.
+        name: of the folder in the log folder that gets the run, or the runs of a cure.
         attempts: how often a worker has begun it.
         submitted: when it was accepted, in seconds since 1970.
         started: when it was begun last; None before.
         ended: when it ended; None before.
-        reason: why it failed; empty otherwise.
+        reason: why it failed, or what a cure recommends; empty otherwise.
     """
 
     number: int
@@ -93,8 +94,8 @@ class Queue:
         """Accept a job.
 
         Args:
-            request: the settings of a scenario.
-            name: of the run.
+            request: see `Job`.
+            name: of the folder.
 
         Raises:
             UsageError: too many jobs wait, or one with this name waits or trains.

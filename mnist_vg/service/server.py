@@ -17,6 +17,9 @@ LOOPBACK = "127.0.0.1"
 CONNECTIONS = 1000
 """More connections than this are refused, so that waiting clients do not use up all files."""
 
+RELOAD_SECONDS = 1
+"""Time between two looks of TensorBoard at the log: its loader counts whole seconds."""
+
 
 def serve(service: Service, events: Events, host: str, port: int, names: tuple[str, ...]) -> None:
     """Serve until Ctrl-C.
@@ -52,10 +55,18 @@ def tensorboard_app(logdir) -> Callable:
     """TensorBoard's own WSGI app on a log folder."""
     from tensorboard import program
 
+    from mnist_vg.board.board_plugin import BoardPlugin
     from mnist_vg.board.program import plugins, without_tensorflow
 
     without_tensorflow(logdir)
     made = []
+
+    class Served(BoardPlugin):
+        """The tab, which has something to show even before the first run."""
+
+        def is_active(self):
+            """Yes."""
+            return True
 
     class Kept(program.TensorBoardServer):
         """Hands out the app instead of serving it."""
@@ -70,8 +81,9 @@ def tensorboard_app(logdir) -> Callable:
             """Nothing: it has no address of its own."""
             return ""
 
-    tensorboard = program.TensorBoard(plugins(), server_class=Kept)
-    tensorboard.configure(logdir=str(logdir))
+    served = [Served if plugin is BoardPlugin else plugin for plugin in plugins()]
+    tensorboard = program.TensorBoard(served, server_class=Kept)
+    tensorboard.configure(logdir=str(logdir), reload_interval=RELOAD_SECONDS)
     with contextlib.redirect_stderr(io.StringIO()):
         tensorboard.launch()
     return made[0]

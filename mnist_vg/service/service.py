@@ -12,9 +12,11 @@ from typing import Any
 
 import filelock
 
+from mnist_vg.cure import check_cure
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.folder import check_folder, claim_folder, remove_run
 from mnist_vg.runs.paths import as_path, is_remote
+from mnist_vg.runs.run import CURE_FOLDER, run_folders
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.scenarios.size import check_depth, check_memory
 from mnist_vg.service.crew import Crew, Told
@@ -75,8 +77,13 @@ class Service:
             json.dump({"url": url, "token": self.token}, file)
         self._crew.start()
 
-    def submit(self, settings: Mapping[str, Any]) -> Job:
-        """Accept a scenario. What this has returned from is trained, whatever happens.
+    def submit(self, settings: Mapping[str, Any], kind: str = "train", seeds: int = 1) -> Job:
+        """Accept a job. What this has returned from is trained, whatever happens.
+
+        Args:
+            settings: of a scenario.
+            kind: "train", or "cure" to train it with the remedies that fit its symptoms.
+            seeds: of each change that a cure tries.
 
         Raises:
             UsageError: as the command line has it: a setting is not allowed, the folder holds
@@ -84,13 +91,18 @@ class Service:
         """
         unknown = settings.keys() - {field.name for field in setting_fields()}
         if unknown:
-            raise UsageError(f"{min(unknown)}: there is no such setting; `fields` lists all")
+            raise UsageError(f"{min(unknown)}: there is no such setting; /service/fields lists all")
         scenario = Scenario(**settings)
         self.limits.check(scenario)
         check_depth(scenario)
         check_memory(scenario)
-        check_folder(self.logdir / scenario.name, scenario)
-        job = self._queue.submit(scenario.settings(), scenario.name)
+        request, name = {"kind": kind, "settings": scenario.settings()}, scenario.name
+        if kind == "cure":
+            check_cure(scenario, seeds)
+            request["seeds"], name = seeds, f"{CURE_FOLDER}/{name}"
+        else:
+            check_folder(self.logdir / name, scenario)
+        job = self._queue.submit(request, name)
         self._changed(job)
         return job
 
@@ -124,8 +136,7 @@ class Service:
             raise UsageError(f"job: {number} is training; stop it first")
         if name != job.name:
             raise UsageError(f"name: job {number} is {job.name!r}, and {name!r} was given")
-        folder = self.logdir / job.name
-        if folder.exists():
+        for folder in run_folders(self.logdir / job.name):
             with claim_folder(folder):
                 remove_run(folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -155,26 +166,30 @@ class Service:
     def _seen(self, job):
         progress = self._crew.progress(job.number)
         progress.pop("first", None)
-        rate, steps = progress.get("steps_per_second"), job.request["iterations"]
+        settings = job.request["settings"]
+        rate, steps = progress.get("steps_per_second"), settings["iterations"]
         if rate:
             progress["seconds_left"] = (steps - 1 - progress["step"]) / rate
-        facts = dataclasses.asdict(job) | {"command": command_of(job.request, self.logdir)}
+        facts = dataclasses.asdict(job) | {"command": command_of(job, self.logdir)}
         return facts | {"progress": progress, "done": job.state == FINISHED}
 
 
-def command_of(settings: Mapping[str, Any], logdir: Path) -> str:
-    """The command line that trains the same."""
+def command_of(job: Job, logdir: Path) -> str:
+    """The command line that does the same as a job."""
+    settings, where = job.request["settings"], ["--logdir", str(logdir)]
+    if job.request["kind"] == "cure":
+        seeds = ["--seeds", str(job.request["seeds"])]
+        return shlex.join(["mnist-vg", "cure", settings["name"], *seeds, *where])
     usual = Scenario(activation=settings["activation"]).settings()
     options = []
     for key, value in settings.items():
-        if value == usual[key] and key != "activation":
-            continue
-        option = key.replace("_", "-")
-        given = [f"--{option}", str(value)]
-        if isinstance(value, bool):
-            given = [f"--{option}" if value else f"--no-{option}"]
-        options += given
-    return shlex.join(["mnist-vg", "train", *options, "--logdir", str(logdir)])
+        if value != usual[key] or key == "activation":
+            option = f"--{key.replace('_', '-')}"
+            given = [option, str(value)]
+            if isinstance(value, bool):
+                given = [option if value else option.replace("--", "--no-", 1)]
+            options += given
+    return shlex.join(["mnist-vg", "train", *options, *where])
 
 
 def _lock(folder):

@@ -27,13 +27,13 @@ class Task(NamedTuple):
 
     Attributes:
         number: of the job.
-        settings: of the scenario.
-        folder: of the run.
+        request: see `queue.Job`.
+        logdir: the log folder.
     """
 
     number: int
-    settings: dict[str, Any]
-    folder: str
+    request: dict[str, Any]
+    logdir: str
 
 
 class Ready(NamedTuple):
@@ -47,6 +47,7 @@ class Progress(NamedTuple):
 
     Attributes:
         number: of the job.
+        run: the name of the run in training.
         step: of the newest block's end, counted from 0.
         loss: of that step's batch.
         accuracy: of that step's batch.
@@ -55,6 +56,7 @@ class Progress(NamedTuple):
     """
 
     number: int
+    run: str
     step: int
     loss: float
     accuracy: float
@@ -63,7 +65,7 @@ class Progress(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a task ended: "finished", "stopped" or "failed", and why it failed."""
+    """How a task ended: "finished", "stopped" or "failed"; why it failed, or what came out."""
 
     number: int
     state: str
@@ -109,27 +111,13 @@ def _programs(data_dir, threads):
 
 
 def _train(task, programs, pipe):
-    from mnist_vg.driver import CHECKPOINT_SECONDS
-    from mnist_vg.runs.folder import check_folder
     from mnist_vg.scenarios.scenario import Scenario
-    from mnist_vg.training.session import train_run
 
+    do = {"train": _train_run, "cure": _cure}[task.request["kind"]]
     try:
-        scenario, folder = Scenario(**task.settings), Path(task.folder)
-        run = check_folder(folder, scenario)
-        if run is None or run.status != "finished":
-            dataset, trainer = programs.trainer(scenario)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            train_run(
-                scenario,
-                folder,
-                dataset,
-                trainer,
-                overwrite=False,
-                checkpoint_seconds=CHECKPOINT_SECONDS,
-                watch=_Teller(task.number, pipe),
-            )
-        return Ended(task.number, "finished", "")
+        scenario = Scenario(**task.request["settings"])
+        outcome = do(task, scenario, programs, _Teller(task.number, pipe))
+        return Ended(task.number, "finished", outcome)
     except KeyboardInterrupt:
         return Ended(task.number, "stopped", "")
     except (UsageError, RunFailed) as error:
@@ -138,6 +126,40 @@ def _train(task, programs, pipe):
         return Ended(task.number, "failed", first_line(error))
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _train_run(task, scenario, programs, watch):
+    from mnist_vg.driver import CHECKPOINT_SECONDS
+    from mnist_vg.runs.folder import check_folder
+    from mnist_vg.training.session import train_run
+
+    folder = Path(task.logdir, scenario.name)
+    run = check_folder(folder, scenario)
+    if run is None or run.status != "finished":
+        dataset, trainer = programs.trainer(scenario)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        train_run(
+            scenario,
+            folder,
+            dataset,
+            trainer,
+            overwrite=False,
+            checkpoint_seconds=CHECKPOINT_SECONDS,
+            watch=watch,
+        )
+    return ""
+
+
+def _cure(task, scenario, programs, watch):
+    from mnist_vg.cure import cure
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    seeds, data_dir = task.request["seeds"], programs.data_dir
+    found = cure(scenario, task.logdir, seeds=seeds, data_dir=data_dir, watch=watch)
+    if found.recommended is None:
+        tried = f"{len(found.trials)} changes were tried"
+        return "it is healthy as it is" if found.before.healthy else f"{tried}, and none helped"
+    return f"recommended: {', '.join(found.recommended.words)}"
 
 
 class _Teller:
@@ -155,7 +177,9 @@ class _Teller:
             return
         numbers = float(block.loss), float(block.accuracy)
         self._pipe.send(
-            Progress(self._number, block.step, *numbers, self._symptoms, self._recorded)
+            Progress(
+                self._number, scenario.name, block.step, *numbers, self._symptoms, self._recorded
+            )
         )
         self._told, self._symptoms, self._recorded = now, [], False
 

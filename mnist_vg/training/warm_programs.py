@@ -19,11 +19,13 @@ class WarmPrograms:
     Attributes:
         compiled: how many programs have been compiled so far. XLA never gives all of a
             program's memory mappings back.
+        data_dir: as given.
     """
 
     def __init__(self, most: int, data_dir: str | os.PathLike | None = None):
         self.compiled = 0
-        self._most, self._data_dir = most, data_dir
+        self.data_dir = data_dir
+        self._most = most
         self._kept: OrderedDict[tuple, tuple[Dataset, Trainer]] = OrderedDict()
 
     def trainer(self, scenario: Scenario) -> tuple[Dataset, Trainer]:
@@ -39,7 +41,7 @@ class WarmPrograms:
             restart(scenario, *self._kept[key])
             self._kept.move_to_end(key)
         else:
-            self._kept[key] = make_program(scenario, self._data_dir)
+            self._kept[key] = make_program(scenario, self.data_dir)
             self.compiled += 1
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)

@@ -9,6 +9,7 @@ import { MEASURES } from "./measures.js";
 import { controls, Overview } from "./overview.js";
 import { arranged, sickest } from "./runs.js";
 import { getRun, getRuns, pageUrl } from "./server.js";
+import { findService } from "./service.js";
 import { TableStore } from "./store.js";
 import { range, recordAt } from "./tables.js";
 
@@ -20,6 +21,8 @@ const COMPARED = 6;
 const TRAINING_MS = 5000;
 /** Otherwise it looks now and then whether a run has begun. */
 const WAITING_MS = 30_000;
+/** A service's TensorBoard reads the log every second. */
+const GROWN_MS = 1100;
 /** A narrower page has no room for a diagnosis beside the tiles. */
 const WIDE = 900;
 
@@ -45,18 +48,20 @@ export class App {
         <main>
           <section class="grid" aria-label="Runs"></section>
           <section class="compare" aria-label="Comparison" hidden></section>
+          <section class="training-view" aria-label="Training" hidden></section>
           <aside aria-label="Diagnosis" hidden></aside>
         </main>
       `,
       body,
     );
     const part = (selector) => body.querySelector(selector);
-    [this.nav, this.error, this.controls, this.grid, this.section, this.aside] = [
+    [this.nav, this.error, this.controls, this.grid, this.section, this.queue, this.aside] = [
       "nav",
       ".error",
       ".overview-controls",
       ".grid",
       ".compare",
+      ".training-view",
       "aside",
     ].map(part);
     this.overview = new Overview(this, this.grid);
@@ -71,7 +76,32 @@ export class App {
     this.#opens = !asGiven && window.innerWidth >= WIDE;
     await this.#reload();
     onReload(() => this.#reload());
+    await this.#findService();
     this.#lookAgain();
+  }
+
+  /** The form and the queue, where there is a service. */
+  async #findService() {
+    const service = await findService().catch(() => null);
+    if (!service) return;
+    const { Training } = await import("./training.js");
+    this.training = new Training(this, this.queue, service);
+    this.#update();
+  }
+
+  /** Looks at the log soon, as a run has written to it. */
+  logGrows() {
+    if (this.#soon) return;
+    this.#soon = setTimeout(async () => {
+      this.#soon = null;
+      await this.#reload();
+    }, GROWN_MS);
+  }
+  #soon = null;
+
+  /** Draws the tabs anew. */
+  navigate() {
+    render(this.#tabs(this.state.view === "compare"), this.nav);
   }
 
   #lookAgain() {
@@ -255,11 +285,14 @@ export class App {
   #update() {
     if (!this.measures().includes(this.state.measure)) this.state.measure = this.measures()[0];
     const comparing = this.state.view === "compare";
+    const training = this.state.view === "training" && Boolean(this.training);
     render(this.#tabs(comparing), this.nav);
-    this.grid.hidden = this.controls.hidden = comparing;
+    this.grid.hidden = this.controls.hidden = comparing || training;
     this.section.hidden = !comparing;
-    this.aside.hidden = comparing || !this.state.run;
+    this.queue.hidden = !training;
+    this.aside.hidden = comparing || training || !this.state.run;
     if (comparing) this.#compare();
+    else if (training) this.training.update();
     else {
       render(controls(this), this.controls);
       this.overview.update();
@@ -281,6 +314,11 @@ export class App {
     return html`
       ${tab("overview", "Overview")}
       ${tab("compare", chosen ? `Compare ${chosen} ${chosen === 1 ? "run" : "runs"}` : "Compare")}
+      ${
+        this.training
+          ? tab("training", this.training.open ? `Training (${this.training.open})` : "Training")
+          : nothing
+      }
       ${
         chosen && !comparing
           ? html`<button @click=${() => this.show({ runs: [] }, true)}>Choose none</button>`

@@ -33,6 +33,37 @@ export function panel(facts, app, row) {
   `;
 }
 
+/** What the service can do with a run that our trainer trained. */
+function training({ settings, health, recipe }, app) {
+  const inView = () => app.show({ view: "training" }, true);
+  return html`
+    <p class="actions">
+      ${
+        health === "sick"
+          ? html`
+              <button
+                @click=${async () => {
+                  await app.training.cure({ ...settings, name: recipe });
+                  inView();
+                }}
+              >
+                Cure
+              </button>
+            `
+          : nothing
+      }
+      <button
+        @click=${() => {
+          app.training.startFrom(app.state.run, settings);
+          inView();
+        }}
+      >
+        Change one thing…
+      </button>
+    </p>
+  `;
+}
+
 /** The other seeds, where they share a tile. */
 function seeds(app) {
   const { name, runs } = app.groupOf(app.state.run) ?? { runs: [] };
@@ -61,6 +92,7 @@ function missing(row) {
 function told(facts, app) {
   return html`
     <p class="verdict">${facts.verdict}</p>
+    ${app.training && facts.dataset ? training(facts, app) : nothing}
     ${facts.advice.length ? html`<p>Try: ${facts.advice.join("; ")}</p>` : nothing}
     <ol class="symptoms">
       ${facts.symptoms.map((symptom, n) => html`<li>${one(symptom, n, app)}</li>`)}

@@ -1,0 +1,57 @@
+/** From what a form holds to the settings of a scenario. */
+
+/**
+ * The settings that a form asks for.
+ *
+ * @param {object[]} fields as the service lists them.
+ * @param {Object<string, string | boolean>} given name to what stands in the form.
+ * @returns {object} without those that are left to their defaults.
+ */
+export function settingsOf(fields, given) {
+  const settings = {};
+  for (const { name, type, default: usual } of fields) {
+    const value = valueOf(type, given[name]);
+    if (value !== undefined && value !== usual) settings[name] = value;
+  }
+  return settings;
+}
+
+/** A number where one can be read; the service says what is wrong with anything else. */
+function valueOf(type, text) {
+  if (text === undefined || text === "" || text === null) return undefined;
+  if (type === "boolean") return Boolean(text);
+  const number = Number(text);
+  return type === "string" || Number.isNaN(number) ? String(text) : number;
+}
+
+/** What a form holds for these settings. */
+export function formOf(fields, settings) {
+  return Object.fromEntries(
+    fields.map(({ name, type, default: usual }) => {
+      const value = settings[name] ?? usual;
+      return [name, type === "boolean" ? Boolean(value) : value === null ? "" : String(value)];
+    }),
+  );
+}
+
+/** The settings that have other values than before. */
+export const changed = (before, now) => Object.keys(now).filter((key) => before[key] !== now[key]);
+
+/** A name for a run that is made from another: its own, and what has changed. */
+export function nameOf(name, form, changes) {
+  const parts = changes
+    .filter((key) => key !== "name")
+    .map((key) => (/^[a-z]/i.test(form[key]) ? form[key] : `${key}${form[key]}`));
+  return [name, ...parts]
+    .join("-")
+    .replace(/[^\w.+=-]+/g, "_")
+    .slice(0, 100);
+}
+
+/** How long something takes, in words. */
+export function duration(seconds) {
+  if (seconds === undefined || seconds === null) return "";
+  if (seconds < 60) return `${Math.ceil(seconds)} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}

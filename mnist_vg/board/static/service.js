@@ -1,0 +1,55 @@
+/** The training service, where TensorBoard was started by it (`mnist-vg serve`). */
+
+/** The fields of a scenario, the named ones and the limits; null where there is no service. */
+export async function findService() {
+  const answers = await Promise.all(
+    ["fields", "scenarios", "limits"].map((part) => fetch(address(part))),
+  );
+  if (!answers.every(({ ok }) => ok)) return null;
+  const [{ fields }, { scenarios }, limits] = await Promise.all(answers.map((each) => each.json()));
+  return { fields, scenarios, limits };
+}
+
+/** All jobs, in the order in which they are trained. */
+export const getJobs = async () => (await ask("GET", "jobs")).jobs;
+
+/**
+ * Asks the service for a change.
+ *
+ * @throws {Refusal} it does not do that.
+ */
+export async function ask(method, path, body) {
+  const response = await fetch(address(path), {
+    method,
+    headers: { "Content-Type": "application/json" },
+    body: method === "GET" ? undefined : JSON.stringify(body ?? {}),
+  });
+  const text = await response.text();
+  if (response.ok) return JSON.parse(text);
+  throw new Refusal(text);
+}
+
+/** Calls `told(kind, facts)` with each event, also after the connection was lost for a while. */
+export function onEvents(told) {
+  const source = new EventSource(address("events"));
+  for (const kind of ["state", "progress", "removed"]) {
+    source.addEventListener(kind, ({ data }) => told(kind, JSON.parse(data)));
+  }
+  source.addEventListener("open", () => told("open", {}));
+}
+
+/** Why the service refuses something, and the setting that it is about. */
+export class Refusal extends Error {
+  constructor(text) {
+    let told = { error: text };
+    try {
+      told = JSON.parse(text);
+    } catch {
+      // What guards the service answers in plain text.
+    }
+    super(told.error);
+    this.setting = told.setting ?? "";
+  }
+}
+
+const address = (path) => new URL(`service/${path}`, import.meta.url.replace(/\/data\/.*/, "/"));
