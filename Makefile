@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board test lint page bench bench-faults bench-diagnosis bench-anyone experiments symptoms trainability-map first-layer clean
+.PHONY: help setup train board serve test lint page bench bench-faults bench-diagnosis bench-anyone experiments symptoms trainability-map first-layer clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ train: $(INSTALLED)  ## Train the tutorial's three networks into LOGDIR, and com
 
 board: $(INSTALLED)  ## Open TensorBoard on LOGDIR, also while it trains
 	@$(BIN)/mnist-vg board --logdir $(LOGDIR) --port $(PORT)
+
+serve: $(INSTALLED)  ## Start TensorBoard on LOGDIR with a service that trains what the tab asks for
+	@$(BIN)/mnist-vg serve --logdir $(LOGDIR) --port $(PORT)
 
 test: $(TESTED)  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

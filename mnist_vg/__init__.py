@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "runs.run": ["Run"],
         "scenarios.scenario": ["Scenario"],
         "scenarios.suites": ["SCENARIOS", "SUITES"],
+        "service.client": ["connect"],
     },
 )
