@@ -131,7 +131,8 @@ class Crew:
                 worker.ready, worker.retiring = True, worn
             case Progress(number):
                 self._note(message)
-                self._told("progress", {"job": number, **self._progress[number]})
+                newest = {"layers": message.layers, "records": message.records}
+                self._told("progress", {"job": number, **self._progress[number], **newest})
             case Ended(number, state, reason):
                 if state == STOPPED and self._closing:
                     self._queue.put_back(number)
@@ -156,7 +157,6 @@ class Crew:
             "accuracy": message.accuracy,
             "steps_per_second": rate,
             "symptoms": known["symptoms"] + message.symptoms,
-            "recorded": message.recorded,
         }
 
     def _hire(self):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -58,10 +59,10 @@ class Events:
             self._waiting.discard(queue)
 
 
-def _known(facts):
-    """Facts without what only the crew needs; a number that is not finite is null."""
-    return {
-        key: None if isinstance(value, float) and value - value != 0 else value
-        for key, value in facts.items()
-        if key != "first"
-    }
+def _known(value):
+    """Facts without what only the crew needs; a number that is not finite is its name."""
+    if isinstance(value, Mapping):
+        return {key: _known(each) for key, each in value.items() if key != "first"}
+    if isinstance(value, (list, tuple)):
+        return [_known(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mnist_vg.errors import RunFailed, UsageError, first_line
+from mnist_vg.runs.tags import GRADIENT_MEAN_ABS
 
 MOST_PROGRAMS = 8
 """Compiled programs that a worker keeps. Each holds its data set on the device."""
@@ -52,7 +55,8 @@ class Progress(NamedTuple):
         loss: of that step's batch.
         accuracy: of that step's batch.
         symptoms: lines of those that became certain since the last message.
-        recorded: whether a record was written since the last message.
+        layers: names, the one nearest the input first.
+        records: since the last message, each a step with the mean absolute gradient of each layer.
     """
 
     number: int
@@ -61,7 +65,8 @@ class Progress(NamedTuple):
     loss: float
     accuracy: float
     symptoms: list[str]
-    recorded: bool
+    layers: list[str]
+    records: list[tuple[int, list[float]]]
 
 
 class Ended(NamedTuple):
@@ -167,21 +172,22 @@ class _Teller:
 
     def __init__(self, number, pipe):
         self._number, self._pipe = number, pipe
-        self._told, self._symptoms, self._recorded = 0.0, [], False
+        self._told, self._symptoms, self._layers, self._records = 0.0, [], [], []
 
     def __call__(self, scenario, block, symptoms):
         self._symptoms += [evidence.line for evidence in symptoms]
-        self._recorded |= block.tables is not None
+        if block.tables is not None:
+            (layers, measures), *_ = block.tables
+            gradients = np.asarray(measures[GRADIENT_MEAN_ABS], float).tolist()
+            self._layers = list(map(str, layers))
+            self._records.append((block.step, gradients))
         now = time.monotonic()
-        if now - self._told < TELL_SECONDS and not self._symptoms:
+        if now - self._told < TELL_SECONDS and block.step + 1 < scenario.iterations:
             return
-        numbers = float(block.loss), float(block.accuracy)
-        self._pipe.send(
-            Progress(
-                self._number, scenario.name, block.step, *numbers, self._symptoms, self._recorded
-            )
-        )
-        self._told, self._symptoms, self._recorded = now, [], False
+        loss, accuracy = float(block.loss), float(block.accuracy)
+        told = self._symptoms, self._layers, self._records
+        self._pipe.send(Progress(self._number, scenario.name, block.step, loss, accuracy, *told))
+        self._told, self._symptoms, self._records = now, [], []
 
 
 def _end_with_parent():

@@ -48,6 +48,33 @@ export function nameOf(name, form, changes) {
     .slice(0, 100);
 }
 
+/**
+ * What a run has recorded so far, as a table, with what an event adds.
+ *
+ * @param {import("./server.js").Table | undefined} table
+ * @param {{run: string, layers: string[], records: [number, (number | string)[]][]}} facts
+ */
+export function grown(table, { run, layers, records }) {
+  if (!records.length) return table?.run === run ? table : undefined;
+  const known = table?.run === run ? columnsOf(table) : [];
+  const columns = [...known, ...records];
+  const values = layers.flatMap((_, layer) => columns.map(([, of]) => numberOf(of[layer])));
+  return {
+    run,
+    layers,
+    steps: Float64Array.from(columns, ([step]) => step),
+    values: Float32Array.from(values),
+    recorded: new Float32Array(values.length).fill(1),
+  };
+}
+
+const columnsOf = ({ layers, steps, values }) =>
+  Array.from(steps, (step, n) => [step, layers.map((_, of) => values[of * steps.length + n])]);
+
+/** JSON has no NaN and no infinity, so they come as text. */
+const numberOf = (value) =>
+  typeof value === "string" ? Number(value.replace("inf", "Infinity")) : value;
+
 /** How long something takes, in words. */
 export function duration(seconds) {
   if (seconds === undefined || seconds === null) return "";

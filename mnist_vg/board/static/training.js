@@ -1,9 +1,12 @@
 /** The training service in the tab: a form for a new run, and the queue. */
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
+import { colourScale } from "./colours.js";
+import { paint } from "./heatmap.js";
 import { words } from "./measures.js";
-import { changed, duration, formOf, nameOf, settingsOf } from "./scenario.js";
+import { changed, duration, formOf, grown, nameOf, settingsOf } from "./scenario.js";
 import { ask, getJobs, onEvents, Refusal } from "./service.js";
+import { range } from "./tables.js";
 
 /** Fields that most people change; the others are folded. */
 const FIRST =
@@ -52,6 +55,7 @@ export class Training {
   /** Draws the section. */
   update() {
     render(html`${this.#formView()} ${this.#queueView()}`, this.section);
+    this.#paintLive();
   }
 
   /** Trains a scenario under several seeds, and shows what is refused at its field. */
@@ -88,9 +92,10 @@ export class Training {
       const job = this.#jobs.find(({ number }) => number === facts.job);
       if (job) {
         const left = (job.request.settings.iterations - 1 - facts.step) / facts.steps_per_second;
-        job.progress = { ...facts, seconds_left: Number.isFinite(left) ? left : undefined };
+        const live = grown(job.progress.live, facts);
+        job.progress = { ...facts, live, seconds_left: Number.isFinite(left) ? left : undefined };
       }
-      if (facts.recorded) this.app.logGrows();
+      if (facts.records.length) this.app.logGrows();
       this.#draw();
     } else {
       await this.#refresh();
@@ -99,13 +104,31 @@ export class Training {
   }
 
   async #refresh() {
+    const before = new Map(this.#jobs.map(({ number, progress }) => [number, progress.live]));
     this.#jobs = (await this.app.watching(getJobs())) ?? this.#jobs;
+    for (const job of this.#jobs) job.progress.live = before.get(job.number);
     this.#draw();
     this.app.navigate();
   }
 
   #draw() {
     if (!this.section.hidden) this.update();
+  }
+
+  /** What the runs in training have recorded so far: it is here before TensorBoard has read it. */
+  #paintLive() {
+    const measure = { scale: "log" };
+    for (const { number, progress } of this.#jobs) {
+      const canvas = this.section.querySelector(`canvas[data-job="${number}"]`);
+      if (!canvas) continue;
+      paint(
+        canvas,
+        progress.live,
+        colourScale(measure, range([progress.live], "log")),
+        "log",
+        null,
+      );
+    }
   }
 
   #formView() {
@@ -291,6 +314,17 @@ export class Training {
         ${state === "training" ? nothing : this.#removal(job, act)}
         ${reason ? html`<p class=${state === "failed" ? "error" : "facts"}>${reason}</p>` : nothing}
         ${(progress.symptoms ?? []).map((line) => html`<p class="damage">${line}</p>`)}
+        ${
+          progress.live
+            ? html`
+                <canvas
+                  data-job=${number}
+                  role="img"
+                  aria-label=${`Mean absolute gradient of ${progress.live.run}, layers by steps`}
+                ></canvas>
+              `
+            : nothing
+        }
         <details>
           <summary>Command line</summary>
           <code>${command}</code>
