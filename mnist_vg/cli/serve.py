@@ -66,7 +66,7 @@ def serve(logdir, data_dir, host, port, workers, names, **limits):
         told=events.tell,
     )
     link = f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/?token={service.token}"
-    click.echo(f"TensorBoard and training service at {link} (Ctrl-C ends it)", err=True)
+    line = f"TensorBoard and training service at {link} (Ctrl-C ends it)"
     signal.set_wakeup_fd(-1)  # The server ends by itself, once all runs are saved.
     with contextlib.suppress(KeyboardInterrupt):
-        serve(service, events, host, port, names)
+        serve(service, events, host, port, names, lambda: click.echo(line, err=True))

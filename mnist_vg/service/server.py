@@ -21,7 +21,14 @@ RELOAD_SECONDS = 1
 """Time between two looks of TensorBoard at the log: its loader counts whole seconds."""
 
 
-def serve(service: Service, events: Events, host: str, port: int, names: tuple[str, ...]) -> None:
+def serve(
+    service: Service,
+    events: Events,
+    host: str,
+    port: int,
+    names: tuple[str, ...] = (),
+    ready: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until Ctrl-C.
 
     Args:
@@ -30,6 +37,7 @@ def serve(service: Service, events: Events, host: str, port: int, names: tuple[s
         host: the address to listen on.
         port: the port.
         names: further names under which clients reach it, as behind a proxy.
+        ready: called once it answers.
     """
     hosts = {f"{name}:{port}" for name in (host, "localhost", LOOPBACK)} | set(names)
     app = make_app(service, events, tensorboard_app(service.logdir))
@@ -46,9 +54,21 @@ def serve(service: Service, events: Events, host: str, port: int, names: tuple[s
     )
     service.start(f"http://{host}:{port}/")
     try:
-        uvicorn.Server(config).run()
+        _Server(config, ready).run()
     finally:
         service.close()
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config, ready):
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        self._ready()
 
 
 def tensorboard_app(logdir) -> Callable:
