@@ -48,10 +48,14 @@ def _integer(minimum):
 
 def _number(fits, words):
     def check(value):
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not fits(value):
+        try:
+            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            number = float(value) if real else math.nan
+        except OverflowError:  # A whole number of more than 308 digits.
+            number = math.inf
+        if not fits(number):
             raise ValueError(f"must be a {words}")
-        return float(value)
+        return number
 
     return check
 
