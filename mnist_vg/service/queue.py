@@ -1,5 +1,6 @@
 """`Queue`: the jobs of a service, kept in a file that survives it."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -21,7 +22,7 @@ ATTEMPTS = 3
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    place REAL NOT NULL,
+    place INTEGER NOT NULL,
     state TEXT NOT NULL,
     request TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -54,7 +55,7 @@ class Job:
     """
 
     number: int
-    place: float
+    place: int
     state: str
     request: dict[str, Any]
     name: str
@@ -87,6 +88,9 @@ class Queue:
             # An accepted job outlives a power cut.
             self._file.execute("PRAGMA synchronous=FULL")
             self._file.executescript(_TABLE)
+            [found] = self._file.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found.replace("\n", ", "))
         except sqlite3.Error as error:
             raise UsageError(f"queue: {path} cannot be used ({error}); move it away") from error
 
@@ -98,7 +102,8 @@ class Queue:
             name: of the folder.
 
         Raises:
-            UsageError: too many jobs wait, or one with this name waits or trains.
+            UsageError: too many jobs wait, one with this name waits or trains, or the file cannot
+                be written.
         """
         with self._changing() as file:
             [waiting] = file.execute(
@@ -109,9 +114,7 @@ class Queue:
                     f"queue: {waiting} jobs are waiting, and this service takes no more; try again "
                     "later"
                 )
-            open_jobs = "SELECT number FROM jobs WHERE name = ? AND state IN (?, ?)"
-            if name and (taken := file.execute(open_jobs, [name, WAITING, TRAINING]).fetchone()):
-                raise UsageError(f"name: {name!r} is the name of job {taken[0]}; give another one")
+            _check_free(file, name)
             number = file.execute(
                 "INSERT INTO jobs (place, state, request, name, submitted) "
                 "SELECT coalesce(max(place), 0) + 1, ?, ?, ?, ? FROM jobs",
@@ -138,8 +141,8 @@ class Queue:
                 [state, time.time(), reason, number],
             )
 
-    def put_back(self, number: int) -> Job:
-        """Let a job wait again, at its old place, unless it was begun too often."""
+    def lost(self, number: int) -> Job:
+        """A job's worker was killed. Let it wait again, at its old place, but not too often."""
         with self._changing() as file:
             file.execute(
                 "UPDATE jobs SET state = CASE WHEN attempts < ? THEN ? ELSE ? END, reason = CASE "
@@ -149,32 +152,38 @@ class Queue:
             )
         return self.job(number)
 
-    def recover(self) -> None:
-        """After a restart: what was in training waits again. That is no fault of the jobs."""
+    def put_back(self, number: int | None = None) -> None:
+        """Let what was in training wait again, at its old place: a job, or all jobs.
+
+        The service ends, or has been killed, which is no fault of the jobs.
+        """
         with self._changing() as file:
             file.execute(
-                "UPDATE jobs SET state = ?, attempts = attempts - 1 WHERE state = ?",
-                [WAITING, TRAINING],
+                "UPDATE jobs SET state = ?, attempts = attempts - 1 "
+                "WHERE state = ? AND number = coalesce(?, number)",
+                [WAITING, TRAINING, number],
             )
 
     def change(self, number: int, state: str, allowed: Sequence[str]) -> Job:
         """Bring a job into another state.
 
         Raises:
-            UsageError: there is no such job, or its state is not one of those allowed.
+            UsageError: there is no such job, its state is not one of those allowed, or it is to
+                wait and another one with its name waits or trains already.
         """
         with self._changing() as file:
-            places = ", ".join("?" * len(allowed))
-            done = file.execute(
-                f"UPDATE jobs SET state = ?, attempts = 0 WHERE number = ? AND state IN ({places})",
-                [state, number, *allowed],
-            ).rowcount
-        job = self.job(number)
-        if not done:
-            raise UsageError(
-                f"job: {number} is {job.state}; this is for jobs that are {' or '.join(allowed)}"
+            job = _job(self._row(file, number))
+            if job.state not in allowed:
+                raise UsageError(
+                    f"job: {number} is {job.state}; this is for jobs that are "
+                    f"{' or '.join(allowed)}"
+                )
+            if state == WAITING:
+                _check_free(file, job.name)
+            file.execute(
+                "UPDATE jobs SET state = ?, attempts = 0 WHERE number = ?", [state, number]
             )
-        return job
+        return self.job(number)
 
     def move(self, number: int, before: int | None) -> Job:
         """Let a job be trained just before another one; None puts it last.
@@ -187,12 +196,8 @@ class Queue:
             if before is None:
                 [place] = file.execute("SELECT max(place) + 1 FROM jobs").fetchone()
             else:
-                to = self._row(file, before)["place"]
-                [lower] = file.execute(
-                    "SELECT coalesce(max(place), ? - 1) FROM jobs WHERE place < ? AND number != ?",
-                    [to, to, number],
-                ).fetchone()
-                place = (lower + to) / 2
+                place = self._row(file, before)["place"]
+                file.execute("UPDATE jobs SET place = place + 1 WHERE place >= ?", [place])
             file.execute("UPDATE jobs SET place = ? WHERE number = ?", [place, job.number])
         return self.job(number)
 
@@ -222,36 +227,39 @@ class Queue:
         self._file.close()
 
     def _row(self, file, number):
-        rows = file.execute("SELECT * FROM jobs WHERE number = ?", [number])
-        row = rows.fetchone()
+        try:
+            rows = file.execute("SELECT * FROM jobs WHERE number = ?", [number])
+            row = rows.fetchone()
+        except OverflowError:  # More digits than the file's numbers have.
+            row = None
         if row is None:
             raise UsageError(f"job: there is no job {number}")
         return dict(zip((column for column, *_ in rows.description), row, strict=True))
 
+    @contextlib.contextmanager
     def _changing(self):
-        return _Transaction(self._file, self._lock)
+        """A change that is made as a whole or not at all."""
+        with self._lock:
+            try:
+                self._file.execute("BEGIN IMMEDIATE")
+                yield self._file
+                self._file.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise UsageError(
+                    f"queue: it cannot be written ({error}); is the disk full?"
+                ) from error
+            finally:
+                if self._file.in_transaction:
+                    self._file.execute("ROLLBACK")
 
 
-class _Transaction:
-    """A change that is made as a whole or not at all."""
-
-    def __init__(self, file, lock):
-        self._file, self._lock = file, lock
-
-    def __enter__(self):
-        self._lock.acquire()
-        try:
-            self._file.execute("BEGIN IMMEDIATE")
-        except BaseException:
-            self._lock.release()
-            raise
-        return self._file
-
-    def __exit__(self, kind, error, trace):
-        try:
-            self._file.execute("ROLLBACK" if kind else "COMMIT")
-        finally:
-            self._lock.release()
+def _check_free(file, name):
+    """Check that no job with this name is in work."""
+    taken = file.execute(
+        "SELECT number FROM jobs WHERE name = ? AND state IN (?, ?)", [name, WAITING, TRAINING]
+    ).fetchone()
+    if name and taken:
+        raise UsageError(f"name: {name!r} is the name of job {taken[0]}; give another one")
 
 
 def _job(row):
