@@ -2,9 +2,7 @@
 
 import asyncio
 import secrets
-from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 
@@ -20,61 +18,71 @@ class Guard:
 
     The token comes as `Authorization: Bearer …`, as a cookie, or, once, in the link that the
     service prints: then the cookie is set. A browser sends the cookie with requests of this
-    service's own pages alone (`SameSite=Strict`), and what changes anything must have this
-    service as its `Origin`, too. A name that resolves to this machine without being its own is
-    refused by its `Host` (DNS rebinding).
+    service's own pages alone (`SameSite=Strict`), and of other ports of this machine, which it
+    takes for the same site. So a request that tells that it comes from another page is refused
+    (`Origin`, and `Sec-Fetch-Site` of Fetch Metadata), unless it only leads here. A name that
+    resolves to this machine without being its own is refused by its `Host` (DNS rebinding).
 
     Args:
         app: what is guarded.
         token: that clients must know.
         hosts: names, with port, under which the service is reached.
         most: bytes of a request's body.
+        json_only: the beginning of the paths below which a body must be JSON, which no form of
+            another page can send. TensorBoard's own pages send forms.
     """
 
-    def __init__(self, app, token: str, hosts: set[str], most: int):
+    def __init__(self, app, token: str, hosts: set[str], most: int, json_only: str):
         self._app, self._token, self._hosts, self._most = app, token, hosts, most
+        self._json_only = json_only
         self._cookie = f"mnist_vg_{min(hosts).rpartition(':')[2]}"
 
     async def __call__(self, scope, receive, send):
-        """Answer a request, or hand it on."""
+        """Answer a request, or hand it on with its whole body."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request = Request(scope)
         answer = self._refusal(request) or self._greeting(request)
         if answer is None:
-            receive = _limited(receive, self._most)
             try:
-                return await self._app(scope, receive, send)
+                body = await asyncio.wait_for(_body(receive, self._most), BODY_SECONDS)
+            except _Left:
+                return None
             except _TooMuch:
-                answer = PlainTextResponse(f"body: at most {self._most} bytes", 413)
+                answer = self._too_much()
             except TimeoutError:
                 answer = PlainTextResponse("body: it did not come in time", 408)
-        await answer(scope, receive, send)
+            else:
+                return await self._app(scope, _again(body, receive), send)
+        return await answer(scope, receive, send)
 
     def _refusal(self, request):
-        headers = Headers(scope=request.scope)
+        headers = request.headers
         if headers.get("host", "") not in self._hosts:
             return PlainTextResponse("host: this service has another name", 421)
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._most:
-            return PlainTextResponse(f"body: at most {self._most} bytes", 413)
+        if int(headers.get("content-length", "0")) > self._most:
+            return self._too_much()
+        if self._is_foreign(headers):
+            return PlainTextResponse("origin: this comes from another page", 403)
         if not self._knows_token(request):
             return PlainTextResponse(
                 "token: open the link that `mnist-vg serve` has printed, or send "
                 "`Authorization: Bearer TOKEN`",
                 403,
             )
-        if request.method not in SAFE:
-            return self._refused_change(headers)
-        return None
-
-    def _refused_change(self, headers):
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc not in self._hosts:
-            return PlainTextResponse("origin: this comes from another page", 403)
-        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        kind = headers.get("content-type", "").partition(";")[0].strip()
+        changes = request.method not in SAFE and request.url.path.startswith(self._json_only)
+        if changes and kind != "application/json":
             return PlainTextResponse("content-type: it must be application/json", 415)
         return None
+
+    def _is_foreign(self, headers):
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] not in self._hosts:
+            return True
+        # A link to this service is no harm. A frame is: what is clicked in it may be covered.
+        elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        return elsewhere and headers.get("sec-fetch-dest") != "document"
 
     def _knows_token(self, request):
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
@@ -89,29 +97,58 @@ class Guard:
         """The link that was printed: set the cookie, and lead to the page without the token."""
         if "token" not in request.query_params or request.method not in SAFE:
             return None
-        answer = RedirectResponse(request.url.path, 303)
-        answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
+        # With two slashes, the rest would be the name of another site.
+        answer = RedirectResponse("/" + request.url.path.lstrip("/"), 303)
+        answer.set_cookie(
+            self._cookie,
+            self._token,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+            path="/",
+        )
         return answer
+
+    def _too_much(self):
+        return PlainTextResponse(f"body: at most {self._most} bytes", 413)
 
 
 class _TooMuch(Exception):
     pass
 
 
-def _limited(receive, most):
-    """The parts of a body as they come, up to so many bytes, and each in time."""
-    taken = 0
-    complete = False
+class _Left(Exception):
+    pass
 
-    async def part():
-        nonlocal taken, complete
-        if complete:  # From here on, it tells when the client leaves.
-            return await receive()
-        message = await asyncio.wait_for(receive(), BODY_SECONDS)
-        taken += len(message.get("body", b""))
-        complete = not message.get("more_body", False)
-        if taken > most:
+
+async def _body(receive, most):
+    """The whole body of a request.
+
+    Raises:
+        _TooMuch: it is longer than `most` bytes.
+        _Left: the client has left before its end.
+    """
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Left
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > most:
             raise _TooMuch
-        return message
+    return body
 
-    return part
+
+def _again(body, receive):
+    """Hand out a body that was read, and then what else comes: that the client leaves."""
+    handed = False
+
+    async def next_message():
+        nonlocal handed
+        if handed:
+            return await receive()
+        handed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return next_message
