@@ -8,14 +8,13 @@ from collections.abc import Callable
 import uvicorn
 
 from mnist_vg.errors import UsageError
-from mnist_vg.service.app import make_app
+from mnist_vg.service.app import PREFIX, make_app
+from mnist_vg.service.connection import Connection, allow_files
 from mnist_vg.service.events import Events
 from mnist_vg.service.guard import Guard
 from mnist_vg.service.service import Service
 
 LOOPBACK = "127.0.0.1"
-CONNECTIONS = 1000
-"""More connections than this are refused, so that waiting clients do not use up all files."""
 
 RELOAD_SECONDS = 1
 """Time between two looks of TensorBoard at the log: its loader counts whole seconds."""
@@ -39,20 +38,22 @@ def serve(
         names: further names under which clients reach it, as behind a proxy.
         ready: called once it answers.
     """
-    hosts = {f"{name}:{port}" for name in (host, "localhost", LOOPBACK)} | set(names)
+    hosts = {address(name, port) for name in (host, "localhost", LOOPBACK)} | set(names)
+    allow_files()
     app = make_app(service, events, tensorboard_app(service.logdir))
-    guarded = Guard(app, service.token, hosts, service.limits.body)
+    guarded = Guard(app, service.token, hosts, service.limits.body, json_only=PREFIX)
     config = uvicorn.Config(
         guarded,
         host=host,
         port=port,
         log_level="error",
         access_log=False,
-        limit_concurrency=CONNECTIONS,
+        http=Connection,
+        ws="none",
         timeout_graceful_shutdown=1,
         server_header=False,
     )
-    service.start(f"http://{host}:{port}/")
+    service.start(f"http://{address(host, port)}/")
     try:
         _Server(config, ready).run()
     finally:
@@ -69,6 +70,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets)
         self._ready()
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as an address has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def tensorboard_app(logdir) -> Callable:
