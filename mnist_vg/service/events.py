@@ -6,6 +6,8 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from starlette.responses import StreamingResponse
+
 KEEP_ALIVE_SECONDS = 15
 """A line without meaning is sent so often, or proxies end a connection that is silent."""
 
@@ -36,33 +38,57 @@ class Events:
                 queue.get_nowait()
             queue.put_nowait((kind, facts))
 
-    async def stream(self, job: int | None = None) -> AsyncIterator[str]:
-        """Events as they are sent to a client (HTML Living Standard, server-sent events).
-
-        Args:
-            job: the number of the only job that the client asks for.
-        """
+    def begin(self) -> asyncio.Queue:
+        """Count a client, and return where its events come in."""
         self._loop = asyncio.get_running_loop()
         queue: asyncio.Queue = asyncio.Queue(BEHIND)
         self._waiting.add(queue)
+        return queue
+
+    def end(self, queue: asyncio.Queue) -> None:
+        """A client has left."""
+        self._waiting.discard(queue)
+
+
+class EventStream(StreamingResponse):
+    """Events as they are sent to a client (HTML Living Standard, server-sent events).
+
+    Args:
+        events: of the service.
+        job: the number of the only job that the client asks for; None for all.
+    """
+
+    def __init__(self, events: Events, job: int | None = None):
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(iter(()), media_type="text/event-stream", headers=headers)
+        self._events, self._job = events, job
+
+    async def __call__(self, scope, receive, send):
+        """Send events until the client leaves. From here on, it counts."""
+        queue = self._events.begin()
+        self.body_iterator = _lines(queue, self._job)
         try:
-            yield ": connected\n\n"
-            while True:
-                try:
-                    kind, facts = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
-                except TimeoutError:
-                    yield ": waiting\n\n"
-                    continue
-                if job in (None, facts.get("job")):
-                    yield f"event: {kind}\ndata: {json.dumps(_known(facts))}\n\n"
+            await super().__call__(scope, receive, send)
         finally:
-            self._waiting.discard(queue)
+            self._events.end(queue)
 
 
-def _known(value):
-    """Facts without what only the crew needs; a number that is not finite is its name."""
+async def _lines(queue, job) -> AsyncIterator[str]:
+    yield ": connected\n\n"
+    while True:
+        try:
+            kind, facts = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
+        except TimeoutError:
+            yield ": waiting\n\n"
+            continue
+        if job in (None, facts.get("job")):
+            yield f"event: {kind}\ndata: {json.dumps(as_json(facts))}\n\n"
+
+
+def as_json(value: Any) -> Any:
+    """Facts as JSON can hold them: a number that is not finite is its name."""
     if isinstance(value, Mapping):
-        return {key: _known(each) for key, each in value.items() if key != "first"}
+        return {key: as_json(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_known(each) for each in value]
+        return [as_json(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
