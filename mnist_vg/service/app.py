@@ -10,18 +10,19 @@ from typing import Any, NamedTuple
 from a2wsgi import WSGIMiddleware
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from mnist_vg.errors import UsageError
 from mnist_vg.runs.events import event_files
+from mnist_vg.runs.folder import CHECKPOINT_FILE
 from mnist_vg.runs.run import RUN_FILE
 from mnist_vg.scenarios.scenario import setting_fields
 from mnist_vg.scenarios.suites import SCENARIOS
-from mnist_vg.service.events import Events
-from mnist_vg.service.queue import FINISHED
+from mnist_vg.service.events import Events, EventStream, as_json
 from mnist_vg.service.service import Service
 
 PREFIX = "/service"
@@ -67,7 +68,14 @@ def _remove(service, path, body):
     return {}
 
 
-JOB = "/jobs/{number:int}"
+class JobNumber(IntegerConvertor):
+    """The number of a job in a path, as far as the queue's file can count."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("job", JobNumber())
+JOB = "/jobs/{number:job}"
 OPERATIONS = (
     Operation("GET", "/fields", lambda *_: {"fields": fields()}, "The settings of a scenario"),
     Operation("GET", "/scenarios", lambda *_: {"scenarios": scenarios()}, "The named scenarios"),
@@ -167,13 +175,19 @@ def _route(operation, service):
         body = await _body(request) if operation.method != "GET" else {}
         try:
             given = service, request.path_params, body
-            return JSONResponse(await run_in_threadpool(operation.answer, *given))
+            return JSONResponse(as_json(await run_in_threadpool(operation.answer, *given)))
         except UsageError as error:
-            setting, _, rest = str(error).partition(": ")
-            code = 404 if rest.startswith("there is no job") else 400
-            return JSONResponse({"setting": setting, "error": str(error)}, code)
+            return _refused(error)
 
     return Route(PREFIX + operation.path, endpoint, methods=[operation.method])
+
+
+def _refused(error):
+    # A name from a request may have half of a character, which no answer can.
+    text = str(error).encode("utf-8", "backslashreplace").decode()
+    setting, _, rest = text.partition(": ")
+    code = 404 if rest.startswith("there is no job") else 503 if setting == "queue" else 400
+    return JSONResponse({"setting": setting, "error": text}, code)
 
 
 async def _body(request):
@@ -190,33 +204,35 @@ async def _body(request):
 def _run_of(service):
     async def endpoint(request: Request) -> Response:
         try:
-            job = service.job(request.path_params["number"])
+            packed = await run_in_threadpool(_packed, service, request.path_params["number"])
         except UsageError as error:
-            return JSONResponse({"error": str(error)}, 404)
-        if job["state"] != FINISHED:
-            return JSONResponse({"error": f"job: {job['number']} has not finished"}, 409)
-        folder = service.logdir / job["name"]
-        return Response(await run_in_threadpool(_packed, folder), media_type="application/x-tar")
+            return _refused(error)
+        return Response(packed, media_type="application/x-tar")
 
     return endpoint
 
 
-def _packed(folder):
+def _packed(service, number):
     """The files that a run consists of, for a client on another machine."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path in [folder / RUN_FILE, *event_files(folder)]:
-            archive.add(path, path.name)
+    job = service.job(number)
+    if not job["done"] or job["request"]["kind"] != "train":
+        raise UsageError(f"job: {number} is not a finished run")
+    folder, packed = service.logdir / job["name"], io.BytesIO()
+    try:
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for path in [folder / RUN_FILE, folder / CHECKPOINT_FILE, *event_files(folder)]:
+                archive.add(path, path.name)
+    except FileNotFoundError:
+        raise UsageError(f"job: the run of {number} is no longer there") from None
     return packed.getvalue()
 
 
 def _watching(service, events):
     async def endpoint(request: Request) -> Response:
         if events.watchers >= service.limits.watchers:
-            return PlainTextResponse("events: too many clients wait already", 503)
-        stream = events.stream(request.path_params.get("number"))
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+            text = "events: too many clients wait already"
+            return PlainTextResponse(text, 503, {"Connection": "close"})
+        return EventStream(events, request.path_params.get("number"))
 
     return endpoint
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import HTMLResponse, Response
 
-_PATH = re.compile(r"\{(\w+):int\}")
+_PATH = re.compile(r"\{(\w+):\w+\}")
 
 
 def describe(operations: Sequence) -> dict[str, Any]:
