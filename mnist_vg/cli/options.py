@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mnist_vg.driver import CHECKPOINT_SECONDS
 from mnist_vg.errors import UsageError, nearest
 from mnist_vg.runs.finding import DEFAULT, log_folder
 from mnist_vg.runs.paths import as_path
@@ -53,6 +54,13 @@ data_dir_option = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     help="Folder where TFDS keeps data sets [default: TFDS's own]",
+)
+checkpoint_option = click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=CHECKPOINT_SECONDS,
+    show_default=True,
+    help="Seconds between two checkpoints",
 )
 
 

@@ -6,7 +6,7 @@ import signal
 
 import click
 
-from mnist_vg.cli.options import data_dir_option, logdir_option
+from mnist_vg.cli.options import checkpoint_option, data_dir_option, logdir_option
 from mnist_vg.service.limits import Limits
 
 
@@ -46,14 +46,15 @@ def limit_options(command):
     help="A further name (with port, if it is not the usual one) under which clients reach it, as "
     "behind a proxy",
 )
+@checkpoint_option
 @limit_options
-def serve(logdir, data_dir, host, port, workers, names, **limits):
+def serve(logdir, data_dir, host, port, workers, names, checkpoint_seconds, **limits):
     """Train what TensorBoard's tab, `mnist-vg submit` and programs ask for, and show it.
 
     The link that it prints has a token. Whoever knows it can train networks here.
     """
     from mnist_vg.service.events import Events
-    from mnist_vg.service.server import check_port, serve
+    from mnist_vg.service.server import address, check_port, serve
     from mnist_vg.service.service import Service
 
     check_port(host, port)
@@ -62,10 +63,12 @@ def serve(logdir, data_dir, host, port, workers, names, **limits):
         logdir,
         workers=workers,
         data_dir=None if data_dir is None else str(data_dir),
+        checkpoint_seconds=checkpoint_seconds,
         limits=Limits(**limits),
         told=events.tell,
     )
-    link = f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/?token={service.token}"
+    named = address("localhost" if host == "127.0.0.1" else host, port)
+    link = f"http://{named}/?token={service.token}"
     line = f"TensorBoard and training service at {link} (Ctrl-C ends it)"
     signal.set_wakeup_fd(-1)  # The server ends by itself, once all runs are saved.
     with contextlib.suppress(KeyboardInterrupt):

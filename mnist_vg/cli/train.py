@@ -5,8 +5,14 @@ import dataclasses
 
 import click
 
-from mnist_vg.cli.options import data_dir_option, interruptible, logdir_option, setting_options
-from mnist_vg.driver import CHECKPOINT_SECONDS, train_all
+from mnist_vg.cli.options import (
+    checkpoint_option,
+    data_dir_option,
+    interruptible,
+    logdir_option,
+    setting_options,
+)
+from mnist_vg.driver import train_all
 from mnist_vg.errors import UsageError
 from mnist_vg.scenarios.scenario import QUICK_END, Scenario, setting_fields
 from mnist_vg.scenarios.suites import SUITES, find_scenarios
@@ -33,13 +39,7 @@ DETAILED_RUNS = 10
 @logdir_option
 @data_dir_option
 @click.option("--overwrite", is_flag=True, help="Replace existing runs")
-@click.option(
-    "--checkpoint-seconds",
-    type=click.FloatRange(min=0),
-    default=CHECKPOINT_SECONDS,
-    show_default=True,
-    help="Seconds between two checkpoints",
-)
+@checkpoint_option
 @click.option(
     "--strategy",
     type=click.Choice(STRATEGIES),

@@ -318,6 +318,12 @@ SCENARIOS: dict[str, Scenario] = {
 """Every named scenario, by its name."""
 
 
+def described(scenario: Scenario) -> Scenario:
+    """The scenario with what its description says, if it is one of the named ones."""
+    named = SCENARIOS.get(scenario.name)
+    return named if named == scenario else scenario
+
+
 def find_scenario(name: str) -> Scenario:
     """The named scenario.
 

@@ -1,15 +1,17 @@
 """`Crew`: hands jobs to workers, and notices what becomes of them."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
+from mnist_vg.errors import UsageError, first_line
 from mnist_vg.runs.paths import as_path
 from mnist_vg.service.queue import STOPPED, Job, Queue
 from mnist_vg.service.worker import Ended, Progress, Ready, Task, work
@@ -17,8 +19,11 @@ from mnist_vg.service.worker import Ended, Progress, Ready, Task, work
 STOP_SECONDS = 10
 """A worker that has not stopped by then is killed. Its run goes on from its last checkpoint."""
 
-START_SECONDS = 1
-"""Time before a worker is started again that ended before it was ready: it may do so again."""
+AGAIN_SECONDS = 1
+"""Time before something is tried again that may fail again: to write to a full disk, to start a
+worker after one that ended before it was ready."""
+
+_log = logging.getLogger(__name__)
 
 Told = Callable[[str, dict[str, Any]], None]
 """Called with the kind of an event and its facts, from the crew's thread."""
@@ -32,7 +37,6 @@ class _Worker:
     ready: bool = False
     retiring: bool = False
     stop_by: float | None = None
-    started: float = field(default_factory=time.monotonic)
 
 
 class Crew:
@@ -43,6 +47,7 @@ class Crew:
         logdir: the log folder, in which each run gets a folder of its name.
         workers: how many processes train at a time.
         data_dir: where TFDS keeps prepared data sets.
+        checkpoint_seconds: time between two checkpoints of a run.
         told: called with each event.
     """
 
@@ -52,12 +57,18 @@ class Crew:
         logdir: str | os.PathLike,
         workers: int,
         data_dir: str | None,
+        checkpoint_seconds: float,
         told: Told,
     ):
         self._queue, self._logdir, self._told = queue, as_path(logdir), told
         self._size, self._data_dir = workers, data_dir
+        self._checkpoint_seconds = checkpoint_seconds
         self._workers: list[_Worker] = []
         self._progress: dict[int, dict[str, Any]] = {}
+        self._begun: dict[int, tuple[int, float]] = {}
+        self._ended: list[Callable[[], int]] = []
+        self._again: float | None = None
+        self._trouble = ""
         self._closing = False
         self._lock = threading.RLock()
         self._awake, self._wake = multiprocessing.Pipe(duplex=False)
@@ -91,26 +102,50 @@ class Crew:
                 if worker.job is not None:
                     _interrupt(worker)
         self.look()
-        self._thread.join(STOP_SECONDS + 1)
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS + 1)
         for worker in self._workers:
             worker.process.kill()
 
     def _run(self):
-        while True:
-            with self._lock:
-                self._hire()
-                self._hand_out()
-                if self._closing and not any(worker.job for worker in self._workers):
-                    return
-                waited = [self._awake]
-                waited += [w.pipe for w in self._workers] + [
-                    w.process.sentinel for w in self._workers
-                ]
-                soon = min((w.stop_by for w in self._workers if w.stop_by), default=None)
-            for there in wait(waited, None if soon is None else max(0, soon - time.monotonic())):
+        while self._has_to_do():
+            try:
                 with self._lock:
-                    self._hear(there)
-            self._kill_late()
+                    self._do_next()
+                    waited, seconds = self._waited_for()
+                for there in wait(waited, seconds):
+                    with self._lock:
+                        self._hear(there)
+            except Exception as error:  # Whatever it is, the queue goes on.
+                if first_line(error) != self._trouble:
+                    self._trouble = first_line(error)
+                    _log.error("the service tries again: %s", self._trouble)
+                self._try_again()
+
+    def _has_to_do(self):
+        return not self._closing or self._ended or any(w.job is not None for w in self._workers)
+
+    def _do_next(self):
+        self._kill_late()
+        if self._again is not None and time.monotonic() < self._again:
+            return
+        self._again = None
+        while self._ended:
+            self._tell_state(self._ended[0]())
+            del self._ended[0]
+        self._hire()
+        self._hand_out()
+
+    def _try_again(self):
+        self._again = time.monotonic() + AGAIN_SECONDS
+
+    def _waited_for(self):
+        """What has something to say, and the seconds after which there is something to do."""
+        waited = [self._awake, *(worker.pipe for worker in self._workers)]
+        waited += [worker.process.sentinel for worker in self._workers]
+        times = [self._again, *(worker.stop_by for worker in self._workers)]
+        soon = min((at for at in times if at is not None), default=None)
+        return waited, None if soon is None else max(0, soon - time.monotonic())
 
     def _hear(self, there):
         if there is self._awake:
@@ -134,21 +169,19 @@ class Crew:
                 newest = {"layers": message.layers, "records": message.records}
                 self._told("progress", {"job": number, **self._progress[number], **newest})
             case Ended(number, state, reason):
-                if state == STOPPED and self._closing:
-                    self._queue.put_back(number)
-                else:
-                    self._queue.end(number, state, reason)
                 worker.job, worker.ready, worker.stop_by = None, False, None
-                self._progress.pop(number, None)
-                self._tell_state(number)
+                if state == STOPPED and self._closing:
+                    self._note_end(number, self._queue.put_back)
+                else:
+                    self._note_end(number, self._queue.end, state, reason)
 
     def _note(self, message):
         now = time.monotonic()
         known = self._progress.get(message.number, {})
         if known.get("run") != message.run:
-            known = {"first": (message.step, now), "symptoms": []}
-            self._progress[message.number] = known
-        step, since = known["first"]
+            known = self._progress[message.number] = {"symptoms": []}
+            self._begun[message.number] = message.step, now
+        step, since = self._begun[message.number]
         rate = (message.step - step) / (now - since) if now > since else None
         known |= {
             "run": message.run,
@@ -158,6 +191,17 @@ class Crew:
             "steps_per_second": rate,
             "symptoms": known["symptoms"] + message.symptoms,
         }
+
+    def _note_end(self, number, note, *facts):
+        """Note in the queue what has become of a job; where that fails, again later."""
+        self._progress.pop(number, None)
+        self._begun.pop(number, None)
+
+        def noted():
+            note(number, *facts)
+            return number
+
+        self._ended.append(noted)
 
     def _hire(self):
         """Start as many workers as are lacking. One that is worn is replaced before it leaves."""
@@ -175,7 +219,7 @@ class Crew:
             self._workers.append(_Worker(process, ours))
 
     def _hand_out(self):
-        for worker in self._workers:
+        for worker in list(self._workers):
             if worker.ready and worker.job is None and not self._closing:
                 job = self._queue.take()
                 if job is None:
@@ -185,25 +229,27 @@ class Crew:
     def _hand(self, worker, job: Job):
         worker.job = job.number
         try:
-            worker.pipe.send(Task(job.number, job.request, str(self._logdir)))
+            how = str(self._logdir), self._checkpoint_seconds
+            worker.pipe.send(Task(job.number, job.request, *how))
         except OSError:
             self._lost(worker)
-        self._tell_state(job.number)
+        else:
+            self._tell_state(job.number)
 
     def _lost(self, worker):
         """A worker has ended by itself, or was killed."""
         self._workers.remove(worker)
+        worker.process.kill()
         worker.process.join()
-        if worker.job is not None:
-            stopped = worker.stop_by is not None and not self._closing
-            if stopped:
-                self._queue.end(worker.job, STOPPED)
-            else:
-                self._queue.put_back(worker.job)
-            self._progress.pop(worker.job, None)
-            self._tell_state(worker.job)
-        elif not worker.ready and time.monotonic() - worker.started < START_SECONDS:
-            time.sleep(START_SECONDS)
+        if worker.job is None:
+            if not worker.ready:
+                self._try_again()
+        elif self._closing:
+            self._note_end(worker.job, self._queue.put_back)
+        elif worker.stop_by is not None:
+            self._note_end(worker.job, self._queue.end, STOPPED)
+        else:
+            self._note_end(worker.job, self._queue.lost)
 
     def _kill_late(self):
         for worker in self._workers:
@@ -211,7 +257,10 @@ class Crew:
                 worker.process.kill()
 
     def _tell_state(self, number):
-        job = self._queue.job(number)
+        try:
+            job = self._queue.job(number)
+        except UsageError:
+            return  # It was removed meanwhile.
         facts = {"job": number, "name": job.name, "state": job.state}
         self._told("state", facts | ({"reason": job.reason} if job.reason else {}))
 

@@ -16,6 +16,7 @@ class Limits:
         hidden_size: units of a hidden layer.
         num_layers: layers of a network.
         batch_size: examples of a step.
+        seeds: of each change that a cure tries.
         body: bytes of a request.
         watchers: clients that wait for events at the same time.
     """
@@ -25,6 +26,7 @@ class Limits:
     hidden_size: int = 1000
     num_layers: int = 200
     batch_size: int = 10_000
+    seeds: int = 10
     body: int = 65_536
     watchers: int = 200
 
@@ -35,10 +37,18 @@ class Limits:
             UsageError: it is; the line names the setting and the option of `mnist-vg serve`.
         """
         for name in ("iterations", "hidden_size", "num_layers", "batch_size"):
-            given, most = getattr(scenario, name), getattr(self, name)
-            if given > most:
-                option = f"--most-{name.replace('_', '-')}"
-                raise UsageError(
-                    f"{name}: {given} is more than this service takes; give at most {most}, or "
-                    f"start it with {option}"
-                )
+            self.check_number(name, getattr(scenario, name))
+
+    def check_number(self, name: str, given: int) -> None:
+        """Check that a number is not larger than its limit.
+
+        Raises:
+            UsageError: it is.
+        """
+        most = getattr(self, name)
+        if given > most:
+            option = f"--most-{name.replace('_', '-')}"
+            raise UsageError(
+                f"{name}: {given} is more than this service takes; give at most {most}, or "
+                f"start it with {option}"
+            )

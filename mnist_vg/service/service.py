@@ -1,11 +1,11 @@
 """`Service`: a queue, its workers, and what is told of them."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import secrets
 import shlex
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import filelock
 
 from mnist_vg.cure import check_cure
+from mnist_vg.driver import CHECKPOINT_SECONDS
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.folder import check_folder, claim_folder, remove_run
-from mnist_vg.runs.paths import as_path, is_remote
-from mnist_vg.runs.run import CURE_FOLDER, run_folders
+from mnist_vg.runs.folder import LOCK_FILE, check_folder, claim_folder, remove_run
+from mnist_vg.runs.paths import as_path, is_remote, make_folder
+from mnist_vg.runs.run import CURE_FOLDER, Run, run_folders
 from mnist_vg.scenarios.scenario import Scenario, setting_fields
 from mnist_vg.scenarios.size import check_depth, check_memory
 from mnist_vg.service.crew import Crew, Told
@@ -36,6 +37,7 @@ class Service:
         logdir: the log folder, on this machine.
         workers: how many processes train at a time.
         data_dir: where TFDS keeps prepared data sets.
+        checkpoint_seconds: time between two checkpoints of a run.
         limits: how much it takes on.
         told: called with each event, from a thread of its own.
 
@@ -52,6 +54,7 @@ class Service:
         *,
         workers: int = 1,
         data_dir: str | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         limits: Limits | None = None,
         told: Told = lambda kind, facts: None,
     ):
@@ -64,8 +67,9 @@ class Service:
         self._folder = self.logdir / FOLDER
         self._lock = _lock(self._folder)
         self._queue = Queue(self._folder / "queue.sqlite3", self.limits.waiting)
-        self._queue.recover()
-        self._crew = Crew(self._queue, self.logdir, workers, data_dir, told)
+        self._queue.put_back()
+        given = workers, data_dir, checkpoint_seconds, told
+        self._crew = Crew(self._queue, self.logdir, *given)
         self._told = told
 
     def start(self, url: str) -> None:
@@ -99,6 +103,7 @@ class Service:
         request, name = {"kind": kind, "settings": scenario.settings()}, scenario.name
         if kind == "cure":
             check_cure(scenario, seeds)
+            self.limits.check_number("seeds", seeds)
             request["seeds"], name = seeds, f"{CURE_FOLDER}/{name}"
         else:
             check_folder(self.logdir / name, scenario)
@@ -132,16 +137,22 @@ class Service:
             UsageError: the job trains, or the name is another one.
         """
         job = self._queue.job(number)
-        if job.state == TRAINING:
-            raise UsageError(f"job: {number} is training; stop it first")
         if name != job.name:
             raise UsageError(f"name: job {number} is {job.name!r}, and {name!r} was given")
-        for folder in run_folders(self.logdir / job.name):
-            with claim_folder(folder):
-                remove_run(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+        # So that no worker takes it meanwhile; and if this is killed, it can be removed again.
+        self._queue.change(number, STOPPED, [WAITING, FINISHED, STOPPED, FAILED])
+        for folder in self._folders(job):
+            _remove(folder)
         self._queue.remove(number)
         self._told("removed", {"job": number, "name": job.name})
+
+    def _folders(self, job):
+        """The run folders that a job has made, and none that stands in their place."""
+        folder = self.logdir / job.name
+        if job.request["kind"] == "cure":
+            return run_folders(folder)
+        run = Run.load(folder)
+        return [folder] if run is not None and run.settings == job.request["settings"] else []
 
     def job(self, number: int) -> dict[str, Any]:
         """A job as clients see it."""
@@ -165,7 +176,6 @@ class Service:
 
     def _seen(self, job):
         progress = self._crew.progress(job.number)
-        progress.pop("first", None)
         settings = job.request["settings"]
         rate, steps = progress.get("steps_per_second"), settings["iterations"]
         if rate:
@@ -192,9 +202,19 @@ def command_of(job: Job, logdir: Path) -> str:
     return shlex.join(["mnist-vg", "train", *options, *where])
 
 
+def _remove(folder):
+    """Remove a run, and its folder if nothing else is in it."""
+    with claim_folder(folder):
+        remove_run(folder)
+        (folder / LOCK_FILE).unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _lock(folder):
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
+        folder.chmod(0o700)
         lock = filelock.FileLock(folder / "lock", timeout=0)
         lock.acquire()
     except filelock.Timeout:

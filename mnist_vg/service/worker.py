@@ -32,11 +32,13 @@ class Task(NamedTuple):
         number: of the job.
         request: see `queue.Job`.
         logdir: the log folder.
+        checkpoint_seconds: time between two checkpoints of a run.
     """
 
     number: int
     request: dict[str, Any]
     logdir: str
+    checkpoint_seconds: float
 
 
 class Ready(NamedTuple):
@@ -117,10 +119,13 @@ def _programs(data_dir, threads):
 
 def _train(task, programs, pipe):
     from mnist_vg.scenarios.scenario import Scenario
+    from mnist_vg.scenarios.suites import described
 
     do = {"train": _train_run, "cure": _cure}[task.request["kind"]]
     try:
-        scenario = Scenario(**task.request["settings"])
+        # From here on, also while a program is compiled.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        scenario = described(Scenario(**task.request["settings"]))
         outcome = do(task, scenario, programs, _Teller(task.number, pipe))
         return Ended(task.number, "finished", outcome)
     except KeyboardInterrupt:
@@ -134,7 +139,6 @@ def _train(task, programs, pipe):
 
 
 def _train_run(task, scenario, programs, watch):
-    from mnist_vg.driver import CHECKPOINT_SECONDS
     from mnist_vg.runs.folder import check_folder
     from mnist_vg.training.session import train_run
 
@@ -142,14 +146,13 @@ def _train_run(task, scenario, programs, watch):
     run = check_folder(folder, scenario)
     if run is None or run.status != "finished":
         dataset, trainer = programs.trainer(scenario)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         train_run(
             scenario,
             folder,
             dataset,
             trainer,
             overwrite=False,
-            checkpoint_seconds=CHECKPOINT_SECONDS,
+            checkpoint_seconds=task.checkpoint_seconds,
             watch=watch,
         )
     return ""
@@ -158,7 +161,6 @@ def _train_run(task, scenario, programs, watch):
 def _cure(task, scenario, programs, watch):
     from mnist_vg.cure import cure
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     seeds, data_dir = task.request["seeds"], programs.data_dir
     found = cure(scenario, task.logdir, seeds=seeds, data_dir=data_dir, watch=watch)
     if found.recommended is None:
