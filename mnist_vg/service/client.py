@@ -1,5 +1,6 @@
 """`Client`: reaches a service that runs."""
 
+import http.client
 import io
 import json
 import os
@@ -88,12 +89,12 @@ class Client:
 
     def wait(self, number: int) -> dict[str, Any]:
         """Wait until a job has ended, and return it."""
-        # Ask after the events have begun, so that no end is missed.
-        for _ in self._begun(number):
-            job = self.job(number)
-            if job["state"] in ENDED:
-                return job
-        return self.wait(number)  # The connection ended first.
+        while True:  # A proxy may end a connection first.
+            # Ask after the events have begun, so that no end is missed.
+            for _ in self._begun(number):
+                job = self.job(number)
+                if job["state"] in ENDED:
+                    return job
 
     def run(self, number: int, logdir: str | os.PathLike | None = None) -> Run:
         """The run of a finished job, copied here."""
@@ -126,12 +127,18 @@ class Client:
 
     def _lines(self, number):
         with self._open("GET", "events" if number is None else f"jobs/{number}/events") as answer:
-            for line in answer:
-                yield line.decode().rstrip("\n")
+            try:
+                for line in answer:
+                    yield line.decode().rstrip("\n")
+            except (OSError, http.client.HTTPException):
+                return  # The service has ended, or a proxy has ended the connection.
 
     def _ask(self, method, path, body=None):
         with self._open(method, path, body) as answer:
-            return json.load(answer)
+            try:
+                return json.load(answer)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                raise self._no_service(error) from None
 
     def _open(self, method, path, body=None):
         request = urllib.request.Request(
@@ -144,11 +151,14 @@ class Client:
             return urllib.request.urlopen(request, timeout=SECONDS)
         except urllib.error.HTTPError as error:
             raise UsageError(_words(error)) from None
-        except OSError as error:
-            reason = getattr(error, "reason", error)
-            raise UsageError(
-                f"server: {self._url} does not answer ({reason}); is `mnist-vg serve` running?"
-            ) from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._no_service(getattr(error, "reason", error)) from None
+
+    def _no_service(self, reason):
+        return UsageError(
+            f"server: no service answers at {self._url} ({reason}); is `mnist-vg serve` running, "
+            "and is this the address that it has printed?"
+        )
 
 
 def _of_logdir(logdir):
@@ -170,4 +180,4 @@ def _words(error):
     try:
         return json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):
-        return text
+        return text if "\n" not in text else f"server: {error.code} {error.reason}"
