@@ -35,18 +35,17 @@ def served(tmp_path_factory):
 
 def test_a_person_trains_a_deep_network_sees_it_vanish_and_cures_it(browser, served):
     link, logdir = served
-    name = f"tanh-{browser.name.lower()}"
+    if browser.name != "Chromium":
+        pytest.skip("a cure takes a minute, and the other test uses the form in each browser")
+    name = "deep"
     with browser.window(1366, 900) as window:
         window.open(link)
         window.wait("() => document.querySelector('nav')?.textContent.includes('Training')")
         window.click("nav button", "Training")
-        for field, value in {
-            "activation": "tanh",
-            "name": name,
-            "num_layers": "40",
-            "iterations": "300",
-        }.items():
-            window.run(FILL, field, value)
+        # Digits are small, and a network of many sigmoids learns nothing of them.
+        settings = {"dataset": "digits", "num_layers": 12, "iterations": 300}
+        for field, value in {"name": name, **settings}.items():
+            window.run(FILL, field, str(value))
         window.click(".main")
         window.wait(QUEUE_HAS, name, "finished", seconds=120)
         window.click(".job .name", name)
