@@ -41,6 +41,8 @@ def _integer(minimum):
     def check(value):
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"must be a whole number of {minimum} or more")
+        if value >= 2**63:
+            raise ValueError("must be a whole number below 2**63")
         return int(value)
 
     return check
@@ -78,6 +80,8 @@ def file_name(value: str) -> str:
     """
     if not isinstance(value, str) or not re.fullmatch(r"\w[\w.+=-]{0,99}", value):
         raise ValueError("must be 1 to 100 letters, digits and _ . + = -, as it names a folder")
+    if len(value.encode()) > 255:
+        raise ValueError("must be shorter: in UTF-8, it has more than the 255 bytes of a file name")
     return value
 
 
