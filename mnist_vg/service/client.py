@@ -87,6 +87,10 @@ class Client:
         """Stop a job."""
         return self._ask("POST", f"jobs/{number}/stop", {})
 
+    def go_on(self, number: int) -> dict[str, Any]:
+        """Go on with a job that was stopped, or failed."""
+        return self._ask("POST", f"jobs/{number}/continue", {})
+
     def wait(self, number: int) -> dict[str, Any]:
         """Wait until a job has ended, and return it."""
         while True:  # A proxy may end a connection first.
@@ -141,13 +145,12 @@ class Client:
                 raise self._no_service(error) from None
 
     def _open(self, method, path, body=None):
-        request = urllib.request.Request(
-            f"{self._url}/service/{path}",
-            None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
-            method=method,
-        )
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         try:
+            request = urllib.request.Request(
+                f"{self._url}/service/{path}", content, headers, method=method
+            )
             return urllib.request.urlopen(request, timeout=SECONDS)
         except urllib.error.HTTPError as error:
             raise UsageError(_words(error)) from None
