@@ -1,7 +1,9 @@
 """The training service: its queue, its workers, and what clients get."""
 
+import contextlib
 import dataclasses
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -9,12 +11,14 @@ import time
 
 import numpy as np
 import pytest
-from conftest import assert_refused, run_command
+from conftest import COMMAND, PROCESS, assert_refused, run_command
+from servers import free_port
 from services import service
-from test_resume import assert_same_bits, start
+from test_resume import assert_same_bits
 
 from mnist_vg import SCENARIOS, Run, RunFailed, Scenario, UsageError, connect, train
 from mnist_vg.cure import cure
+from mnist_vg.runs.folder import claim_folder
 from mnist_vg.runs.run import run_folders
 from mnist_vg.service import Queue
 from mnist_vg.service.limits import Limits
@@ -450,24 +454,18 @@ def test_a_log_folder_without_a_service_gets_one_line(tmp_path):
 
 
 def test_a_second_service_on_a_log_folder_is_refused(served):
-    done = run_command("serve", "--logdir", served.logdir, "--port", "1")
-    assert_refused(done, "port")
-    from servers import free_port
-
+    done = run_command("serve", "--logdir", served.logdir, "--port", served.port)
+    assert_refused(done, f"port: 127.0.0.1:{served.port} cannot be used")
     done = run_command("serve", "--logdir", served.logdir, "--port", free_port())
     assert_refused(done, "another service works on", "mnist-vg submit")
     assert served.get("jobs").code == 200
 
 
 def test_a_run_that_another_process_trains_fails_in_one_line(served):
-    other = dataclasses.replace(ENDLESS, name="elsewhere")
-    process = start(other, served.logdir)
-    try:
-        failed = served.wait(served.submit(other))
-        assert (failed["state"], "another process" in failed["reason"]) == ("failed", True)
-    finally:
-        process.kill()
-        process.communicate()
+    with claim_folder(served.logdir / "elsewhere"):
+        failed = served.wait(served.submit(named("elsewhere")))
+    assert failed["state"] == "failed"
+    assert "another process is writing" in failed["reason"]
 
 
 def test_a_log_folder_that_cannot_be_one_gets_one_line(tmp_path):
@@ -478,48 +476,74 @@ def test_a_log_folder_that_cannot_be_one_gets_one_line(tmp_path):
 
 
 def test_restarts_and_kills_lose_nothing(tmp_path, whole):
-    """Ctrl-C three times, which is no attempt of the job; then a kill of everything."""
-    waiting = named("waiting")
-    for turn in range(4):
-        with service(tmp_path, "--checkpoint-seconds", "0.2") as served:
-            if turn == 0:
-                numbers = [served.submit(LONG), served.submit(waiting)]
-            served.wait_for_step(numbers[0], 2500 * (turn + 1))
-            assert served.job(numbers[0])["state"] == "training"
-            if turn < 3:
-                said = served.end()
-                assert said == ""
-                assert Run.load(tmp_path / LONG.name).status == "interrupted"
-            else:
-                workers = served.workers()
-                served.kill()
-                for worker in workers:
-                    worker.wait(5)  # It does not outlive the service.
+    with service(tmp_path, "--checkpoint-seconds", "0.2") as served:
+        number = served.submit(LONG)
+        served.wait_for_step(number, 2000)
+        assert served.end() == ""
+    assert Run.load(tmp_path / LONG.name).status == "interrupted"
+    with service(tmp_path, "--checkpoint-seconds", "0.2") as served:
+        assert served.job(number)["attempts"] <= 1, "a restart is no attempt"
+        client = submitting(tmp_path, "--dataset", "digits", "--name", "waits")
+        served.wait_for_step(number, 6000)
+        waiting = served.get("jobs").json["jobs"][-1]
+        workers = served.workers()
+        served.kill()
+        _, said = client.communicate(timeout=20)
+        assert (client.returncode, waiting["state"]) == (2, "waiting")
+        assert re.fullmatch(r"mnist-vg: server: no service answers at .*\n", said)
+        for worker in workers:
+            worker.wait(5)  # It does not outlive the service.
     with service(tmp_path) as served:
-        assert [served.wait(number)["state"] for number in numbers] == ["finished"] * 2
+        assert served.wait(number)["state"] == "finished"
+        assert served.wait(waiting["number"])["state"] == "finished"
     assert_same_bits(tmp_path / LONG.name, whole)
 
 
-def test_a_client_that_waits_is_told_when_the_service_is_killed(tmp_path):
-    with service(tmp_path) as served:
-        flags = ["--dataset", "digits", "--iterations", "1000000", "--name", "endless"]
-        process = start_submit(tmp_path, *flags)
-        while not served.get("jobs").json["jobs"]:
-            time.sleep(0.05)
-        served.wait_for_step(1, 100)
-        served.process.kill()
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == 2
-    [line] = said.splitlines()
-    assert line.startswith("mnist-vg: server: no service answers at")
-
-
-def start_submit(logdir, *flags):
-    from conftest import COMMAND, PROCESS
-
-    return subprocess.Popen(
+def submitting(logdir, *flags):
+    """A client that has submitted a job, and waits for it."""
+    client = subprocess.Popen(
         [*COMMAND, "submit", "--logdir", str(logdir), *flags, "--wait"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **PROCESS,
     )
+    assert "is waiting" in client.stdout.readline()
+    return client
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this process may not mount a disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(path):
+    """Take all room that a disk has left."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+
+
+def test_a_full_disk_loses_no_job(small_disk, whole):
+    with service(small_disk, "--checkpoint-seconds", "0.2") as served:
+        number = served.submit(LONG)
+        served.wait_for_step(number, 4000)
+        fill(small_disk / "filler")
+        refused = served.post("jobs", {"settings": named("refused").settings()})
+        assert refused.code in (400, 503)
+        assert refused.json["setting"] in ("queue", "logdir")
+        [job] = served.get("jobs").json["jobs"]
+        assert job["state"] in ("training", "failed")
+        time.sleep(2)
+        (small_disk / "filler").unlink()
+        if served.wait(number)["state"] == "failed":
+            assert served.post(f"jobs/{number}/continue", {}).code == 200
+        assert served.wait(number)["state"] == "finished"
+        assert served.wait(served.submit(named("later")))["state"] == "finished"
+        assert_same_bits(small_disk / LONG.name, whole)
