@@ -33,7 +33,7 @@ const isSide = (side) => Array.isArray(side) && side.length === 2 && side.every(
 
 /** What else a value must be, beside of its default's kind. */
 const CHECKS = {
-  view: oneOf("overview", "compare"),
+  view: oneOf("overview", "compare", "training"),
   seeds: oneOf("together", "each"),
   axis: oneOf("step", "relative"),
   group: oneOf(...GROUPS),
