@@ -118,20 +118,29 @@ def mnist():
     return datasets.load()
 
 
-@pytest.fixture(scope="session")
-def logdir(tmp_path_factory):
-    """The tutorial's three runs, trained by `mnist-vg train`, once for all test workers."""
+def made_once(tmp_path_factory, name, make):
+    """A log folder that is made once for all test workers; what `make` returns lies beside it."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "logs"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.mkdir(exist_ok=True)
     printed = folder / "printed.txt"
     with filelock.FileLock(folder / "lock"):
         if not printed.exists():
-            done = run_command("train", "--logdir", folder / "logdir")
-            assert done.returncode == 0, done.stderr
-            assert done.stderr == ""
-            printed.write_text(done.stdout)
+            printed.write_text(make(folder / "logdir") or "")
     return folder / "logdir"
+
+
+@pytest.fixture(scope="session")
+def logdir(tmp_path_factory):
+    """The tutorial's three runs, trained by `mnist-vg train`."""
+
+    def make(folder):
+        done = run_command("train", "--logdir", folder)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    return made_once(tmp_path_factory, "logs", make)
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +170,7 @@ def flows(tmp_path_factory):
     """A log folder for the tab "Gradient flow"."""
     from flows import write_flows
 
-    folder = tmp_path_factory.mktemp("flows")
-    write_flows(folder)
-    return folder
+    return made_once(tmp_path_factory, "flows", write_flows)
 
 
 @pytest.fixture(scope="session")
