@@ -1,7 +1,6 @@
 """Serves a service and TensorBoard at one address."""
 
-import contextlib
-import io
+import logging
 import socket
 from collections.abc import Callable
 
@@ -109,9 +108,11 @@ def tensorboard_app(logdir) -> Callable:
 
     served = [Served if plugin is BoardPlugin else plugin for plugin in plugins()]
     tensorboard = program.TensorBoard(served, server_class=Kept)
-    tensorboard.configure(logdir=str(logdir), reload_interval=RELOAD_SECONDS)
-    with contextlib.redirect_stderr(io.StringIO()):
-        tensorboard.launch()
+    # Its fast loader is a server of its own, which hands the runs to every user of this machine.
+    tensorboard.configure(logdir=str(logdir), reload_interval=RELOAD_SECONDS, load_fast="false")
+    # It warns of each path that is not there.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    tensorboard.launch()
     return made[0]
 
 
