@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train board serve test lint page bench bench-faults bench-diagnosis bench-anyone experiments symptoms trainability-map first-layer clean
+.PHONY: help setup train board serve test lint page bench bench-faults bench-kills bench-diagnosis bench-anyone experiments symptoms trainability-map first-layer clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,7 +66,7 @@ page: $(TESTED) $(NODE)/.installed  ## Check the style of the tab's page, and te
 	PYTHON=$(BIN)/python node --test tests/board/*.test.js
 
 # The others have targets of their own.
-BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py %/faults.py %/anyone.py,$(wildcard benchmarks/[a-z]*.py))
+BENCHMARKS := $(filter-out %/corpus.py %/diagnosis.py %/cure.py %/faults.py %/kills.py %/anyone.py,$(wildcard benchmarks/[a-z]*.py))
 
 bench: $(TESTED)  ## Measure against the usual ways of doing the same, for about 45 minutes
 	@for file in $(BENCHMARKS); do $(BIN)/python $$file || exit; done
@@ -77,6 +77,9 @@ HALVES := tune test
 
 bench-faults: $(TESTED)  ## Kill a run and a sweep at every file operation, damage their files, and go on
 	@$(BIN)/python benchmarks/faults.py
+
+bench-kills: $(TESTED)  ## Kill the training service 100 times over a queue of 50 jobs, and compare its runs
+	@$(BIN)/python benchmarks/kills.py
 
 bench-diagnosis: $(TESTED)  ## Train the labelled corpus, and score the diagnosis on it
 	@$(MAKE) --no-print-directory -j2 $(HALVES:%=corpus-%)
