@@ -426,6 +426,17 @@ def test_events_tell_how_a_job_goes(served):
     assert "progress" in kinds
 
 
+def test_tensorboard_shows_a_finished_run(served):
+    served.wait(served.submit(named("shown")))
+    deadline = time.monotonic() + 20
+    shown = False
+    while not shown and time.monotonic() < deadline:
+        answer = served.request("GET", "/data/plugin/mnist_vg/runs", headers=served.bearer)
+        states = {run["name"]: run["state"] for run in answer.json["runs"]}
+        shown = states.get("shown") == "finished"
+    assert shown, states
+
+
 def test_submit_asks_the_service_of_the_log_folder(served):
     flags = ["--logdir", served.logdir, "--dataset", "digits", "--num-layers", "2"]
     flags += ["--iterations", "20", "--log-every", "10"]
