@@ -115,13 +115,9 @@ class Client:
         Args:
             number: of the only job of interest; default: all jobs.
         """
-        kind = ""
-        for line in self._lines(number):
-            name, _, value = line.partition(": ")
-            if name == "event":
-                kind = value
-            elif name == "data":
-                yield kind, json.loads(value)
+        lines = self._lines(number)
+        next(lines, None)  # From here on, no event is missed.
+        return _events(lines)
 
     def _begun(self, number):
         """Once at first, and after each change of state."""
@@ -162,6 +158,16 @@ class Client:
             f"server: no service answers at {self._url} ({reason}); is `mnist-vg serve` running, "
             "and is this the address that it has printed?"
         )
+
+
+def _events(lines):
+    kind = ""
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
 
 
 def _of_logdir(logdir):
