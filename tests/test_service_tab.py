@@ -43,7 +43,7 @@ def test_a_person_trains_a_deep_network_sees_it_vanish_and_cures_it(browser, ser
         window.wait("() => document.querySelector('nav')?.textContent.includes('Training')")
         window.click("nav button", "Training")
         # Digits are small, and a network of many sigmoids learns nothing of them.
-        settings = {"dataset": "digits", "num_layers": 12, "iterations": 300}
+        settings = {"dataset": "digits", "num_layers": 8, "iterations": 2000}
         for field, value in {"name": name, **settings}.items():
             window.run(FILL, field, str(value))
         window.click(".main")
