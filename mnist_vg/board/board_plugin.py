@@ -32,6 +32,8 @@ class BoardPlugin(base_plugin.TBPlugin):
     """
 
     plugin_name = ARRAYS_PLUGIN
+    trains = False
+    """Whether a training service is at the same address."""
 
     def __init__(self, context: base_plugin.TBContext):
         self._provider = context.data_provider
@@ -81,7 +83,8 @@ class BoardPlugin(base_plugin.TBPlugin):
         return app
 
     def _runs(self, arguments, log):
-        return listing(log, local_runs(self._logdir)), "application/json"
+        found = listing(log, local_runs(self._logdir))
+        return {**found, "service": self.trains}, "application/json"
 
     def _run(self, arguments, log):
         [(_, known)] = _known(arguments.getlist("run")[:1], log).items()

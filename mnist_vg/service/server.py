@@ -89,6 +89,8 @@ def tensorboard_app(logdir) -> Callable:
     class Served(BoardPlugin):
         """The tab, which has something to show even before the first run."""
 
+        trains = True
+
         def is_active(self):
             """Yes."""
             return True

@@ -82,7 +82,7 @@ export class App {
 
   /** The form and the queue, where there is a service. */
   async #findService() {
-    const service = await findService().catch(() => null);
+    const service = this.listing.service && (await findService().catch(() => null));
     if (!service) return;
     const { Training } = await import("./training.js");
     this.training = new Training(this, this.queue, service);
