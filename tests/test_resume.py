@@ -225,12 +225,13 @@ def unfinish(run):
     path.write_text(json.dumps({**facts, **unfinished}))
 
 
-def test_a_run_killed_after_its_last_checkpoint_has_one_result(short, tmp_path):
+def test_a_run_killed_after_its_last_checkpoint_has_one_result(short, tmp_path, trained_short):
     unfinish(short)
     again = train(SHORT, tmp_path)
     assert again.status == "finished"
     assert again.results == short.results
     assert len(read(again.folder).Tensors("result")) == 1
+    assert_same_bits(again.folder, trained_short.folder)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,6 @@ class RunWriter:
         self.run = run
         self._chance = chance or {}
         self._started = time.monotonic() - run.seconds
-        self._last_step = 0
         damage = _damage(run.folder, lengths)
         if damage:
             raise UsageError(
@@ -68,6 +67,7 @@ class RunWriter:
         cut_event_files(run.folder, list(lengths))
         run.save()
         self._monitor = Monitor(History.read(run.folder) if lengths else None)
+        self._last_step = max(self._monitor.measurements.step, default=0)
         told = read_facts(run.folder) if lengths else None
         resumes = told and not told["finished"]
         self._told = _outline(run, self._diagnosis()) if resumes else None
@@ -76,7 +76,7 @@ class RunWriter:
             self._log.describe(run.settings, about, graph)
             if self._chance:
                 self._log.record(0, {}, arrays=self._chance)
-        self._tell(max(self._monitor.measurements.step, default=0))
+        self._tell(self._last_step)
 
     @property
     def seconds(self) -> float:
