@@ -3,6 +3,7 @@
 import csv
 import re
 import urllib.parse
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib.image
@@ -372,3 +373,25 @@ def test_a_heat_map_can_be_taken_along(page, flows, name):
     x, y = (np.array([float(square.get(side)) for square in squares]) for side in "xy")
     pixels = picture[(2 * (y + 2 - top)).astype(int), (2 * (x + 2 - left)).astype(int), :3]
     np.testing.assert_allclose(255 * pixels.reshape(wanted.shape), wanted, atol=1)
+
+
+SETTLED = """async () => {
+  const count = () => document.querySelectorAll("*").length;
+  const before = count();
+  await new Promise((done) => setTimeout(done, 500));
+  return count() === before;
+}"""
+
+AXE = Path(__file__).parent.parent / ".ci/node_modules/axe-core/axe.min.js"
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: `make page` does")
+@pytest.mark.parametrize("view", ["overview", "compare"])
+def test_the_page_keeps_the_rules_of_accessibility(page, view):
+    page.go(f"#mnist_vg&p.mnist_vg.run=sigmoid&p.mnist_vg.filter=moid|fit&p.mnist_vg.view={view}")
+    page.wait(
+        "(view) => !!find(view)", {"overview": "aside ol", "compare": ".histograms svg"}[view]
+    )
+    page.wait(SETTLED)
+    look = "return (await axe.run(document)).violations.map((v) => [v.id, v.nodes[0].html]);"
+    assert page.run(f"async () => {{ {AXE.read_text()}; {look} }}") == []

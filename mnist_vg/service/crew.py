@@ -204,7 +204,7 @@ class Crew:
         self._ended.append(noted)
 
     def _hire(self):
-        """Start as many workers as are lacking. One that is worn is replaced before it leaves."""
+        """Start as many workers as are lacking, also in place of one that is worn."""
         for worker in [w for w in self._workers if w.retiring]:
             self._workers.remove(worker)
             worker.pipe.close()
