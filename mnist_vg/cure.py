@@ -275,6 +275,7 @@ def cure(
     overwrite: bool = False,
     watch: Watcher = lambda *block: None,
     expect: Callable[[Sequence[Scenario]], None] = lambda scenarios: None,
+    train: Callable[..., Iterable[Run]] = train_all,
 ) -> Cure:
     """Diagnose a scenario, and train it with each remedy that fits its symptoms.
 
@@ -291,6 +292,7 @@ def cure(
         overwrite: whether to remove the runs of an earlier cure, and train them again.
         watch: called after each block of steps; see `driver.Watcher`.
         expect: called with the scenarios of each round, before they are trained.
+        train: trains them; `driver.train_all`, perhaps with more of its arguments given.
 
     Raises:
         UsageError: the name is too long, `seeds` is not a whole number of 1 or more, or as
@@ -298,13 +300,13 @@ def cure(
         RunFailed: as `driver.train`; the same call continues the cure.
     """
 
-    def train(trials):
+    def tried(trials):
         """Train the scenario with each of the changes, and yield the trials."""
         changed = [_changed(scenario, changes) for changes in trials]
         seeded = [s.with_seed(s.seed + n) for s in changed for n in range(seeds)]
         expect(seeded)
         options = {"data_dir": data_dir, "overwrite": overwrite, "watch": watch}
-        runs = iter(train_all(seeded, folder, **options))
+        runs = iter(train(seeded, folder, **options))
         for changes, variant in zip(trials, changed, strict=True):
             yield Trial(variant, changes, [next(runs) for _ in range(seeds)])
 
@@ -313,7 +315,7 @@ def cure(
     folder = logdir / CURE_FOLDER / scenario.name
     check_writable(folder)
     import_tensorflow()  # Without its messages, even if there is nothing to train.
-    [before] = train([{}])
+    [before] = tried([{}])
     done = [before]
     for _ in range(ROUNDS):
         if any(t.helped(before) for t in done) or before.healthy:
@@ -324,7 +326,7 @@ def cure(
             changes = _real_changes(scenario, {**best.changes, **remedy})
             if changes not in [trial.changes for trial in done] + untried:
                 untried.append(changes)
-        done += train(untried)
+        done += tried(untried)
     return Cure(before, done[1:], logdir)
 
 

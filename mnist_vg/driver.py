@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,19 @@ from mnist_vg.tensorflow_import import import_tensorflow
 from mnist_vg.training import tf_config
 
 if TYPE_CHECKING:
+    from mnist_vg.datasets import Dataset
     from mnist_vg.diagnosis.symptom import Evidence
-    from mnist_vg.training.trainer import Block
+    from mnist_vg.training.trainer import Block, Trainer
 
 CHECKPOINT_SECONDS = 10.0
 """Time between two checkpoints. A run that is killed repeats at most this much work."""
 
 Watcher = Callable[[Scenario, "Block", Sequence["Evidence"]], None]
 """Called after each block of steps, with the symptoms that have become certain with its record."""
+
+Trainers = Callable[[Sequence[Scenario]], Generator[tuple["Dataset", "Trainer"]]]
+"""Makes data set and trainer of each scenario in turn, the trainer compiled and at step 0. A
+trainer may be used until the next one is asked for."""
 
 
 def train(
@@ -106,12 +111,14 @@ def train_all(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     strategy: str | None = None,
     watch: Watcher = lambda *block: None,
+    trainers: Trainers | None = None,
 ) -> Iterator[Run]:
     """Train scenarios one after the other, and yield each finished run.
 
     All folders are checked before the first scenario trains. Scenarios of the
-    same structure share a compiled program; the next program is compiled meanwhile. Arguments and
-    errors are those of `train`. An error during training ends the list.
+    same structure share a compiled program; the next program is compiled meanwhile, unless
+    `trainers` makes them. Other arguments and errors are those of `train`. An error during training
+    ends the list.
     """
     scenarios = [find_scenario(s) if isinstance(s, str) else s for s in scenarios]
     names = {scenario.name for scenario in scenarios}
@@ -131,7 +138,8 @@ def train_all(
         if leads and (folders[scenario] / RUN_FILE).exists():
             with claim_folder(folders[scenario]):
                 pass  # If another process trains it, refuse now and not after compiling.
-    with closing(_trainers(waiting, data_dir, strategy)) as made:
+    compiled = trainers(waiting) if trainers else _trainers(waiting, data_dir, strategy)
+    with closing(compiled) as made:
         for scenario, run in found.items():
             if scenario in waiting:
                 dataset, trainer = next(made)

@@ -82,7 +82,10 @@ class Served:
         return self.request(method, f"/service/{path}", content, self.as_json)
 
     def submit(self, scenario, **more) -> int:
-        answer = self.post("jobs", {"settings": scenario.settings(), **more})
+        return self.ask(settings=scenario.settings(), **more)
+
+    def ask(self, **request) -> int:
+        answer = self.post("jobs", request)
         assert answer.code == 200, answer.text
         return answer.json["number"]
 

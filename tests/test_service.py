@@ -2,14 +2,18 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import time
 
 import numpy as np
+import pandas
+import psutil
 import pytest
 from conftest import COMMAND, PROCESS, assert_refused, run_command
 from servers import free_port
@@ -20,9 +24,12 @@ from mnist_vg import SCENARIOS, Run, RunFailed, Scenario, UsageError, connect, t
 from mnist_vg.cure import cure
 from mnist_vg.runs.folder import claim_folder
 from mnist_vg.runs.run import run_folders
-from mnist_vg.service import Queue
+from mnist_vg.service import Queue, worker
+from mnist_vg.service.crew import Crew
 from mnist_vg.service.limits import Limits
 from mnist_vg.service.service import Service
+from mnist_vg.service.worker import Place
+from mnist_vg.sweeps import read_table
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -112,9 +119,13 @@ def test_a_change_of_state_that_makes_no_sense_is_refused(queue):
         queue.change(1, "waiting", ["stopped", "failed"])
 
 
-def test_a_job_that_kills_its_worker_gets_three_attempts(queue):
+def test_a_job_that_kills_its_worker_gets_five_attempts(queue):
     queue.submit(REQUEST, "a")
-    for _ in range(2):
+    for _ in range(7):  # These are no fault of the job either: it went on meanwhile.
+        queue.take()
+        queue.went_on(1)
+        assert queue.lost(1).state == "waiting"
+    for _ in range(3):
         queue.take()
         assert queue.lost(1).state == "waiting"
     for _ in range(5):  # Restarts of the service are no fault of the job.
@@ -122,11 +133,38 @@ def test_a_job_that_kills_its_worker_gets_three_attempts(queue):
         queue.put_back()
     queue.take()
     failed = queue.lost(1)
-    assert (failed.state, failed.attempts) == ("failed", 3)
-    assert "killed 3 times" in failed.reason
+    assert (failed.state, failed.attempts) == ("failed", 5)
+    assert "killed 5 times" in failed.reason
     queue.change(1, "waiting", ["failed"])
     queue.take()
     assert queue.lost(1).state == "waiting"
+
+
+def test_so_many_ended_jobs_are_remembered_and_no_other_is_forgotten(tmp_path):
+    queue = Queue(tmp_path / "queue.sqlite3", most_ended=2)
+    for name in "abcdef":
+        queue.submit(REQUEST, name)
+    for number in (2, 1, 3):
+        queue.change(number, "stopped", ["waiting"])
+        queue.end(number, "finished")
+    assert numbers(queue) == [1, 3, 4, 5, 6]
+    queue.take()
+    assert numbers(queue) == [1, 3, 4, 5, 6]
+    queue.close()
+
+
+def test_a_queue_without_outcomes_is_read(tmp_path, queue):
+    """One of an earlier version."""
+    queue.submit(REQUEST, "a")
+    program = (
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('ALTER TABLE jobs DROP outcome')"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "queue.sqlite3"], check=True)
+    queue.close()
+    again = Queue(tmp_path / "queue.sqlite3")
+    again.end(1, "finished", outcome={"before": "b"})
+    assert again.job(1).outcome == {"before": "b"}
+    again.close()
 
 
 def test_what_a_method_has_returned_from_outlives_a_kill(tmp_path, queue):
@@ -248,6 +286,7 @@ def test_a_job_that_is_stopped_and_killed_ends_bit_for_bit(served, whole):
     [worker] = served.workers()
     worker.kill()
     assert served.wait(number)["state"] == "finished"
+    assert served.job(number)["attempts"] == 1, "it went on between"
     [other] = served.workers()
     assert other.pid != worker.pid
     assert_same_bits(run.folder, whole)
@@ -266,17 +305,17 @@ def test_a_job_that_is_stopped_while_it_compiles_stops_soon(served):
     assert [worker.pid] == [each.pid for each in served.workers()], "it is still warm"
 
 
-def test_a_job_whose_worker_is_killed_three_times_fails_and_the_queue_goes_on(served):
-    number = served.submit(dataclasses.replace(ENDLESS, name="fatal"))
+def test_a_job_that_never_goes_on_fails_and_the_queue_goes_on(served):
+    number = served.submit(named("fatal", iterations=1_000_000, log_every=1_000_000))
     after = served.submit(named("after"))
-    for attempt in (1, 2, 3):
+    for attempt in range(1, 6):
         while (job := served.job(number))["attempts"] < attempt or job["state"] != "training":
             time.sleep(0.02)
         [worker] = served.workers()
         worker.kill()
     failed = served.wait(number)
     assert failed["state"] == "failed"
-    assert "killed 3 times" in failed["reason"]
+    assert "killed 5 times" in failed["reason"]
     assert served.wait(after)["state"] == "finished"
 
 
@@ -376,7 +415,7 @@ def test_more_than_the_service_takes_gets_the_limit_and_its_option(served):
         assert answer.code == 400
         assert answer.json["error"].startswith(f"{name}: {most + 1} is more than this service")
         assert f"--most-{name.replace('_', '-')}" in answer.json["error"]
-    answer = served.post("jobs", {"kind": "cure", "settings": TINY.settings(), "seeds": 10**6})
+    answer = served.post("jobs", {"kind": "cure", "run": "relu", "seeds": 10**6})
     assert answer.json["error"].startswith("seeds: 1000000 is more than this service takes")
 
 
@@ -393,23 +432,122 @@ def test_a_finished_run_is_not_trained_again(served):
 
 def test_a_cure_is_a_job_and_trains_what_cure_trains(served, tmp_path):
     sick = named("pale", hidden_size=32, learning_rate=1e-8, iterations=200)
-    job = served.wait(served.submit(sick, kind="cure", seeds=1))
+    served.wait(served.submit(sick))
+    job = served.wait(served.ask(kind="cure", run="pale", seeds=1))
     assert job["state"] == "finished", job
+    assert shlex.split(job["command"])[:5] == ["mnist-vg", "cure", "pale", "--seeds", "1"]
     found = cure(sick, tmp_path, seeds=1)
     ours, theirs = (run_folders(at / "cure" / "pale") for at in (served.logdir, tmp_path))
     assert [folder.name for folder in ours] == [folder.name for folder in theirs]
     for one, other in zip(ours, theirs, strict=True):
         assert_same_bits(one, other)
     recommended = found.recommended
-    assert job["reason"] == (
-        f"recommended: {', '.join(recommended.words)}"
-        if recommended
-        else f"{len(found.trials)} changes were tried, and none helped"
-    )
+    assert recommended, "or nothing is compared below"
+    outcome = job["outcome"]
+    assert outcome["before"] == "cure/pale/pale-seed0"
+    assert outcome["after"] == f"cure/pale/{recommended.scenario.name}-seed0"
+    assert outcome["accuracy_before"] == found.before.accuracy < outcome["accuracy_after"]
+    assert job["reason"] == f"recommended: {', '.join(recommended.words)}"
     assert served.get(f"jobs/{job['number']}/run").code == 400
     removed = served.post(f"jobs/{job['number']}", {"name": "cure/pale"}, method="DELETE")
     assert removed.code == 200
     assert not any(folder.exists() for folder in ours)
+
+
+GRID = {"vary": ["num_layers=2,3", "learning_rate=none,0.1"], "seeds": 2}
+
+
+def test_a_sweep_is_a_job_and_leaves_the_table_of_the_command(served, tmp_path):
+    base = named("grid")
+    plan = served.post("plan", {"kind": "sweep", "settings": base.settings(), **GRID})
+    assert plan.json == {"name": "grid", "networks": 8}
+    assert not (served.logdir / "grid").exists()
+    job = served.wait(served.submit(base, kind="sweep", **GRID))
+    assert (job["state"], job["reason"]) == ("finished", "8 networks")
+    command = shlex.split(job["command"].replace(str(served.logdir), str(tmp_path)))
+    done = run_command(*command[1:])
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (read_table(at / "grid") for at in (served.logdir, tmp_path))
+    pandas.testing.assert_frame_equal(ours, theirs)
+    found = served.get(f"jobs/{job['number']}/map").json
+    assert found["x"]["field"] == "num_layers"
+    assert found["y"]["values"] == [None, 0.1]
+    last = theirs[theirs["step"] == theirs["step"].max()]
+    for row, rate in zip(found["accuracy"], (None, 0.1), strict=True):
+        of_rate = last[
+            last["learning_rate"].isna() if rate is None else last["learning_rate"] == rate
+        ]
+        expected = of_rate.groupby("num_layers")["test_accuracy"].median()
+        np.testing.assert_allclose(row, expected.loc[[2, 3]])
+    assert set(np.ravel(found["verdict"])) <= set(found["colours"])
+    again = served.post("jobs", {"kind": "sweep", "settings": base.settings(), "vary": ["seed=1"]})
+    assert (again.code, again.json["setting"]) == (400, "vary")
+    again = served.post("jobs", {"kind": "sweep", "settings": base.settings(), **GRID, "seeds": 3})
+    assert "holds a sweep with --seeds 2 and not 3" in again.json["error"]
+    removed = served.post(f"jobs/{job['number']}", {"name": "grid"}, method="DELETE")
+    assert removed.code == 200
+    assert not (served.logdir / "grid").exists()
+
+
+def test_a_sweep_is_stopped_and_goes_on(served):
+    base = named("slow-grid", iterations=2000, log_every=100)
+    vary = ["num_layers=2:9:1"]
+    number = served.submit(base, kind="sweep", vary=vary)
+    while not (progress := served.job(number)["progress"].get("networks")):
+        time.sleep(0.05)
+    assert served.get(f"jobs/{number}/map").json["x"]["values"] == list(range(2, 10))
+    begun = time.monotonic()
+    served.post(f"jobs/{number}/stop", {})
+    assert served.wait(number)["state"] == "stopped"
+    assert time.monotonic() - begun < 8
+    kept = {path: path.stat().st_mtime_ns for path in served.logdir.glob("slow-grid/records/*")}
+    assert len(kept) >= progress
+    served.post(f"jobs/{number}/continue", {})
+    assert served.wait(number)["state"] == "finished"
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "not trained again"
+    assert len(read_table(served.logdir / "slow-grid")["name"].unique()) == 8
+
+
+def worn_soon(pipe, place):
+    """A worker that is worn after each program."""
+    worker.WORN_AFTER = 1
+    worker.work(pipe, place)
+
+
+def start_worn_soon(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "work", worn_soon)
+        return worker.start(place)
+
+
+def trainers():
+    """The workers of this process."""
+    children = psutil.Process().children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_fresh_worker_takes_over_before_a_worn_one_leaves(tmp_path, queue):
+    place = Place(str(tmp_path), None, 10, 1)
+    crew = Crew(queue, 1, lambda: start_worn_soon(place), lambda kind, facts: None)
+    for seed in range(3):
+        scenario = named(f"n{seed}", seed=seed)
+        queue.submit({"kind": "train", "settings": scenario.settings()}, scenario.name)
+    crew.start()
+    try:
+        deadline = time.monotonic() + 60
+        while any(job.state != "finished" for job in queue.jobs()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        times = sorted((job.started, job.ended) for job in queue.jobs())
+        pauses = [later - ended for (_, ended), (later, _) in itertools.pairwise(times)]
+        # A start takes seconds. The worn worker goes on, and the queue does not wait.
+        assert max(pauses) < 0.5
+        [worn, *_] = before = trainers()
+        while worn in (now := trainers()) or not now:
+            assert time.monotonic() < deadline, (before, now)
+            time.sleep(0.1)
+    finally:
+        crew.close()
 
 
 def test_events_tell_how_a_job_goes(served):

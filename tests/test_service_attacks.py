@@ -202,9 +202,12 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_that_is_no_name_of_a_folder_is_refused(served, name):
-    for kind in ("train", "cure"):
+    for kind in ("train", "sweep"):
         answer = served.post("jobs", {"settings": {**QUICK, "name": name}, "kind": kind})
         assert (answer.code, answer.json["setting"]) == (400, "name")
+    answer = served.post("jobs", {"kind": "cure", "run": name})
+    assert answer.code == 400
+    assert answer.json["setting"] in ("run", "scenario")
     assert sorted(path.name for path in served.logdir.iterdir()) == [FOLDER]
 
 
@@ -251,8 +254,22 @@ BODIES = {
     "about": b'{"settings": {"about": "<script>"}}',
     "unknown kind": b'{"kind": "eval", "settings": {}}',
     "kind of many": b'{"kind": ["train"], "settings": {}}',
-    "many seeds": b'{"kind": "cure", "settings": {}, "seeds": 1000000}',
-    "seeds in words": b'{"kind": "cure", "settings": {}, "seeds": "3"}',
+    "many seeds": b'{"kind": "cure", "run": "relu", "seeds": 1000000}',
+    "seeds in words": b'{"kind": "cure", "run": "relu", "seeds": "3"}',
+    "run that is a list": b'{"kind": "cure", "run": ["relu"]}',
+    "run elsewhere": b'{"kind": "cure", "run": "../../etc"}',
+    "absolute run": b'{"kind": "cure", "run": "/etc"}',
+    "values that are text": b'{"kind": "sweep", "vary": "seed=1"}',
+    "values that are numbers": b'{"kind": "sweep", "vary": [1]}',
+    "many values": b'{"kind": "sweep", "vary": ["num_layers=1:1000:1"], "seeds": 2}',
+    "many ranges": b'{"kind": "sweep", "vary": ["kernel_initializer=random_normal('
+    + b"stddev=1:1000:1," * 100
+    + b')"]}',
+    "half a character as a value": b'{"kind": "sweep", "vary": ["activation=\\ud800"]}',
+    "values that cannot be together": b'{"kind": "sweep", "vary": ["output=sigmoid_twice,'
+    b'softmax", "num_layers=1,2"]}',
+    "seeds of a sweep in words": b'{"kind": "sweep", "vary": ["num_layers=1,2"], "seeds": "3"}',
+    "seeds of a sweep without end": b'{"kind": "sweep", "seeds": 1e999}',
     "deep initializer": b'{"settings": {"kernel_initializer": "' + b"(" * 60_000 + b'"}}',
     "negated initializer": b'{"settings": {"kernel_initializer": "constant(value='
     + b"-" * 60_000

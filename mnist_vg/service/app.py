@@ -24,6 +24,7 @@ from mnist_vg.scenarios.scenario import setting_fields
 from mnist_vg.scenarios.suites import SCENARIOS
 from mnist_vg.service.events import Events, EventStream, as_json
 from mnist_vg.service.service import Service
+from mnist_vg.sweeps.sweep import NOT_VARIED
 
 PREFIX = "/service"
 TENSORBOARD_THREADS = 8
@@ -48,12 +49,29 @@ class Operation(NamedTuple):
     body: Mapping[str, str] = MappingProxyType({})
 
 
+REQUEST = MappingProxyType(
+    {
+        "kind": "train, cure (with the remedies that fit its symptoms), or sweep",
+        "settings": "name to value, of train and sweep; see /fields",
+        "run": "of cure: the name of a run, or of a named scenario",
+        "vary": "of sweep: settings and their values, such as num_layers=2:20:3",
+        "seeds": "of each change that a cure tries, or of each combination of a sweep",
+    }
+)
+"""What is asked for, for the interface's description; see `requests.checked`."""
+
+
 def _submit(service, _, body):
-    kind = body.get("kind", "train")
-    if kind not in ("train", "cure"):
-        raise UsageError(f"kind: {kind!r} must be train or cure")
-    job = service.submit(_of("settings", body, dict, {}), kind, body.get("seeds", 1))
-    return service.job(job.number)
+    return service.job(service.submit(body).number)
+
+
+def _map(service, path, _):
+    from mnist_vg.service.sweep_map import sweep_map
+
+    job = service.job(path["number"])
+    if job["request"]["kind"] != "sweep":
+        raise UsageError(f"job: {job['number']} is no sweep")
+    return sweep_map(service.logdir / job["name"])
 
 
 def _move(service, path, body):
@@ -64,7 +82,7 @@ def _move(service, path, body):
 
 
 def _remove(service, path, body):
-    service.remove(path["number"], _of("name", body, str, ""))
+    service.remove(path["number"], body.get("name"))
     return {}
 
 
@@ -81,18 +99,16 @@ OPERATIONS = (
     Operation("GET", "/scenarios", lambda *_: {"scenarios": scenarios()}, "The named scenarios"),
     Operation("GET", "/limits", lambda s, *_: dataclasses.asdict(s.limits), "What is taken on"),
     Operation("GET", "/jobs", lambda s, *_: {"jobs": s.jobs()}, "All jobs, in their order"),
+    Operation("POST", "/jobs", _submit, "Train a network, or many", REQUEST),
     Operation(
         "POST",
-        "/jobs",
-        _submit,
-        "Train a scenario, or cure it",
-        {
-            "settings": "name to value; see /fields",
-            "kind": "train, or cure: with the remedies that fit its symptoms",
-            "seeds": "of each change that a cure tries",
-        },
+        "/plan",
+        lambda s, _, body: s.plan(body),
+        "How many networks that trains; nothing is trained",
+        REQUEST,
     ),
     Operation("GET", JOB, lambda s, path, _: s.job(path["number"]), "A job"),
+    Operation("GET", f"{JOB}/map", _map, "What a sweep has found so far, over its settings"),
     Operation(
         "POST", f"{JOB}/stop", lambda s, path, _: s.job(s.stop(path["number"]).number), "Stop a job"
     ),
@@ -156,6 +172,7 @@ def fields() -> list[dict[str, Any]]:
                 "optional": "None" in str(field.type),
                 "default": field.default,
                 "help": field.metadata["help"],
+                "varied": field.name not in NOT_VARIED,
                 "allowed": getattr(field.metadata["check"], "allowed", None),
             }
         )
@@ -239,14 +256,6 @@ def _watching(service, events):
 
 async def _as_text(request, error):
     return PlainTextResponse(str(error.detail), error.status_code)
-
-
-def _of(name, body, kind, default):
-    given = body.get(name, default)
-    if not isinstance(given, kind):
-        kinds = {dict: "an object", str: "text"}
-        raise UsageError(f"{name}: it must be {kinds[kind]}")
-    return given
 
 
 def _is_number(value):

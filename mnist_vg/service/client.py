@@ -16,9 +16,8 @@ from typing import Any
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs.run import Run
 from mnist_vg.scenarios.scenario import Scenario
-from mnist_vg.service.queue import FAILED, FINISHED, STOPPED
+from mnist_vg.service.queue import ENDED, FINISHED
 
-ENDED = (FINISHED, STOPPED, FAILED)
 SECONDS = 60
 """How long an answer may take. Between events, something comes every 15 seconds."""
 
@@ -50,6 +49,9 @@ class Client:
 
     def __init__(self, url: str, token: str):
         self._url, self._token = url, token
+        # A proxy is not asked for what is on this machine, and does not learn the token.
+        proxies = [urllib.request.ProxyHandler({})] if _is_local(url) else []
+        self._opener = urllib.request.build_opener(*proxies)
 
     def submit(self, scenario: Scenario, logdir: str | os.PathLike | None = None) -> Run:
         """Train a scenario there, and wait for it.
@@ -147,7 +149,7 @@ class Client:
             request = urllib.request.Request(
                 f"{self._url}/service/{path}", content, headers, method=method
             )
-            return urllib.request.urlopen(request, timeout=SECONDS)
+            return self._opener.open(request, timeout=SECONDS)
         except urllib.error.HTTPError as error:
             raise UsageError(_words(error)) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
@@ -168,6 +170,13 @@ def _events(lines):
             kind = value
         elif name == "data":
             yield kind, json.loads(value)
+
+
+def _is_local(url):
+    try:
+        return urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+    except ValueError:  # It is no address.
+        return False
 
 
 def _of_logdir(logdir):

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from mnist_vg.errors import UsageError, first_line
-from mnist_vg.runs.paths import as_path
 from mnist_vg.service.queue import STOPPED, Job, Queue
-from mnist_vg.service.worker import Ended, Progress, Ready, Task, work
+from mnist_vg.service.worker import Ended, Progress, Ready, SweepProgress, Task
 
 STOP_SECONDS = 10
 """A worker that has not stopped by then is killed. Its run goes on from its last checkpoint."""
@@ -28,14 +27,17 @@ _log = logging.getLogger(__name__)
 Told = Callable[[str, dict[str, Any]], None]
 """Called with the kind of an event and its facts, from the crew's thread."""
 
+Start = Callable[[], tuple[multiprocessing.Process, Connection]]
+"""Starts a worker, and returns its process and the pipe to it; see `worker.start`."""
+
 
 @dataclass
 class _Worker:
-    process: Any
-    pipe: Any
+    process: multiprocessing.Process
+    pipe: Connection
     job: int | None = None
     ready: bool = False
-    retiring: bool = False
+    worn: bool = False
     stop_by: float | None = None
 
 
@@ -44,28 +46,17 @@ class Crew:
 
     Args:
         queue: of which no other crew takes jobs.
-        logdir: the log folder, in which each run gets a folder of its name.
-        workers: how many processes train at a time.
-        data_dir: where TFDS keeps prepared data sets.
-        checkpoint_seconds: time between two checkpoints of a run.
+        size: how many workers train at a time.
+        start: starts a worker.
         told: called with each event.
     """
 
-    def __init__(
-        self,
-        queue: Queue,
-        logdir: str | os.PathLike,
-        workers: int,
-        data_dir: str | None,
-        checkpoint_seconds: float,
-        told: Told,
-    ):
-        self._queue, self._logdir, self._told = queue, as_path(logdir), told
-        self._size, self._data_dir = workers, data_dir
-        self._checkpoint_seconds = checkpoint_seconds
+    def __init__(self, queue: Queue, size: int, start: Start, told: Told):
+        self._queue, self._size, self._start_worker, self._told = queue, size, start, told
         self._workers: list[_Worker] = []
         self._progress: dict[int, dict[str, Any]] = {}
-        self._begun: dict[int, tuple[int, float]] = {}
+        self._begun: dict[int, tuple[float, float]] = {}
+        self._resumed: dict[int, tuple] = {}
         self._ended: list[Callable[[], int]] = []
         self._again: float | None = None
         self._trouble = ""
@@ -163,34 +154,41 @@ class Crew:
     def _take(self, worker, message):
         match message:
             case Ready(worn):
-                worker.ready, worker.retiring = True, worn
-            case Progress(number):
-                self._note(message)
+                worker.ready, worker.worn = True, worn
+            case Progress(number, run=run, step=step):
+                known = self._begin(message, run, step)
+                known |= {"run": run, "step": step, "loss": message.loss}
+                known |= {"accuracy": message.accuracy}
+                known["symptoms"] = known.get("symptoms", []) + message.symptoms
                 newest = {"layers": message.layers, "records": message.records}
-                self._told("progress", {"job": number, **self._progress[number], **newest})
-            case Ended(number, state, reason):
+                self._told("progress", {"job": number, **known, **newest})
+            case SweepProgress(number, networks=networks):
+                known = self._begin(message, None, networks)
+                known["networks"] = networks
+                self._told("progress", {"job": number, **known})
+            case Ended(number, state):
                 worker.job, worker.ready, worker.stop_by = None, False, None
+                self._resumed.pop(number, None)
                 if state == STOPPED and self._closing:
                     self._note_end(number, self._queue.put_back)
                 else:
-                    self._note_end(number, self._queue.end, state, reason)
+                    self._note_end(number, self._queue.end, *message[1:])
 
-    def _note(self, message):
-        now = time.monotonic()
-        known = self._progress.get(message.number, {})
-        if known.get("run") != message.run:
-            known = self._progress[message.number] = {"symptoms": []}
-            self._begun[message.number] = message.step, now
-        step, since = self._begun[message.number]
-        rate = (message.step - step) / (now - since) if now > since else None
-        known |= {
-            "run": message.run,
-            "step": message.step,
-            "loss": message.loss,
-            "accuracy": message.accuracy,
-            "steps_per_second": rate,
-            "symptoms": known["symptoms"] + message.symptoms,
-        }
+    def _begin(self, message, run, at):
+        """What is known of the progress of a job, with its pace; anew for another run of it."""
+        number, share, now = message.number, message.share, time.monotonic()
+        known = self._progress.get(number)
+        if known is None or known.get("run") != run:
+            known = self._progress[number] = {}
+            self._begun[number] = share, now
+            # Further than where its last worker began: what was trained in between is saved.
+            if self._resumed.get(number, (run, at)) != (run, at):
+                self._queue.went_on(number)
+            self._resumed[number] = run, at
+        begun, since = self._begun[number]
+        pace = (share - begun) / (now - since) if now > since else 0
+        known |= {"share": share, "seconds_left": (1 - share) / pace if pace else None}
+        return known
 
     def _note_end(self, number, note, *facts):
         """Note in the queue what has become of a job; where that fails, again later."""
@@ -204,23 +202,20 @@ class Crew:
         self._ended.append(noted)
 
     def _hire(self):
-        """Start as many workers as are lacking, also in place of one that is worn."""
-        for worker in [w for w in self._workers if w.retiring]:
-            self._workers.remove(worker)
-            worker.pipe.close()
-        while not self._closing and len(self._workers) < self._size:
-            ours, theirs = multiprocessing.Pipe()
-            threads = max(1, (os.cpu_count() or 1) // self._size)
-            process = multiprocessing.get_context("spawn").Process(
-                target=work, args=(theirs, self._data_dir, threads), daemon=True
-            )
-            process.start()
-            theirs.close()
-            self._workers.append(_Worker(process, ours))
+        """Start as many workers as are lacking. A worn one leaves once a fresh one is ready."""
+        while not self._closing and len(self._fresh()) < self._size:
+            self._workers.append(_Worker(*self._start_worker()))
+        if all(worker.ready or worker.job is not None for worker in self._fresh()):
+            for worker in [w for w in self._workers if w.worn and w.job is None]:
+                self._dismiss(worker)
+
+    def _fresh(self):
+        return [worker for worker in self._workers if not worker.worn]
 
     def _hand_out(self):
-        for worker in list(self._workers):
-            if worker.ready and worker.job is None and not self._closing:
+        for worker in sorted(self._workers, key=lambda worker: worker.worn):
+            busy = sum(worker.job is not None for worker in self._workers)
+            if worker.ready and worker.job is None and not self._closing and busy < self._size:
                 job = self._queue.take()
                 if job is None:
                     return
@@ -229,18 +224,20 @@ class Crew:
     def _hand(self, worker, job: Job):
         worker.job = job.number
         try:
-            how = str(self._logdir), self._checkpoint_seconds
-            worker.pipe.send(Task(job.number, job.request, *how))
+            worker.pipe.send(Task(job.number, job.request))
         except OSError:
             self._lost(worker)
         else:
             self._tell_state(job.number)
 
-    def _lost(self, worker):
-        """A worker has ended by itself, or was killed."""
+    def _dismiss(self, worker):
         self._workers.remove(worker)
         worker.process.kill()
         worker.process.join()
+
+    def _lost(self, worker):
+        """A worker has ended by itself, or was killed."""
+        self._dismiss(worker)
         if worker.job is None:
             if not worker.ready:
                 self._try_again()
@@ -268,4 +265,5 @@ class Crew:
 def _interrupt(worker):
     if worker.stop_by is None:
         worker.stop_by = time.monotonic() + STOP_SECONDS
-        os.kill(worker.process.pid, signal.SIGINT)
+        # Also the processes of a sweep. Each worker is a group of its own.
+        os.killpg(worker.process.pid, signal.SIGINT)

@@ -12,21 +12,25 @@ class Limits:
 
     Attributes:
         waiting: jobs in the queue.
+        ended: jobs that are remembered after their end; what they have trained stays.
         iterations: steps of a network.
         hidden_size: units of a hidden layer.
         num_layers: layers of a network.
         batch_size: examples of a step.
         seeds: of each change that a cure tries.
+        networks: of a sweep.
         body: bytes of a request.
         watchers: clients that wait for events at the same time.
     """
 
     waiting: int = 1000
+    ended: int = 1000
     iterations: int = 1_000_000
     hidden_size: int = 1000
     num_layers: int = 200
     batch_size: int = 10_000
     seeds: int = 10
+    networks: int = 1000
     body: int = 65_536
     watchers: int = 200
 

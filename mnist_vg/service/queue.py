@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mnist_vg.errors import UsageError
@@ -16,8 +17,11 @@ WAITING, TRAINING, FINISHED = "waiting", "training", "finished"
 STOPPED, FAILED = "stopped", "failed"
 STATES = (WAITING, TRAINING, FINISHED, STOPPED, FAILED)
 
-ATTEMPTS = 3
-"""A job whose worker is killed so often has probably killed it, by the memory that it needs."""
+ENDED = (FINISHED, STOPPED, FAILED)
+
+ATTEMPTS = 5
+"""A job whose worker is killed so often, without having gone on meanwhile, has probably killed it,
+by the memory that it needs."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -30,7 +34,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     submitted REAL NOT NULL,
     started REAL,
     ended REAL,
-    reason TEXT NOT NULL DEFAULT ''
+    reason TEXT NOT NULL DEFAULT '',
+    outcome TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX IF NOT EXISTS waiting ON jobs (state, place);
 """
@@ -47,11 +52,12 @@ class Job:
         request: `kind` is "train" or "cure", `settings` are those of a scenario, and `seeds`, of
             a cure, is a number.
         name: of the folder in the log folder that gets the run, or the runs of a cure.
-        attempts: how often a worker has begun it.
+        attempts: how often a worker has begun it, since it went on last.
         submitted: when it was accepted, in seconds since 1970.
         started: when it was begun last; None before.
         ended: when it ended; None before.
         reason: why it failed, or what a cure recommends; empty otherwise.
+        outcome: what it has found, as its kind has it; see `worker.Ended`.
     """
 
     number: int
@@ -64,6 +70,7 @@ class Job:
     started: float | None
     ended: float | None
     reason: str
+    outcome: dict[str, Any]
 
 
 class Queue:
@@ -74,13 +81,15 @@ class Queue:
     Args:
         path: of the file, which is made where it is missing.
         most: so many jobs may wait.
+        most_ended: so many jobs that have ended are remembered; the oldest are forgotten, and what
+            they have trained stays.
 
     Raises:
         UsageError: the file cannot be written, or is not a queue.
     """
 
-    def __init__(self, path: str | os.PathLike, most: int = 1000):
-        self._most = most
+    def __init__(self, path: str | os.PathLike, most: int = 1000, most_ended: int = 1000):
+        self._most, self._most_ended = most, most_ended
         self._lock = threading.Lock()
         try:
             self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -88,6 +97,9 @@ class Queue:
             # An accepted job outlives a power cut.
             self._file.execute("PRAGMA synchronous=FULL")
             self._file.executescript(_TABLE)
+            columns = [name for _, name, *_ in self._file.execute("PRAGMA table_info(jobs)")]
+            if "outcome" not in columns:  # A queue from before there was one.
+                self._file.execute("ALTER TABLE jobs ADD outcome TEXT NOT NULL DEFAULT '{}'")
             [found] = self._file.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise sqlite3.DatabaseError(found.replace("\n", ", "))
@@ -133,23 +145,41 @@ class Queue:
             ).fetchone()
         return self.job(row[0]) if row else None
 
-    def end(self, number: int, state: str, reason: str = "") -> None:
+    def end(
+        self,
+        number: int,
+        state: str,
+        reason: str = "",
+        outcome: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Note how a job has ended."""
         with self._changing() as file:
             file.execute(
-                "UPDATE jobs SET state = ?, ended = ?, reason = ? WHERE number = ?",
-                [state, time.time(), reason, number],
+                "UPDATE jobs SET state = ?, ended = ?, reason = ?, outcome = ? WHERE number = ?",
+                [state, time.time(), reason, json.dumps(dict(outcome)), number],
             )
+            file.execute(
+                "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs "
+                "WHERE state IN (?, ?, ?) ORDER BY ended DESC LIMIT -1 OFFSET ?)",
+                [*ENDED, self._most_ended],
+            )
+
+    def went_on(self, number: int) -> None:
+        """A job is further than when its worker was killed last: count its attempts anew."""
+        with self._changing() as file:
+            file.execute("UPDATE jobs SET attempts = 1 WHERE number = ?", [number])
 
     def lost(self, number: int) -> Job:
         """A job's worker was killed. Let it wait again, at its old place, but not too often."""
         with self._changing() as file:
             file.execute(
-                "UPDATE jobs SET state = CASE WHEN attempts < ? THEN ? ELSE ? END, reason = CASE "
-                "WHEN attempts < ? THEN '' ELSE 'its worker was killed ' || attempts || ' times "
-                "(out of memory?)' END WHERE number = ? AND state = ?",
-                [ATTEMPTS, WAITING, FAILED, ATTEMPTS, number, TRAINING],
+                "UPDATE jobs SET state = ? WHERE number = ? AND state = ? AND attempts < ?",
+                [WAITING, number, TRAINING, ATTEMPTS],
             )
+        job = self.job(number)
+        if job.state == TRAINING:
+            reason = f"its worker was killed {job.attempts} times (out of memory?)"
+            self.end(number, FAILED, reason)
         return self.job(number)
 
     def put_back(self, number: int | None = None) -> None:
@@ -181,7 +211,8 @@ class Queue:
             if state == WAITING:
                 _check_free(file, job.name)
             file.execute(
-                "UPDATE jobs SET state = ?, attempts = 0 WHERE number = ?", [state, number]
+                "UPDATE jobs SET state = ?, attempts = 0, reason = '', ended = ? WHERE number = ?",
+                [state, None if state == WAITING else time.time(), number],
             )
         return self.job(number)
 
@@ -263,4 +294,5 @@ def _check_free(file, name):
 
 
 def _job(row):
-    return Job(**{**row, "request": json.loads(row["request"])})
+    decoded = {name: json.loads(row[name]) for name in ("request", "outcome")}
+    return Job(**{**row, **decoded})

@@ -2,27 +2,28 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import secrets
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from mnist_vg.cure import check_cure
 from mnist_vg.driver import CHECKPOINT_SECONDS
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.folder import LOCK_FILE, check_folder, claim_folder, remove_run
+from mnist_vg.runs.folder import LOCK_FILE, claim_folder, remove_run
 from mnist_vg.runs.paths import as_path, is_remote, make_folder
-from mnist_vg.runs.run import CURE_FOLDER, Run, run_folders
-from mnist_vg.scenarios.scenario import Scenario, setting_fields
-from mnist_vg.scenarios.size import check_depth, check_memory
+from mnist_vg.runs.run import Run, run_folders
 from mnist_vg.service.crew import Crew, Told
 from mnist_vg.service.limits import Limits
 from mnist_vg.service.queue import FAILED, FINISHED, STOPPED, TRAINING, WAITING, Job, Queue
+from mnist_vg.service.requests import checked, command_of, sweep_of
+from mnist_vg.service.worker import Place, start
+from mnist_vg.sweeps.sweeper import check_sweep_folder
+from mnist_vg.sweeps.table import remove_sweep
 
 FOLDER = ".mnist_vg_service"
 """The folder in a log folder with the queue, and with the token of the service that runs."""
@@ -66,10 +67,12 @@ class Service:
         self.token = secrets.token_urlsafe(32)
         self._folder = self.logdir / FOLDER
         self._lock = _lock(self._folder)
-        self._queue = Queue(self._folder / "queue.sqlite3", self.limits.waiting)
+        most = self.limits.waiting, self.limits.ended
+        self._queue = Queue(self._folder / "queue.sqlite3", *most)
         self._queue.put_back()
-        given = workers, data_dir, checkpoint_seconds, told
-        self._crew = Crew(self._queue, self.logdir, *given)
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        place = Place(str(self.logdir), data_dir, checkpoint_seconds, threads)
+        self._crew = Crew(self._queue, workers, functools.partial(start, place), told)
         self._told = told
 
     def start(self, url: str) -> None:
@@ -81,35 +84,28 @@ class Service:
             json.dump({"url": url, "token": self.token}, file)
         self._crew.start()
 
-    def submit(self, settings: Mapping[str, Any], kind: str = "train", seeds: int = 1) -> Job:
+    def submit(self, asked: Mapping[str, Any]) -> Job:
         """Accept a job. What this has returned from is trained, whatever happens.
 
         Args:
-            settings: of a scenario.
-            kind: "train", or "cure" to train it with the remedies that fit its symptoms.
-            seeds: of each change that a cure tries.
+            asked: see `requests.checked`.
 
         Raises:
-            UsageError: as the command line has it: a setting is not allowed, the folder holds
-                another run, or the service takes no more.
+            UsageError: as `requests.checked`, or too many jobs wait already.
         """
-        unknown = settings.keys() - {field.name for field in setting_fields()}
-        if unknown:
-            raise UsageError(f"{min(unknown)}: there is no such setting; /service/fields lists all")
-        scenario = Scenario(**settings)
-        self.limits.check(scenario)
-        check_depth(scenario)
-        check_memory(scenario)
-        request, name = {"kind": kind, "settings": scenario.settings()}, scenario.name
-        if kind == "cure":
-            check_cure(scenario, seeds)
-            self.limits.check_number("seeds", seeds)
-            request["seeds"], name = seeds, f"{CURE_FOLDER}/{name}"
-        else:
-            check_folder(self.logdir / name, scenario)
+        request, name, _ = checked(asked, self.logdir, self.limits)
         job = self._queue.submit(request, name)
         self._changed(job)
         return job
+
+    def plan(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """How many networks a request trains, without training them.
+
+        Raises:
+            UsageError: as `requests.checked`.
+        """
+        name, networks = checked(asked, self.logdir, self.limits)[1:]
+        return {"name": name, "networks": networks}
 
     def stop(self, number: int) -> Job:
         """Stop a job. What it has trained is kept, and `go_on` continues it."""
@@ -124,7 +120,7 @@ class Service:
 
     def move(self, number: int, before: int | None) -> Job:
         """Let a job be trained before another one; None puts it last."""
-        return self._changed(self._queue.move(number, before))
+        return self._changed(self._queue.move(number, before), "moved")
 
     def remove(self, number: int, name: str) -> None:
         """Remove a job and its run.
@@ -141,18 +137,24 @@ class Service:
             raise UsageError(f"name: job {number} is {job.name!r}, and {name!r} was given")
         # So that no worker takes it meanwhile; and if this is killed, it can be removed again.
         self._queue.change(number, STOPPED, [WAITING, FINISHED, STOPPED, FAILED])
-        for folder in self._folders(job):
-            _remove(folder)
+        self._remove_records(job)
         self._queue.remove(number)
         self._told("removed", {"job": number, "name": job.name})
 
-    def _folders(self, job):
-        """The run folders that a job has made, and none that stands in their place."""
+    def _remove_records(self, job):
+        """Remove what a job has made, and nothing that stands in its place."""
         folder = self.logdir / job.name
-        if job.request["kind"] == "cure":
-            return run_folders(folder)
-        run = Run.load(folder)
-        return [folder] if run is not None and run.settings == job.request["settings"] else []
+        if job.request["kind"] == "sweep":
+            with contextlib.suppress(UsageError):  # It has none yet, or that of another sweep.
+                check_sweep_folder(folder, sweep_of(job.request).facts())
+                _remove(folder, remove_sweep)
+        elif job.request["kind"] == "cure":
+            for each in run_folders(folder):
+                _remove(each, remove_run)
+        else:
+            run = Run.load(folder)
+            if run is not None and run.settings == job.request["settings"]:
+                _remove(folder, remove_run)
 
     def job(self, number: int) -> dict[str, Any]:
         """A job as clients see it."""
@@ -169,43 +171,21 @@ class Service:
         self._queue.close()
         self._lock.release()
 
-    def _changed(self, job):
-        self._told("state", {"job": job.number, "name": job.name, "state": job.state})
+    def _changed(self, job, kind="state"):
+        self._told(kind, {"job": job.number, "name": job.name, "state": job.state})
         self._crew.look()
         return job
 
     def _seen(self, job):
+        facts = dataclasses.asdict(job) | {"command": command_of(job.request, self.logdir)}
         progress = self._crew.progress(job.number)
-        settings = job.request["settings"]
-        rate, steps = progress.get("steps_per_second"), settings["iterations"]
-        if rate:
-            progress["seconds_left"] = (steps - 1 - progress["step"]) / rate
-        facts = dataclasses.asdict(job) | {"command": command_of(job, self.logdir)}
         return facts | {"progress": progress, "done": job.state == FINISHED}
 
 
-def command_of(job: Job, logdir: Path) -> str:
-    """The command line that does the same as a job."""
-    settings, where = job.request["settings"], ["--logdir", str(logdir)]
-    if job.request["kind"] == "cure":
-        seeds = ["--seeds", str(job.request["seeds"])]
-        return shlex.join(["mnist-vg", "cure", settings["name"], *seeds, *where])
-    usual = Scenario(activation=settings["activation"]).settings()
-    options = []
-    for key, value in settings.items():
-        if value != usual[key] or key == "activation":
-            option = f"--{key.replace('_', '-')}"
-            given = [option, str(value)]
-            if isinstance(value, bool):
-                given = [option if value else option.replace("--", "--no-", 1)]
-            options += given
-    return shlex.join(["mnist-vg", "train", *options, *where])
-
-
-def _remove(folder):
-    """Remove a run, and its folder if nothing else is in it."""
+def _remove(folder, remove):
+    """Remove a run or a sweep, and its folder if nothing else is in it."""
     with claim_folder(folder):
-        remove_run(folder)
+        remove(folder)
         (folder / LOCK_FILE).unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -1,17 +1,18 @@
 """A worker: a process that holds TensorFlow and compiled programs, and trains what it is given."""
 
+import functools
+import multiprocessing
 import os
 import signal
 import threading
 import time
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mnist_vg.errors import RunFailed, UsageError, first_line
+from mnist_vg.runs.run import CURE_FOLDER
 from mnist_vg.runs.tags import GRADIENT_MEAN_ABS
 
 MOST_PROGRAMS = 8
@@ -25,24 +26,31 @@ TELL_SECONDS = 0.1
 """Time between two messages on how far a run is."""
 
 
-class Task(NamedTuple):
-    """What a worker is given.
+class Place(NamedTuple):
+    """Where and how a worker trains.
 
     Attributes:
-        number: of the job.
-        request: see `queue.Job`.
-        logdir: the log folder.
+        logdir: the log folder, in which each job gets a folder of its name.
+        data_dir: where TFDS keeps prepared data sets.
         checkpoint_seconds: time between two checkpoints of a run.
+        threads: of TensorFlow, and processes of a sweep.
     """
+
+    logdir: str
+    data_dir: str | None
+    checkpoint_seconds: float
+    threads: int
+
+
+class Task(NamedTuple):
+    """What a worker is given: the number of the job, and its request, see `queue.Job`."""
 
     number: int
     request: dict[str, Any]
-    logdir: str
-    checkpoint_seconds: float
 
 
 class Ready(NamedTuple):
-    """The worker waits for a task; `worn` if it should get no more."""
+    """The worker waits for a task; `worn` if a fresh one should take its place."""
 
     worn: bool
 
@@ -52,6 +60,7 @@ class Progress(NamedTuple):
 
     Attributes:
         number: of the job.
+        share: of its steps that are done, 0 to 1.
         run: the name of the run in training.
         step: of the newest block's end, counted from 0.
         loss: of that step's batch.
@@ -62,6 +71,7 @@ class Progress(NamedTuple):
     """
 
     number: int
+    share: float
     run: str
     step: int
     loss: float
@@ -71,109 +81,153 @@ class Progress(NamedTuple):
     records: list[tuple[int, list[float]]]
 
 
+class SweepProgress(NamedTuple):
+    """How far a sweep is.
+
+    Attributes:
+        number: of the job.
+        share: of the work that is done, 0 to 1.
+        networks: how many have been trained.
+    """
+
+    number: int
+    share: float
+    networks: int
+
+
 class Ended(NamedTuple):
-    """How a task ended: "finished", "stopped" or "failed"; why it failed, or what came out."""
+    """How a task ended.
+
+    Attributes:
+        number: of the job.
+        state: "finished", "stopped" or "failed".
+        reason: why it failed, or what came out.
+        outcome: of a cure that has a recommendation: the names of the run `before` and of the run
+            `after`, under the same seed, and the median test accuracies
+            `accuracy_before` and `accuracy_after` of all seeds, 0 to 1.
+    """
 
     number: int
     state: str
     reason: str
+    outcome: dict[str, Any]
 
 
-def work(pipe: Connection, data_dir: str | None, threads: int) -> None:
+def start(place: Place) -> tuple[multiprocessing.Process, Connection]:
+    """Start a worker; return its process, and the pipe to it."""
+    ours, theirs = multiprocessing.Pipe()
+    # Not a daemon: these may have no processes of their own, and a sweep has.
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(theirs, place))
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def work(pipe: Connection, place: Place) -> None:
     """Train tasks as they come, until the pipe ends.
 
     Args:
         pipe: to the service. A `SIGINT` stops the run in training, which is saved.
-        data_dir: where TFDS keeps prepared data sets.
-        threads: of TensorFlow.
+        place: where and how.
     """
     # Ctrl-C in the terminal is for the service, which then tells its workers.
     os.setsid()
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    programs = _programs(data_dir, threads)
+    programs = _programs(place)
     pipe.send(Ready(worn=False))
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
-        pipe.send(_train(task, programs, pipe))
+        pipe.send(_train(task, place, programs, pipe))
         pipe.send(Ready(worn=programs.compiled >= WORN_AFTER))
 
 
-def _programs(data_dir, threads):
+def _programs(place):
     from mnist_vg.tensorflow_import import import_tensorflow
 
     import_tensorflow()
 
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(place.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(place.threads)
 
     from mnist_vg.training.warm_programs import WarmPrograms
 
-    return WarmPrograms(MOST_PROGRAMS, data_dir)
+    return WarmPrograms(MOST_PROGRAMS, place.data_dir)
 
 
-def _train(task, programs, pipe):
+def _train(task, place, programs, pipe):
     from mnist_vg.scenarios.scenario import Scenario
     from mnist_vg.scenarios.suites import described
 
-    do = {"train": _train_run, "cure": _cure}[task.request["kind"]]
+    do = {"train": _train_run, "cure": _cure, "sweep": _sweep}[task.request["kind"]]
     try:
         # From here on, also while a program is compiled.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         scenario = described(Scenario(**task.request["settings"]))
-        outcome = do(task, scenario, programs, _Teller(task.number, pipe))
-        return Ended(task.number, "finished", outcome)
+        return Ended(task.number, "finished", *do(task, place, scenario, programs, pipe.send))
     except KeyboardInterrupt:
-        return Ended(task.number, "stopped", "")
+        return Ended(task.number, "stopped", "", {})
     except (UsageError, RunFailed) as error:
-        return Ended(task.number, "failed", str(error))
+        return Ended(task.number, "failed", str(error), {})
     except Exception as error:
-        return Ended(task.number, "failed", first_line(error))
+        return Ended(task.number, "failed", first_line(error), {})
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _train_run(task, scenario, programs, watch):
-    from mnist_vg.runs.folder import check_folder
-    from mnist_vg.training.session import train_run
+def _train_run(task, place, scenario, programs, tell):
+    from mnist_vg.driver import train_all
 
-    folder = Path(task.logdir, scenario.name)
-    run = check_folder(folder, scenario)
-    if run is None or run.status != "finished":
-        dataset, trainer = programs.trainer(scenario)
-        train_run(
-            scenario,
-            folder,
-            dataset,
-            trainer,
-            overwrite=False,
-            checkpoint_seconds=task.checkpoint_seconds,
-            watch=watch,
-        )
-    return ""
+    watch = _Teller(task.number, tell)
+    list(train_all([scenario], place.logdir, **_how(place, programs), watch=watch))
+    return "", {}
 
 
-def _cure(task, scenario, programs, watch):
+def _how(place, programs):
+    return {"checkpoint_seconds": place.checkpoint_seconds, "trainers": programs.trainers}
+
+
+def _cure(task, place, scenario, programs, tell):
     from mnist_vg.cure import cure
+    from mnist_vg.driver import train_all
 
-    seeds, data_dir = task.request["seeds"], programs.data_dir
-    found = cure(scenario, task.logdir, seeds=seeds, data_dir=data_dir, watch=watch)
-    if found.recommended is None:
+    train = functools.partial(train_all, **_how(place, programs))
+    watch = _Teller(task.number, tell)
+    found = cure(scenario, place.logdir, seeds=task.request["seeds"], watch=watch, train=train)
+    before, after = found.before, found.recommended
+    if after is None:
         tried = f"{len(found.trials)} changes were tried"
-        return "it is healthy as it is" if found.before.healthy else f"{tried}, and none helped"
-    return f"recommended: {', '.join(found.recommended.words)}"
+        return "it is healthy as it is" if before.healthy else f"{tried}, and none helped", {}
+    name = f"{CURE_FOLDER}/{scenario.name}"
+    return f"recommended: {', '.join(after.words)}", {
+        "before": f"{name}/{before.runs[0].folder.name}",
+        "after": f"{name}/{after.runs[0].folder.name}",
+        "accuracy_before": before.accuracy,
+        "accuracy_after": after.accuracy,
+    }
+
+
+def _sweep(task, place, scenario, programs, tell):
+    from mnist_vg.service.requests import sweep_of
+    from mnist_vg.sweeps.sweeper import Sweeper
+
+    sweep, how = sweep_of(task.request), {"data_dir": place.data_dir, "workers": place.threads}
+    sweeper = Sweeper(sweep, place.logdir, **how)
+    teller = _SweepTeller(task.number, sweeper.plan, tell)
+    sweeper.run(watch=teller.watch, advanced=teller.advanced)
+    return f"{len(sweep.scenarios)} networks", {}
 
 
 class _Teller:
     """Tells the service how far a run is."""
 
-    def __init__(self, number, pipe):
-        self._number, self._pipe = number, pipe
+    def __init__(self, number, tell):
+        self._number, self._tell = number, tell
         self._told, self._symptoms, self._layers, self._records = 0.0, [], [], []
 
     def __call__(self, scenario, block, symptoms):
@@ -183,17 +237,45 @@ class _Teller:
             gradients = np.asarray(measures[GRADIENT_MEAN_ABS], float).tolist()
             self._layers = list(map(str, layers))
             self._records.append((block.step, gradients))
-        now = time.monotonic()
-        if now - self._told < TELL_SECONDS and block.step + 1 < scenario.iterations:
+        now, share = time.monotonic(), (block.step + 1) / scenario.iterations
+        if now - self._told < TELL_SECONDS and share < 1:
             return
         loss, accuracy = float(block.loss), float(block.accuracy)
         told = self._symptoms, self._layers, self._records
-        self._pipe.send(Progress(self._number, scenario.name, block.step, loss, accuracy, *told))
+        run = self._number, share, scenario.name, block.step, loss, accuracy
+        self._tell(Progress(*run, *told))
         self._told, self._symptoms, self._records = now, [], []
 
 
+class _SweepTeller:
+    """Tells the service how far a sweep is."""
+
+    def __init__(self, number, plan, tell):
+        self._number, self._plan, self._tell = number, plan, tell
+        self._told, self._shares = 0.0, dict.fromkeys(plan.done, 1.0)
+        self._networks = sum(len(plan.groups[n]) for n in plan.done)
+
+    def watch(self, number, outcome):
+        """A group is in the table."""
+        self._shares[number] = 1.0
+        self._networks += len(self._plan.groups[number])
+        self._send()
+
+    def advanced(self, number, share):
+        """So much of a group is done."""
+        self._shares[number] = share
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            self._send()
+
+    def _send(self):
+        work = self._plan.work
+        share = sum(work[n] * share for n, share in self._shares.items()) / sum(work)
+        self._tell(SweepProgress(self._number, share, self._networks))
+        self._told = time.monotonic()
+
+
 def _end_with_parent():
-    parent = parent_process()
+    parent = multiprocessing.parent_process()
 
     def wait():
         parent.join()

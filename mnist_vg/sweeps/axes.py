@@ -155,3 +155,12 @@ def on_grid(values: "pandas.Series", axes: Sequence[Axis]) -> np.ndarray:
     grid = np.full(math.prod(shape(axes)), np.nan)
     grid[values.index] = values
     return grid.reshape(shape(axes))
+
+
+def medians(records: "pandas.DataFrame", axes: Sequence[Axis], column: str) -> np.ndarray:
+    """The median of each cell's networks, as an array of `shape(axes)`.
+
+    NaN does not count, unless more than half of a cell's networks have it: then it is NaN.
+    """
+    by_cell = cells(records, axes, column)
+    return on_grid(by_cell.median().where(2 * by_cell.count() >= by_cell.size()), axes)

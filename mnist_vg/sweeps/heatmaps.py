@@ -34,7 +34,7 @@ from mnist_vg.figures.style import (
     row_ticks,
     set_title,
 )
-from mnist_vg.sweeps.axes import RATIO_LIMIT, Axis, cells, choose, on_grid
+from mnist_vg.sweeps.axes import RATIO_LIMIT, Axis, cells, choose, medians, on_grid
 from mnist_vg.sweeps.table import (
     GRADIENT_RATIO,
     TEST_ACCURACY,
@@ -158,12 +158,11 @@ def _ratio(records, which, limit):
 
 def _heatmap(records, shown, over, measure):
     axes = list(shown.values())
-    by_cell = cells(records, axes, measure.column)
-    networks, known = by_cell.size(), by_cell.count()
-    medians = on_grid(by_cell.median().where(2 * known >= networks), axes)
+    trained = on_grid(cells(records, axes, measure.column).size(), axes) > 0
     style = {"cmap": measure.cmap, "vmin": measure.low, "vmax": measure.high}
     figure, panels = _panels(shown, over and f"median {over}")
-    image = _draw_images(figure, panels, medians, on_grid(networks, axes) > 0, [], style)
+    values = medians(records, axes, measure.column)
+    image = _draw_images(figure, panels, values, trained, [], style)
     options = {"ax": list(panels), "aspect": 30, "extend": measure.extend}
     colour_bar(figure, image, measure.label, **options)
     return figure
@@ -199,9 +198,13 @@ def _lines(records, shown, over, measure):
     return figure
 
 
-def _verdict_counts(records, shown):
-    """For each cell, how many networks have each of `VERDICTS` as first cause: `[*grid, 12]`."""
-    axes = [*shown.values(), Axis.of("verdict", list(VERDICTS))]
+def verdict_counts(records: "pandas.DataFrame", axes: Sequence[Axis]) -> np.ndarray:
+    """For each cell, how many networks have each of `VERDICTS` as first cause.
+
+    Returns:
+        An array of `[*shape(axes), len(VERDICTS)]`.
+    """
+    axes = [*axes, Axis.of("verdict", list(VERDICTS))]
     causes = records.assign(verdict=records["verdict"].map(first_cause))
     return np.nan_to_num(on_grid(cells(causes, axes, "verdict").size(), axes))
 
@@ -209,7 +212,7 @@ def _verdict_counts(records, shown):
 def _verdict_map(records, shown, over):
     from matplotlib.colors import ListedColormap
 
-    counts = _verdict_counts(records, shown)
+    counts = verdict_counts(records, list(shown.values()))
     trained = counts.any(axis=-1)
     codes = np.where(trained, counts.argmax(axis=-1), np.nan)
     figure, panels = _panels(shown, over and f"most frequent {over}")
@@ -221,7 +224,7 @@ def _verdict_map(records, shown, over):
 
 
 def _verdict_bars(records, shown, over):
-    counts = _verdict_counts(records, shown)
+    counts = verdict_counts(records, list(shown.values()))
     figure, panels = _panels(shown, over and f"shares {over}")
     with np.errstate(invalid="ignore"):  # A cell without networks is 0 / 0.
         shares = counts / counts.sum(axis=-1, keepdims=True)

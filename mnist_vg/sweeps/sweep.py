@@ -56,8 +56,11 @@ def parse_axis(text: str) -> tuple[str, tuple]:
     field = _field(name)
     if not equals:
         raise UsageError(f"vary: {text!r} is not field=values, such as num_layers=2:50:4")
-    words = [word for item in _split(listed) for word in _expanded(name, item)]
-    return name, _checked(field, [_value(field, word) for word in words])
+    words = (word for item in _split(listed) for word in _expanded(name, item))
+    found = list(itertools.islice(words, MAX_NETWORKS + 1))
+    if len(found) > MAX_NETWORKS:
+        raise UsageError(f"vary: {name} has more than {MAX_NETWORKS:,} values; give fewer")
+    return name, _checked(field, [_value(field, word) for word in found])
 
 
 def check_axes(axes: Mapping[str, Iterable]) -> dict[str, tuple]:
@@ -71,20 +74,21 @@ def check_axes(axes: Mapping[str, Iterable]) -> dict[str, tuple]:
 
 def _field(name):
     """The setting with this name, if it can be varied."""
-    fields = {field.name: field for field in setting_fields() if field.name not in _NOT_VARIED}
+    fields = {field.name: field for field in setting_fields() if field.name not in NOT_VARIED}
     if name in fields:
         return fields[name]
-    if name in _NOT_VARIED:
-        raise UsageError(f"vary: {name} cannot be varied: {_NOT_VARIED[name]}")
+    if name in NOT_VARIED:
+        raise UsageError(f"vary: {name} cannot be varied: {NOT_VARIED[name]}")
     raise UsageError(f"vary: {name!r} is not a setting; {nearest(name, fields)}")
 
 
-_NOT_VARIED = {
+NOT_VARIED = {
     "name": "networks are named after the values that are varied",
     "seed": "give the number of seeds with --seeds",
     "data_seed": "all networks of a sweep see the same batches",
     "measures": "a sweep's table has the same columns for all networks",
 }
+"""Settings that a sweep cannot vary, and why."""
 
 
 def _checked(field, values):
@@ -118,7 +122,8 @@ def _expanded(name, item):
             raise UsageError(
                 f"vary: {name} {short.group()!r} has no step; give first:last:step, such as 2:50:4"
             )
-        return [item]
+        yield item
+        return
     first, last, step = map(Decimal, found.groups())
     try:
         steps = (last - first) / step
@@ -132,7 +137,8 @@ def _expanded(name, item):
     count = int(steps) + 1
     numbers = [format((first + n * step).normalize(), "f") for n in range(count)]
     before, after = item[: found.start()], item[found.end() :]
-    return [word for n in numbers for word in _expanded(name, f"{before}{n}{after}")]
+    for n in numbers:
+        yield from _expanded(name, f"{before}{n}{after}")
 
 
 def _value(field, word):

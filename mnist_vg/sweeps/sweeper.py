@@ -5,9 +5,9 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import joblib
 
@@ -85,18 +85,8 @@ class Sweeper:
         return () if self._overwrite else table.parts_of(self.folder)
 
     def _check_folder(self):
-        if Run.load(self.folder) is not None:
-            raise UsageError(
-                f"sweep: {self.folder} holds a run; give another name or another --logdir"
-            )
         check_writable(self.folder)
-        if (self.folder / SWEEP_FILE).exists() and not self._overwrite:
-            differing = differences(table.load_sweep(self.folder), self._facts)
-            if differing:
-                raise UsageError(
-                    f"sweep: {self.folder} holds a sweep with {'; '.join(differing)}; give the "
-                    "same command as then or another name, or replace it with --overwrite"
-                )
+        check_sweep_folder(self.folder, self._facts, self._overwrite)
 
     def _check_networks(self):
         """Make a small network of each structure, to refuse an impossible one before training."""
@@ -207,6 +197,32 @@ class Sweeper:
                 f"sweep: {self.folder} could not be written ({error}); run the same command to "
                 "train the groups that are left"
             ) from error
+
+
+def check_sweep_folder(
+    folder: "Path | RemotePath", facts: Mapping[str, Any], overwrite: bool = False
+) -> None:
+    """Check that a folder holds no run, and no sweep but this one.
+
+    Args:
+        folder: of the sweep.
+        facts: as `sweep.json` would have them; of those that `Sweep.facts` lacks, any will do.
+        overwrite: whether another sweep may be there.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    if Run.load(folder) is not None:
+        raise UsageError(f"sweep: {folder} holds a run; give another name or another --logdir")
+    if overwrite or not (folder / SWEEP_FILE).exists():
+        return
+    then = table.load_sweep(folder)
+    differing = differences(then, {**then, **facts})
+    if differing:
+        raise UsageError(
+            f"sweep: {folder} holds a sweep with {'; '.join(differing)}; give the "
+            "same command as then or another name, or replace it with --overwrite"
+        )
 
 
 def _small(scenario):

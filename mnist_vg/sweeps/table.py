@@ -153,6 +153,10 @@ def remove_sweep(folder: str | os.PathLike) -> None:
     if not is_remote(folder):
         os.sync()
     (folder / SWEEP_FILE).unlink(missing_ok=True)
+    if not is_remote(folder):
+        for name in (RECORDS_FOLDER, RUNS_FOLDER):
+            with contextlib.suppress(OSError):  # It is not there, or something else is in it.
+                (folder / name).rmdir()
 
 
 def parts_of(folder: str | os.PathLike) -> dict[int, "Path | RemotePath"]:

@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Generator, Iterable
 
 from mnist_vg.datasets import Dataset
 from mnist_vg.scenarios.scenario import Scenario, program_key
@@ -19,14 +20,18 @@ class WarmPrograms:
     Attributes:
         compiled: how many programs have been compiled so far. XLA never gives all of a
             program's memory mappings back.
-        data_dir: as given.
     """
 
     def __init__(self, most: int, data_dir: str | os.PathLike | None = None):
         self.compiled = 0
-        self.data_dir = data_dir
+        self._data_dir = data_dir
         self._most = most
         self._kept: OrderedDict[tuple, tuple[Dataset, Trainer]] = OrderedDict()
+
+    def trainers(self, scenarios: Iterable[Scenario]) -> Generator[tuple[Dataset, Trainer]]:
+        """Data set and trainer of each scenario in turn; see `trainer`."""
+        for scenario in scenarios:
+            yield self.trainer(scenario)
 
     def trainer(self, scenario: Scenario) -> tuple[Dataset, Trainer]:
         """Data set and trainer of a scenario, compiled and at step 0.
@@ -41,7 +46,7 @@ class WarmPrograms:
             restart(scenario, *self._kept[key])
             self._kept.move_to_end(key)
         else:
-            self._kept[key] = make_program(scenario, self.data_dir)
+            self._kept[key] = make_program(scenario, self._data_dir)
             self.compiled += 1
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { colourScale, MARKS, markOf } from "../../mnist_vg/board/static/colours.js";
+import { colourScale, MARKS, markOf, textOn } from "../../mnist_vg/board/static/colours.js";
 import { MEASURES, words } from "../../mnist_vg/board/static/measures.js";
 
 const LOG = { scale: "log" };
@@ -47,4 +47,23 @@ test("numbers are read with three digits", () => {
     "NaN",
     "Inf",
   ]);
+});
+
+/** The contrast of two colours (WCAG 2.2, definition of contrast ratio). */
+function contrast(one, other) {
+  const luminance = (colour) =>
+    [0.2126, 0.7152, 0.0722].reduce((sum, weight, n) => {
+      const part = Number.parseInt(colour.slice(1 + 2 * n, 3 + 2 * n), 16) / 255;
+      return sum + weight * (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    }, 0);
+  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}
+
+test("the text of a cell can be read on every colour", () => {
+  for (let n = 0; n < 4096; n += 7) {
+    const hex = n.toString(16).padStart(3, "0");
+    const colour = `#${[...hex].map((digit) => digit + digit).join("")}`;
+    assert.ok(contrast(colour, textOn(colour)) >= 4.5, colour);
+  }
 });

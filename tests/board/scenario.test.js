@@ -6,7 +6,9 @@ import {
   formOf,
   grown,
   nameOf,
+  seeded,
   settingsOf,
+  varied,
 } from "../../mnist_vg/board/static/scenario.js";
 
 const FIELDS = [
@@ -61,4 +63,18 @@ test("records that come one by one make the table that they would make at once",
 
 test("times are read as people say them", () => {
   assert.deepEqual([undefined, 0.2, 61, 5400].map(duration), ["", "1 s", "1 min", "1.5 h"]);
+});
+
+test("what is varied is told as the command line has it", () => {
+  const sides = [
+    { field: "num_layers", values: " 2:20:3 " },
+    { field: "", values: "1,2" },
+    { field: "activation", values: " " },
+  ];
+  assert.deepEqual(varied(sides), ["num_layers=2:20:3"]);
+});
+
+test("a run under another seed has the name that --seeds gives", () => {
+  const settings = { activation: "tanh", seed: 0, name: "deep" };
+  assert.deepEqual(seeded(settings, "deep", 3), { ...settings, seed: 3, name: "deep-seed3" });
 });

@@ -66,3 +66,11 @@ function rgb(colour) {
   const { r, g, b } = d3.rgb(colour);
   return [r, g, b];
 }
+
+/** Black or white, what can be read better on a colour (WCAG 2.2, relative luminance). */
+export function textOn(colour) {
+  const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const { r, g, b } = d3.rgb(colour);
+  const [red, green, blue] = [r, g, b].map((part) => linear(part / 255));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+}

@@ -35,31 +35,13 @@ export function panel(facts, app, row) {
 
 /** What the service can do with a run that our trainer trained. */
 function training({ settings, health, recipe }, app) {
-  const inView = () => app.show({ view: "training" }, true);
+  const { run } = app.state;
+  const act = (label, action) => html`<button @click=${action}>${label}</button>`;
   return html`
     <p class="actions">
-      ${
-        health === "sick"
-          ? html`
-              <button
-                @click=${async () => {
-                  await app.training.cure({ ...settings, name: recipe });
-                  inView();
-                }}
-              >
-                Cure
-              </button>
-            `
-          : nothing
-      }
-      <button
-        @click=${() => {
-          app.training.startFrom(app.state.run, settings);
-          inView();
-        }}
-      >
-        Change one thing…
-      </button>
+      ${health === "sick" ? act("Cure", () => app.training.cure(run)) : nothing}
+      ${act("More seeds", () => app.training.moreSeeds(run, recipe, settings))}
+      ${act("Change one thing…", () => app.training.startFrom(run, settings))}
     </p>
   `;
 }

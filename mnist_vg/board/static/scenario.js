@@ -34,6 +34,19 @@ export function formOf(fields, settings) {
   );
 }
 
+/** The settings under another seed, with the name that `--seeds` gives. */
+export const seeded = (settings, name, seed) => ({
+  ...settings,
+  seed,
+  name: `${name}-seed${seed}`,
+});
+
+/** What a form has to vary, as the service and the command line take it. */
+export const varied = (sides) =>
+  sides
+    .filter(({ field, values }) => field && values.trim())
+    .map(({ field, values }) => `${field}=${values.trim()}`);
+
 /** The settings that have other values than before. */
 export const changed = (before, now) => Object.keys(now).filter((key) => before[key] !== now[key]);
 

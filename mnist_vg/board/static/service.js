@@ -13,6 +13,12 @@ export async function findService() {
 /** All jobs, in the order in which they are trained. */
 export const getJobs = async () => (await ask("GET", "jobs")).jobs;
 
+/** A job. */
+export const getJob = (number) => ask("GET", `jobs/${number}`);
+
+/** What a sweep has found so far. */
+export const getMap = (number) => ask("GET", `jobs/${number}/map`);
+
 /**
  * Asks the service for a change.
  *
@@ -32,7 +38,7 @@ export async function ask(method, path, body) {
 /** Calls `told(kind, facts)` with each event, also after the connection was lost for a while. */
 export function onEvents(told) {
   const source = new EventSource(address("events"));
-  for (const kind of ["state", "progress", "removed"]) {
+  for (const kind of ["state", "progress", "moved", "removed"]) {
     source.addEventListener(kind, ({ data }) => told(kind, JSON.parse(data)));
   }
   source.addEventListener("open", () => told("open", {}));
