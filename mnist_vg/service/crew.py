@@ -74,7 +74,14 @@ class Crew:
         self._wake.send_bytes(b"!")
 
     def progress(self, number: int) -> dict[str, Any]:
-        """How far a job is: step, loss, accuracy, steps a second; empty before its first step."""
+        """How far a job is; empty before its first step.
+
+        Returns:
+            `share`, of the run or the sweep that is done, from 0 to 1; `pace`, of that share, per
+            second; `seconds_left`. Of a run also `run`, its name, `step`, `loss`, `accuracy`,
+            `steps_per_second` and `symptoms`, lines; of a sweep, how many `networks` are done, and
+            `of` how many.
+        """
         with self._lock:
             return dict(self._progress.get(number, {}))
 
@@ -159,12 +166,14 @@ class Crew:
                 known = self._begin(message, run, step)
                 known |= {"run": run, "step": step, "loss": message.loss}
                 known |= {"accuracy": message.accuracy}
+                if known["pace"]:
+                    known["steps_per_second"] = known["pace"] * (step + 1) / message.share
                 known["symptoms"] = known.get("symptoms", []) + message.symptoms
                 newest = {"layers": message.layers, "records": message.records}
                 self._told("progress", {"job": number, **known, **newest})
-            case SweepProgress(number, networks=networks):
+            case SweepProgress(number, networks=networks, of=of):
                 known = self._begin(message, None, networks)
-                known["networks"] = networks
+                known |= {"networks": networks, "of": of}
                 self._told("progress", {"job": number, **known})
             case Ended(number, state):
                 worker.job, worker.ready, worker.stop_by = None, False, None
@@ -175,7 +184,7 @@ class Crew:
                     self._note_end(number, self._queue.end, *message[1:])
 
     def _begin(self, message, run, at):
-        """What is known of the progress of a job, with its pace; anew for another run of it."""
+        """What is known of the progress of a job; anew for another run of it."""
         number, share, now = message.number, message.share, time.monotonic()
         known = self._progress.get(number)
         if known is None or known.get("run") != run:
@@ -187,7 +196,8 @@ class Crew:
             self._resumed[number] = run, at
         begun, since = self._begun[number]
         pace = (share - begun) / (now - since) if now > since else 0
-        known |= {"share": share, "seconds_left": (1 - share) / pace if pace else None}
+        left = (1 - share) / pace if pace else None
+        known |= {"share": share, "pace": pace, "seconds_left": left}
         return known
 
     def _note_end(self, number, note, *facts):

@@ -88,11 +88,13 @@ class SweepProgress(NamedTuple):
         number: of the job.
         share: of the work that is done, 0 to 1.
         networks: how many have been trained.
+        of: how many there are.
     """
 
     number: int
     share: float
     networks: int
+    of: int
 
 
 class Ended(NamedTuple):
@@ -270,7 +272,8 @@ class _SweepTeller:
     def _send(self):
         work = self._plan.work
         share = sum(work[n] * share for n, share in self._shares.items()) / sum(work)
-        self._tell(SweepProgress(self._number, share, self._networks))
+        of = sum(map(len, self._plan.groups))
+        self._tell(SweepProgress(self._number, share, self._networks, of))
         self._told = time.monotonic()
 
 

@@ -19,6 +19,9 @@ MAX_NETWORKS = 100_000
 MAX_RANGE = 1_000
 """Most numbers in a range."""
 
+MAX_VALUES = 10_000
+"""Most values of a setting. With several ranges in an initializer, there may be any number."""
+
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER}):({_NUMBER})")
 _SHORT_RANGE = re.compile(rf"{_NUMBER}:{_NUMBER}")
@@ -57,9 +60,9 @@ def parse_axis(text: str) -> tuple[str, tuple]:
     if not equals:
         raise UsageError(f"vary: {text!r} is not field=values, such as num_layers=2:50:4")
     words = (word for item in _split(listed) for word in _expanded(name, item))
-    found = list(itertools.islice(words, MAX_NETWORKS + 1))
-    if len(found) > MAX_NETWORKS:
-        raise UsageError(f"vary: {name} has more than {MAX_NETWORKS:,} values; give fewer")
+    found = list(itertools.islice(words, MAX_VALUES + 1))
+    if len(found) > MAX_VALUES:
+        raise UsageError(f"vary: {name} has more than {MAX_VALUES:,} values; give fewer")
     return name, _checked(field, [_value(field, word) for word in found])
 
 

@@ -23,6 +23,8 @@ const TRAINING_MS = 5000;
 const WAITING_MS = 30_000;
 /** A service's TensorBoard reads the log every second. */
 const GROWN_MS = 1100;
+/** So long after a run has written, TensorBoard may not have read it: it has much else to do. */
+const SETTLED_MS = 60_000;
 /** A narrower page has no room for a diagnosis beside the tiles. */
 const WIDE = 900;
 
@@ -91,13 +93,16 @@ export class App {
 
   /** Looks at the log soon, as a run has written to it. */
   logGrows() {
+    this.#grew = Date.now();
     if (this.#soon) return;
     this.#soon = setTimeout(async () => {
       this.#soon = null;
       await this.#reload();
+      this.#lookAgain();
     }, GROWN_MS);
   }
   #soon = null;
+  #grew = 0;
 
   /** Draws the tabs anew. */
   navigate() {
@@ -105,15 +110,18 @@ export class App {
   }
 
   #lookAgain() {
+    const settling = Date.now() - this.#grew < SETTLED_MS;
     const training = this.listing.runs.some(({ state }) => state === "training");
-    setTimeout(
+    clearTimeout(this.#later);
+    this.#later = setTimeout(
       async () => {
         if (!document.hidden) await this.#reload();
         this.#lookAgain();
       },
-      training ? TRAINING_MS : WAITING_MS,
+      training || settling ? TRAINING_MS : WAITING_MS,
     );
   }
+  #later = null;
 
   /**
    * Shows something else.

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { changed, formOf, nameOf, seeded, settingsOf, varied } from "./scenario.js";
-import { ask, Refusal } from "./service.js";
+import { ask } from "./service.js";
 
 /** Fields that most people change; the others are folded. */
 const FIRST =
@@ -53,7 +53,7 @@ export class NewRun {
         aria-label="New run"
         @submit=${(event) => {
           event.preventDefault();
-          this.training.submit(this.#requests());
+          this.#submit();
         }}
       >
         <h2>New run</h2>
@@ -78,6 +78,11 @@ export class NewRun {
         ${problem && !shown ? html`<p class="error" role="alert">${problem.message}</p>` : nothing}
       </form>
     `;
+  }
+
+  async #submit() {
+    if (await this.training.submit(this.#requests())) this.form.name = ""; // It is taken now.
+    this.training.draw();
   }
 
   #start() {
@@ -108,12 +113,12 @@ export class NewRun {
 
   #sweep() {
     const { problem } = this.training;
-    const wrong = problem?.setting === "vary" ? problem : this.#plan?.problem;
+    const wrong = problem?.setting === "vary";
     return html`
       <details class="sweep" ?open=${Boolean(this.#vary().length)}>
         <summary>Vary settings</summary>
-        ${this.#sides.map((side, n) => this.#side(side, n))}
-        ${wrong ? html`<p class="error" role="alert" id="wrong-vary">${wrong.message}</p>` : nothing}
+        ${this.#sides.map((side, n) => this.#side(side, n, wrong))}
+        ${wrong ? html`<p class="error" role="alert" id="wrong-vary">${problem.message}</p>` : nothing}
         <p class="note">
           Values: a list (<code>tanh,relu</code>), or <code>first:last:step</code>
           (<code>2:20:3</code>). Every combination is trained with every seed.
@@ -122,7 +127,7 @@ export class NewRun {
     `;
   }
 
-  #side(side, n) {
+  #side(side, n, wrong) {
     const fields = this.#service.fields.filter((field) => field.varied);
     return html`
       <div class="side">
@@ -141,7 +146,7 @@ export class NewRun {
         </select>
         <input
           aria-label=${`Values of setting ${n + 1}`}
-          aria-describedby=${this.#plan?.problem ? "wrong-vary" : nothing}
+          aria-describedby=${wrong ? "wrong-vary" : nothing}
           placeholder=${EXAMPLES[side.field] ?? "values"}
           .value=${side.values}
           @input=${({ target }) => this.#put(() => (side.values = target.value))}
@@ -210,7 +215,7 @@ export class NewRun {
   /** Changes what stands in the form. */
   #put(change) {
     change();
-    this.#plan = null;
+    this.#plan = this.training.problem = null;
     clearTimeout(this.#timer);
     if (this.#vary().length) this.#timer = setTimeout(() => this.#askPlan(), PAUSE_MS);
     this.training.draw();
@@ -218,16 +223,9 @@ export class NewRun {
 
   async #askPlan() {
     const [request] = this.#requests();
-    const asked = JSON.stringify(request);
-    let plan;
-    try {
-      plan = await ask("POST", "plan", request);
-    } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      plan = { problem: error };
-    }
-    if (asked !== JSON.stringify(this.#requests()[0])) return;
-    this.#plan = plan;
+    const plan = await this.training.trying(() => ask("POST", "plan", request));
+    if (JSON.stringify(request) !== JSON.stringify(this.#requests()[0])) return;
+    this.#plan = plan ?? null;
     this.training.draw();
   }
 

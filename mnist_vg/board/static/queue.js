@@ -77,7 +77,7 @@ export class Queue {
         ${reason ? html`<p class=${state === "failed" ? "error" : "facts"}>${reason}</p>` : nothing}
         ${(progress.symptoms ?? []).map((line) => html`<p class="damage">${line}</p>`)}
         ${
-          progress.live
+          progress.live && !job.outcome.after
             ? html`
                 <canvas
                   data-job=${number}
@@ -97,11 +97,11 @@ export class Queue {
   }
 
   #pace({ name, request, progress }) {
-    const { share = 0, run, step, networks, loss } = progress;
+    const { share = 0, run, step, networks, of, loss } = progress;
     const { steps_per_second: rate, seconds_left: left } = progress;
     const parts = [];
     if (step !== undefined) parts.push(`step ${step + 1} of ${request.settings.iterations}`);
-    if (networks !== undefined) parts.push(`${networks} networks trained`);
+    if (networks !== undefined) parts.push(`${networks} of ${of} networks`);
     if (rate) parts.push(`${Math.round(rate)} steps/s`);
     if (left !== undefined && left !== null) parts.push(`${duration(left)} left`);
     if (typeof loss === "number") parts.push(`loss ${words(loss)}`);

@@ -47,16 +47,20 @@ export class Training {
     if (!this.section.hidden) this.update();
   }
 
-  /** Submits requests, and shows what is refused. */
+  /** Submits requests; returns whether all were accepted. */
   async submit(requests) {
-    await this.#trying(async () => {
+    const accepted = await this.trying(async () => {
       for (const request of requests) await ask("POST", "jobs", request);
+      return true;
     });
+    await this.#refresh();
+    return Boolean(accepted);
   }
 
   /** Does something with a job. */
   async act(number, path, body = {}, method = "POST") {
-    await this.#trying(() => ask(method, `jobs/${number}${path}`, body));
+    await this.trying(() => ask(method, `jobs/${number}${path}`, body));
+    await this.#refresh();
   }
 
   /** Trains a sick run with the remedies that fit it. */
@@ -75,15 +79,16 @@ export class Training {
     await this.submit(more.map((seed) => ({ settings: seeded(settings, recipe, seed) })));
   }
 
-  async #trying(asked) {
+  /** What the service answers; if it refuses, the form shows why, and this returns undefined. */
+  async trying(asked) {
     this.problem = null;
     try {
-      await asked();
+      return await asked();
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       this.problem = error;
+      return undefined;
     }
-    await this.#refresh();
   }
 
   async #told(kind, facts) {
