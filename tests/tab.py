@@ -1,6 +1,7 @@
 """What the tests of the tab "Gradient flow" ask of its page."""
 
 import json
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -10,6 +11,8 @@ from mnist_vg import Run
 
 TILES = len(SOUND) + len(DAMAGED) - 1
 """Two seeds of one network share a tile."""
+
+AXE = Path(__file__).parent.parent / ".ci/node_modules/axe-core/axe.min.js"
 
 MARKS = {"nan": "#d81b60", "inf": "#ff8f00", "zero": "#000000", "none": "#9e9e9e"}
 FRAME = [229, 57, 53]
@@ -85,3 +88,9 @@ def cells(window, name, layers, records, across=0.2):
     x = left + width * (np.arange(records) + across) / records
     y = top + height * (layers - np.arange(layers) - 0.5) / layers
     return window.picture()[y.astype(int)[:, None], x.astype(int)]
+
+
+def broken_rules(window):
+    """The rules of accessibility that a page breaks, each with an element (axe-core)."""
+    look = "return (await axe.run(document)).violations.map((v) => [v.id, v.nodes[0].html]);"
+    return window.run(f"async () => {{ {AXE.read_text()}; {look} }}")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from services import service
+from tab import AXE, broken_rules
 
 from mnist_vg import Run, Scenario
 from mnist_vg.sweeps import read_table
@@ -187,3 +188,11 @@ def test_more_seeds_of_a_run_share_its_tile(browser, served):
             window.wait(QUEUE_HAS, f"{name}-seed{seed}", "finished", seconds=60)
         window.click("nav button", "Overview")
         window.wait_for_text("5 seeds", f".tile[data-name='{name}']")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: `make page` does")
+def test_the_training_view_keeps_the_rules_of_accessibility(browser, served):
+    with browser.window() as window:
+        open_training(window, served)
+        window.run("() => document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert broken_rules(window) == []
