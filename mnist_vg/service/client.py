@@ -75,23 +75,31 @@ class Client:
 
     def start(self, scenario: Scenario) -> dict[str, Any]:
         """Submit a scenario, and do not wait; return the job."""
-        return self._ask("POST", "jobs", {"settings": scenario.settings()})
+        return self.ask(settings=scenario.settings())
+
+    def ask(self, **request) -> dict[str, Any]:
+        """Submit a request of any kind, and do not wait; return the job.
+
+        Args:
+            request: see `requests.checked`; such as `kind="cure", run="sigmoid"`.
+        """
+        return self._answer("POST", "jobs", request)
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, in the order in which they are trained."""
-        return self._ask("GET", "jobs")["jobs"]
+        return self._answer("GET", "jobs")["jobs"]
 
     def job(self, number: int) -> dict[str, Any]:
         """A job."""
-        return self._ask("GET", f"jobs/{number}")
+        return self._answer("GET", f"jobs/{number}")
 
     def stop(self, number: int) -> dict[str, Any]:
         """Stop a job."""
-        return self._ask("POST", f"jobs/{number}/stop", {})
+        return self._answer("POST", f"jobs/{number}/stop", {})
 
     def go_on(self, number: int) -> dict[str, Any]:
         """Go on with a job that was stopped, or failed."""
-        return self._ask("POST", f"jobs/{number}/continue", {})
+        return self._answer("POST", f"jobs/{number}/continue", {})
 
     def wait(self, number: int) -> dict[str, Any]:
         """Wait until a job has ended, and return it."""
@@ -135,7 +143,7 @@ class Client:
             except (OSError, http.client.HTTPException):
                 return  # The service has ended, or a proxy has ended the connection.
 
-    def _ask(self, method, path, body=None):
+    def _answer(self, method, path, body=None):
         with self._open(method, path, body) as answer:
             try:
                 return json.load(answer)
