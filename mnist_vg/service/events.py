@@ -12,7 +12,12 @@ KEEP_ALIVE_SECONDS = 15
 """A line without meaning is sent so often, or proxies end a connection that is silent."""
 
 BEHIND = 100
-"""Events that a client may be behind. Older ones are lost to it: each says how things stand now."""
+"""Events that a client may be behind. Then progress is lost to it. If it would lose more, its events
+end, and it begins anew."""
+
+
+_END = None
+"""In place of an event, the end of a client's events."""
 
 
 class Events:
@@ -34,9 +39,11 @@ class Events:
 
     def _put(self, kind, facts):
         for queue in self._waiting:
-            if queue.full():
+            if not queue.full():
+                queue.put_nowait((kind, facts))
+            elif kind != "progress":
                 queue.get_nowait()
-            queue.put_nowait((kind, facts))
+                queue.put_nowait(_END)
 
     def begin(self) -> asyncio.Queue:
         """Count a client, and return where its events come in."""
@@ -77,10 +84,13 @@ async def _lines(queue, job) -> AsyncIterator[str]:
     yield ": connected\n\n"
     while True:
         try:
-            kind, facts = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
+            event = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
         except TimeoutError:
             yield ": waiting\n\n"
             continue
+        if event is _END:
+            return
+        kind, facts = event
         if job in (None, facts.get("job")):
             yield f"event: {kind}\ndata: {json.dumps(as_json(facts))}\n\n"
 

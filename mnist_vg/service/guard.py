@@ -27,15 +27,16 @@ class Guard:
         app: what is guarded.
         token: that clients must know.
         hosts: names, with port, under which the service is reached.
+        port: that it listens on. It tells its cookie from those of other services on this machine.
         most: bytes of a request's body.
         json_only: the beginning of the paths below which a body must be JSON, which no form of
             another page can send. TensorBoard's own pages send forms.
     """
 
-    def __init__(self, app, token: str, hosts: set[str], most: int, json_only: str):
+    def __init__(self, app, token: str, hosts: set[str], port: int, most: int, json_only: str):
         self._app, self._token, self._hosts, self._most = app, token, hosts, most
         self._json_only = json_only
-        self._cookie = f"mnist_vg_{min(hosts).rpartition(':')[2]}"
+        self._cookie = f"mnist_vg_{port}"
 
     async def __call__(self, scope, receive, send):
         """Answer a request, or hand it on with its whole body."""

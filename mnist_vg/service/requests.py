@@ -16,6 +16,9 @@ from mnist_vg.service.limits import Limits
 from mnist_vg.sweeps.sweep import Sweep, parse_axes
 from mnist_vg.sweeps.sweeper import check_sweep_folder
 
+MOST_TEXT = 2000
+"""Characters of a text in a request: the queue keeps it."""
+
 
 class Checked(NamedTuple):
     """A request that can be trained.
@@ -70,10 +73,14 @@ def _cure(asked, logdir, limits):
 
 def _sweep(asked, logdir, limits):
     scenario, vary = _scenario(asked), _given("vary", asked, list, [])
-    if not all(isinstance(text, str) for text in vary):
+    if not vary or not all(isinstance(text, str) for text in vary):
         raise UsageError("vary: it must be a list of texts, such as num_layers=2:20:3")
+    for text in vary:
+        _check_length("vary", text)
+    vary = [" ".join(text.split()) for text in vary]
     seeds, axes = asked.get("seeds", 1), parse_axes(vary)
-    if isinstance(seeds, int) and not isinstance(seeds, bool):
+    if isinstance(seeds, int):
+        limits.check_number("networks", seeds)  # A product of it may have too many digits to print.
         limits.check_number("networks", math.prod(map(len, axes.values())) * seeds)
     sweep = Sweep(scenario.name, scenario, axes, seeds)
     for network in sweep.scenarios:
@@ -99,7 +106,15 @@ def _scenario(asked):
     if unknown:
         name = min(unknown)
         raise UsageError(f"{name}: there is no such setting; {nearest(name, names)}")
+    for name, value in settings.items():
+        if isinstance(value, str):
+            _check_length(name, value)
     return Scenario(**settings)
+
+
+def _check_length(name, text):
+    if len(text) > MOST_TEXT:
+        raise UsageError(f"{name}: it has {len(text):,} characters; give at most {MOST_TEXT:,}")
 
 
 def _check_size(scenario, limits):
@@ -126,9 +141,11 @@ def _given(name, asked, kind, default):
     return given
 
 
-def command_of(request: Mapping[str, Any], logdir: Path) -> str:
-    """The command line that does the same as a request."""
-    kind, settings, where = request["kind"], request["settings"], ["--logdir", str(logdir)]
+def command_of(request: Mapping[str, Any], logdir: Path, data_dir: str | None) -> str:
+    """The command line that does the same as a request, in any folder."""
+    kind, settings = request["kind"], request["settings"]
+    where = ["--logdir", str(logdir.absolute())]
+    where += ["--data-dir", str(Path(data_dir).absolute())] if data_dir else []
     seeds = ["--seeds", str(request["seeds"])] if "seeds" in request else []
     if kind == "cure":
         words = [request["run"], *seeds]

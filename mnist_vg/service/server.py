@@ -40,7 +40,7 @@ def serve(
     hosts = {address(name, port) for name in (host, "localhost", LOOPBACK)} | set(names)
     allow_files()
     app = make_app(service, events, tensorboard_app(service.logdir))
-    guarded = Guard(app, service.token, hosts, service.limits.body, json_only=PREFIX)
+    guarded = Guard(app, service.token, hosts, port, service.limits.body, json_only=PREFIX)
     config = uvicorn.Config(
         guarded,
         host=host,

@@ -22,7 +22,8 @@ MAX_RANGE = 1_000
 MAX_VALUES = 10_000
 """Most values of a setting. With several ranges in an initializer, there may be any number."""
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# Bounded, and not from within a number: a text of digits is looked through once.
+_NUMBER = r"(?<![\w.])[-+]?(?:\d{1,20}\.?\d{0,20}|\.\d{1,20})(?:[eE][-+]?\d{1,3})?(?![\d.])"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER}):({_NUMBER})")
 _SHORT_RANGE = re.compile(rf"{_NUMBER}:{_NUMBER}")
 
@@ -115,33 +116,31 @@ def _split(listed):
 
 
 def _expanded(name, item):
-    """Replace each range of an item by its numbers: `f(a=1:3:1)` gives `f(a=1)`, `f(a=2)`, ….
+    """Replace the ranges of an item by their numbers: `f(a=1:3:1)` gives `f(a=1)`, `f(a=2)`, …."""
+    # Texts, and between them the three numbers of each range.
+    texts, *numbers = (_RANGE.split(item)[n::4] for n in range(4))
+    if short := next(filter(None, map(_SHORT_RANGE.search, texts)), None):
+        raise UsageError(
+            f"vary: {name} {short.group()!r} has no step; give first:last:step, such as 2:50:4"
+        )
+    ranges = [_numbers(name, *ends) for ends in zip(*numbers, strict=True)]
+    for chosen in itertools.product(*ranges):
+        yield "".join(word for pair in zip(texts, [*chosen, ""], strict=True) for word in pair)
 
-    Ranges are decimal, so that 0.1:0.3:0.1 ends with 0.3.
-    """
-    found = _RANGE.search(item)
-    if found is None:
-        if short := _SHORT_RANGE.search(item):
-            raise UsageError(
-                f"vary: {name} {short.group()!r} has no step; give first:last:step, such as 2:50:4"
-            )
-        yield item
-        return
-    first, last, step = map(Decimal, found.groups())
+
+def _numbers(name, first, last, step):
+    """The numbers of a range, which is decimal, so that 0.1:0.3:0.1 ends with 0.3."""
+    start, end, by = map(Decimal, (first, last, step))
     try:
-        steps = (last - first) / step
-    except ArithmeticError:  # A step of 0, or a number too large for Decimal.
+        steps = (end - start) / by
+    except ArithmeticError:  # A step of 0.
         steps = -1
     if not 0 <= steps < MAX_RANGE:
         raise UsageError(
-            f"vary: {name} {found.group()!r} is not a range of 1 to {MAX_RANGE:,} numbers; give "
-            "first:last:step, such as 2:50:4"
+            f"vary: {name} '{first}:{last}:{step}' is not a range of 1 to {MAX_RANGE:,} numbers; "
+            "give first:last:step, such as 2:50:4"
         )
-    count = int(steps) + 1
-    numbers = [format((first + n * step).normalize(), "f") for n in range(count)]
-    before, after = item[: found.start()], item[found.end() :]
-    for n in numbers:
-        yield from _expanded(name, f"{before}{n}{after}")
+    return [format((start + n * by).normalize(), "f") for n in range(int(steps) + 1)]
 
 
 def _value(field, word):
@@ -182,7 +181,7 @@ class Sweep:
     scenarios: tuple[Scenario, ...] = dataclasses.field(init=False)
 
     def __post_init__(self):
-        if not isinstance(self.seeds, int) or self.seeds < 1:
+        if not isinstance(self.seeds, int) or isinstance(self.seeds, bool) or self.seeds < 1:
             raise UsageError(f"seeds: {self.seeds!r} must be a whole number, 1 or more")
         try:
             file_name(self.name)  # In a scenario, an empty one stands for the activation.

@@ -7,6 +7,7 @@ import {
   grown,
   nameOf,
   seeded,
+  seedsOf,
   settingsOf,
   varied,
 } from "../../mnist_vg/board/static/scenario.js";
@@ -77,4 +78,23 @@ test("what is varied is told as the command line has it", () => {
 test("a run under another seed has the name that --seeds gives", () => {
   const settings = { activation: "tanh", seed: 0, name: "deep" };
   assert.deepEqual(seeded(settings, "deep", 3), { ...settings, seed: 3, name: "deep-seed3" });
+});
+
+test("only a number that the command line would read becomes one", () => {
+  const fields = [
+    { name: "seed", type: "integer", default: 0 },
+    { name: "rate", type: "number", default: null },
+  ];
+  const sent = (seed, rate) => settingsOf(fields, { seed, rate });
+  assert.deepEqual(sent("16", "1e-3"), { seed: 16, rate: 0.001 });
+  for (const text of [" ", "0x10", "1e400", "1_000", "Infinity"]) {
+    assert.deepEqual(sent(text, text), { seed: text, rate: text });
+  }
+  // JSON's readers here would change its last digit.
+  assert.deepEqual(sent("9007199254740993", ""), { seed: "9007199254740993" });
+});
+
+test("the seeds of a recipe are read from the names of its runs", () => {
+  const names = ["deep", "deep-seed3", "deep-seed12", "deeper-seed5", "deep-seedling"];
+  assert.deepEqual(seedsOf(names, "deep"), [3, 12]);
 });

@@ -204,7 +204,7 @@ export class Compare {
             .measures()
             .map(
               (name) => html`
-                <option value=${name} ?selected=${name === app.state.measure}>
+                <option value=${name} .selected=${name === app.state.measure}>
                   ${MEASURES[name].label}
                 </option>
               `,
@@ -216,7 +216,7 @@ export class Compare {
         <select @change=${(event) => app.show({ scale: event.target.value, zoom: {} })}>
           ${["", "log", "linear"].map(
             (scale) => html`
-              <option value=${scale} ?selected=${scale === app.state.scale}>
+              <option value=${scale} .selected=${scale === app.state.scale}>
                 ${scale || "as the measure"}
               </option>
             `,
@@ -228,7 +228,7 @@ export class Compare {
         <select @change=${(event) => app.show({ axis: event.target.value, step: -1, zoom: {} })}>
           ${["step", "relative"].map(
             (axis) => html`
-              <option value=${axis} ?selected=${axis === app.state.axis}>
+              <option value=${axis} .selected=${axis === app.state.axis}>
                 ${axis === "step" ? "as counted" : "percent of each run"}
               </option>
             `,
@@ -311,7 +311,7 @@ export class Compare {
         <select @change=${(event) => app.show({ [key]: event.target.value, zoom: {} })}>
           ${values.map(
             (value) => html`
-              <option value=${value} ?selected=${value === current}>${named(value)}</option>
+              <option value=${value} .selected=${value === current}>${named(value)}</option>
             `,
           )}
         </select>

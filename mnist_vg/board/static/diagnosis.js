@@ -40,7 +40,7 @@ function training({ settings, health, recipe }, app) {
   return html`
     <p class="actions">
       ${health === "sick" ? act("Cure", () => app.training.cure(run)) : nothing}
-      ${act("More seeds", () => app.training.moreSeeds(run, recipe, settings))}
+      ${act("More seeds", () => app.training.moreSeeds(recipe, settings))}
       ${act("Change one thing…", () => app.training.startFrom(run, settings))}
     </p>
   `;

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { changed, formOf, nameOf, seeded, settingsOf, varied } from "./scenario.js";
-import { ask } from "./service.js";
+import { ask, tried } from "./service.js";
 
 /** Fields that most people change; the others are folded. */
 const FIRST =
@@ -14,12 +14,16 @@ const SIDES = 2;
 /** What a person may type as the values of a field. */
 const EXAMPLES = { activation: "tanh,relu", num_layers: "2:20:3", hidden_size: "10,30,100" };
 
+/** So many seeds can be asked for at once. */
+const MOST_SEEDS = 100;
+
 /** Time without a key after which the service is asked how many networks that is. */
 const PAUSE_MS = 250;
 
 /** The form, and what stands in it. */
 export class NewRun {
-  #seeds = 1;
+  #seeds = "1";
+  #busy = false;
   #sides = Array.from({ length: SIDES }, () => ({ field: "", values: "" }));
   #plan = null;
   #timer = null;
@@ -30,11 +34,11 @@ export class NewRun {
     this.startFrom("", {});
   }
 
-  /** Fills the form with the settings of a run, so that one thing can be changed. */
-  startFrom(name, settings) {
+  /** Fills the form with the settings of a run, perhaps with changes, for a person to change more. */
+  startFrom(name, settings, changes = {}) {
     this.base = name;
-    this.form = formOf(this.#service.fields, { ...settings, name: "" });
-    this.before = { ...this.form };
+    this.before = formOf(this.#service.fields, { ...settings, name: "" });
+    this.form = formOf(this.#service.fields, { ...settings, ...changes, name: "" });
   }
 
   get #service() {
@@ -68,20 +72,23 @@ export class NewRun {
             type="number"
             name="seeds"
             min="1"
-            max="100"
-            .value=${String(this.#seeds)}
-            @input=${(event) => this.#put(() => (this.#seeds = Number(event.target.value) || 1))}
+            max=${MOST_SEEDS}
+            .value=${this.#seeds}
+            @input=${({ target }) => this.#put(() => (this.#seeds = target.value))}
           />
         </label>
         ${this.#sweep()}
-        <button class="main">Train${this.#count()}</button>
+        <button class="main" ?disabled=${this.#busy}>Train${this.#trained()}</button>
         ${problem && !shown ? html`<p class="error" role="alert">${problem.message}</p>` : nothing}
       </form>
     `;
   }
 
   async #submit() {
+    this.#busy = true;
+    this.training.draw();
     if (await this.training.submit(this.#requests())) this.form.name = ""; // It is taken now.
+    this.#busy = false;
     this.training.draw();
   }
 
@@ -101,9 +108,7 @@ export class NewRun {
           <option value="">the usual settings</option>
           ${options.map(
             (name) => html`
-              <option value=${name} ?selected=${name === this.base}>
-                ${name}${named.includes(name) ? "" : " (a run)"}
-              </option>
+              <option value=${name} .selected=${name === this.base}>${name}</option>
             `,
           )}
         </select>
@@ -138,7 +143,7 @@ export class NewRun {
           <option value="">none</option>
           ${fields.map(
             ({ name }) => html`
-              <option value=${name} ?selected=${name === side.field}>
+              <option value=${name} .selected=${name === side.field}>
                 ${name.replaceAll("_", " ")}
               </option>
             `,
@@ -192,7 +197,7 @@ export class NewRun {
         <select name=${name} aria-describedby=${described} @change=${(e) => put(e.target.value)}>
           ${values.map(
             (value) => html`
-              <option value=${value} ?selected=${value === this.form[name]}>
+              <option value=${value} .selected=${value === this.form[name]}>
                 ${value || "usual"}
               </option>
             `,
@@ -223,15 +228,20 @@ export class NewRun {
 
   async #askPlan() {
     const [request] = this.#requests();
-    const plan = await this.training.trying(() => ask("POST", "plan", request));
+    const [plan, problem] = await tried(ask("POST", "plan", request));
     if (JSON.stringify(request) !== JSON.stringify(this.#requests()[0])) return;
-    this.#plan = plan ?? null;
+    this.#plan = plan;
+    this.training.problem = problem;
     this.training.draw();
   }
 
-  #count() {
-    const networks = this.#vary().length ? this.#plan?.networks : this.#seeds;
+  #trained() {
+    const networks = this.#vary().length ? this.#plan?.networks : this.#count;
     return networks > 1 ? ` ${networks} networks` : "";
+  }
+
+  get #count() {
+    return Math.min(Math.max(Math.trunc(Number(this.#seeds)) || 1, 1), MOST_SEEDS);
   }
 
   #vary() {
@@ -254,10 +264,10 @@ export class NewRun {
       name: this.form.name || this.#name(),
     });
     const vary = this.#vary();
-    if (vary.length) return [{ kind: "sweep", settings, vary, seeds: this.#seeds }];
-    if (this.#seeds === 1) return [{ settings }];
+    if (vary.length) return [{ kind: "sweep", settings, vary, seeds: this.#count }];
+    if (this.#count === 1) return [{ settings }];
     const first = settings.seed ?? 0;
-    return Array.from({ length: this.#seeds }, (_, n) => ({
+    return Array.from({ length: this.#count }, (_, n) => ({
       settings: seeded(settings, settings.name, first + n),
     }));
   }

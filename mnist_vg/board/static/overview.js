@@ -177,7 +177,7 @@ export function controls(app) {
           .measures()
           .map(
             (name) => html`
-              <option value=${name} ?selected=${name === state.measure}>
+              <option value=${name} .selected=${name === state.measure}>
                 ${MEASURES[name].label}
               </option>
             `,
@@ -188,7 +188,7 @@ export function controls(app) {
       Sort by
       <select @change=${(event) => app.show({ sort: event.target.value })}>
         ${["verdict", "name", "result", ...listing.settings].map(
-          (key) => html`<option value=${key} ?selected=${key === state.sort}>${key}</option>`,
+          (key) => html`<option value=${key} .selected=${key === state.sort}>${key}</option>`,
         )}
       </select>
     </label>

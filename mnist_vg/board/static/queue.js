@@ -1,5 +1,6 @@
 /** The queue of the training service: what trains, waits and has ended. */
 
+import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { colourScale } from "./colours.js";
 import { paint } from "./heatmap.js";
@@ -23,6 +24,7 @@ const MEASURE = "gradient_mean_abs";
 
 /** The lists of jobs, and which of them shows more of itself. */
 export class Queue {
+  problem = null;
   #removing = 0;
   #maps = new Map();
   #measure = "accuracy";
@@ -40,6 +42,14 @@ export class Queue {
     return html`
       <div class="queue">
         <h2>Queue</h2>
+        ${
+          this.training.lost
+            ? html`<p class="error" role="alert">
+                The service does not answer: this is how things stood before. If it was started
+                anew, open the link that it has printed.
+              </p>`
+            : nothing
+        }
         ${jobs.length ? nothing : html`<p>Nothing has been asked for yet.</p>`}
         ${this.#list("In training", of("training"))}
         ${this.#list("Waiting, the next one first", of("waiting"))}
@@ -53,7 +63,11 @@ export class Queue {
     return html`
       <h3>${title}</h3>
       <ol>
-        ${jobs.map((job, at) => this.#job(job, jobs, at))}
+        ${repeat(
+          jobs,
+          ({ number }) => number,
+          (job, at) => this.#job(job, jobs, at),
+        )}
       </ol>
     `;
   }
@@ -65,7 +79,7 @@ export class Queue {
       this.training.act(number, path, body, method);
     };
     return html`
-      <li class="job" data-name=${name}>
+      <li class="job" data-name=${name} data-number=${number}>
         <button class="name" @click=${() => this.#open(job)}>${name}</button>
         <span class="badge ${state}">${state}</span>
         ${state === "training" ? this.#pace(job) : nothing}
@@ -74,6 +88,11 @@ export class Queue {
         )}
         ${state === "waiting" ? order(among, at, act, this.training) : nothing}
         ${state === "training" ? nothing : this.#removal(job, act)}
+        ${
+          this.problem?.number === number
+            ? html`<p class="error" role="alert">${this.problem.message}</p>`
+            : nothing
+        }
         ${reason ? html`<p class=${state === "failed" ? "error" : "facts"}>${reason}</p>` : nothing}
         ${(progress.symptoms ?? []).map((line) => html`<p class="damage">${line}</p>`)}
         ${
@@ -116,12 +135,13 @@ export class Queue {
     const ask = (removing) => {
       this.#removing = removing;
       this.training.draw();
+      this.training.section.querySelector(`[data-number="${number}"] .remove`)?.focus();
     };
     if (this.#removing !== number) {
-      return html`<button @click=${() => ask(number)}>Remove…</button>`;
+      return html`<button class="remove" @click=${() => ask(number)}>Remove…</button>`;
     }
     return html`
-      <button class="danger" @click=${() => act("", { name }, "DELETE")}>
+      <button class="remove danger" @click=${() => act("", { name }, "DELETE")}>
         Remove ${name} and its records
       </button>
       <button @click=${() => ask(0)}>Keep it</button>
@@ -155,21 +175,25 @@ export class Queue {
   #map(job) {
     const { number, state } = job;
     const shown = this.#maps.get(number);
-    const toggle = () => {
-      if (shown === undefined) this.#ask(job);
-      else this.#maps.delete(number);
-      this.training.draw();
-    };
     return html`
       ${
         state === "waiting"
           ? nothing
-          : html`<button aria-expanded=${shown ? "true" : "false"} @click=${toggle}>
+          : html`<button
+              aria-expanded=${shown ? "true" : "false"}
+              @click=${() => this.#toggleMap(job)}
+            >
               Heat map
             </button>`
       }
       ${shown ? sweepMap(shown, this.#measure, this.#mapActions(job)) : nothing}
     `;
+  }
+
+  #toggleMap(job) {
+    if (this.#maps.has(job.number)) this.#maps.delete(job.number);
+    else this.#ask(job);
+    this.training.draw();
   }
 
   #mapActions({ name, request }) {
@@ -178,7 +202,7 @@ export class Queue {
         this.#measure = measure;
         this.training.draw();
       },
-      open: (values) => this.training.startFrom(name, { ...request.settings, ...values }),
+      open: (values) => this.training.startFrom(name, request.settings, values),
     };
   }
 
@@ -225,10 +249,13 @@ export class Queue {
     }
   }
 
-  /** Shows the run of a job, or the runs of a cure. */
-  #open({ name, request: { kind } }) {
-    const shown = kind === "train" ? { run: name, filter: "" } : { filter: `^${name}/` };
-    this.app.show({ view: "overview", ...shown }, true);
+  /** Shows the run of a job, the runs of a cure, or the heat map of a sweep. */
+  #open(job) {
+    const { kind } = job.request;
+    if (kind === "sweep") return this.#toggleMap(job);
+    const filter = `^${job.name.replace(/[.+]/g, "\\$&")}/`;
+    const shown = kind === "train" ? { run: job.name, filter: "" } : { filter };
+    return this.app.show({ view: "overview", ...shown }, true);
   }
 }
 

@@ -16,12 +16,15 @@ export function settingsOf(fields, given) {
   return settings;
 }
 
+const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
+
 /** A number where one can be read; the service says what is wrong with anything else. */
 function valueOf(type, text) {
   if (text === undefined || text === "" || text === null) return undefined;
   if (type === "boolean") return Boolean(text);
   const number = Number(text);
-  return type === "string" || Number.isNaN(number) ? String(text) : number;
+  const isExact = Number.isFinite(number) && (type !== "integer" || Number.isSafeInteger(number));
+  return type !== "string" && NUMBER.test(text) && isExact ? number : String(text);
 }
 
 /** What a form holds for these settings. */
@@ -40,6 +43,13 @@ export const seeded = (settings, name, seed) => ({
   seed,
   name: `${name}-seed${seed}`,
 });
+
+/** The seeds in the names of runs of a recipe. */
+export const seedsOf = (names, recipe) =>
+  names
+    .filter((name) => name.startsWith(`${recipe}-seed`))
+    .map((name) => Number(name.slice(recipe.length + "-seed".length)))
+    .filter(Number.isSafeInteger);
 
 /** What a form has to vary, as the service and the command line take it. */
 export const varied = (sides) =>

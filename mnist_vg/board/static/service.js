@@ -13,6 +13,9 @@ export async function findService() {
 /** All jobs, in the order in which they are trained. */
 export const getJobs = async () => (await ask("GET", "jobs")).jobs;
 
+/** Submits requests: all are accepted, or none. */
+export const submit = (requests) => ask("POST", "batches", { requests });
+
 /** A job. */
 export const getJob = (number) => ask("GET", `jobs/${number}`);
 
@@ -25,23 +28,36 @@ export const getMap = (number) => ask("GET", `jobs/${number}/map`);
  * @throws {Refusal} it does not do that.
  */
 export async function ask(method, path, body) {
-  const response = await fetch(address(path), {
+  const request = {
     method,
     headers: { "Content-Type": "application/json" },
     body: method === "GET" ? undefined : JSON.stringify(body ?? {}),
+  };
+  const response = await fetch(address(path), request).catch(() => {
+    throw new Refusal("The service does not answer.");
   });
   const text = await response.text();
   if (response.ok) return JSON.parse(text);
   throw new Refusal(text);
 }
 
-/** Calls `told(kind, facts)` with each event, also after the connection was lost for a while. */
+/** A browser does not try again by itself where a service refuses the token of the one before. */
+const AGAIN_MS = 3000;
+
+/**
+ * Calls `told(kind, facts)` with each event, also after the connection was lost for a while: it then
+ * begins with "lost", and with "open" once it is there again.
+ */
 export function onEvents(told) {
   const source = new EventSource(address("events"));
   for (const kind of ["state", "progress", "moved", "removed"]) {
     source.addEventListener(kind, ({ data }) => told(kind, JSON.parse(data)));
   }
   source.addEventListener("open", () => told("open", {}));
+  source.addEventListener("error", () => {
+    told("lost", {});
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => onEvents(told), AGAIN_MS);
+  });
 }
 
 /** Why the service refuses something, and the setting that it is about. */
@@ -55,6 +71,16 @@ export class Refusal extends Error {
     }
     super(told.error);
     this.setting = told.setting ?? "";
+  }
+}
+
+/** What the service answers, and why it refuses: one of both. */
+export async function tried(asked) {
+  try {
+    return [await asked, null];
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    return [undefined, error];
   }
 }
 

@@ -34,7 +34,7 @@ export function sweepMap(map, measure, { choose, open }) {
         <select @change=${({ target }) => choose(target.value)}>
           ${Object.entries(SHOWN).map(
             ([name, label]) =>
-              html`<option value=${name} ?selected=${name === measure}>${label}</option>`,
+              html`<option value=${name} .selected=${name === measure}>${label}</option>`,
           )}
         </select>
       </label>

@@ -3,8 +3,8 @@
 import { html, render } from "./vendor/lit-html/lit-html.js";
 import { NewRun } from "./new_run.js";
 import { Queue } from "./queue.js";
-import { grown, seeded } from "./scenario.js";
-import { ask, getJob, getJobs, onEvents, Refusal } from "./service.js";
+import { grown, seeded, seedsOf } from "./scenario.js";
+import { ask, getJob, getJobs, onEvents, submit, tried } from "./service.js";
 
 /** So many seeds tell whether a change helped: one may be lucky. */
 const CURE_SEEDS = 3;
@@ -15,13 +15,19 @@ const MORE_SEEDS = 4;
 /** Draws the form and the queue into a section of the page, and asks the service. */
 export class Training {
   jobs = [];
+  lost = false;
   problem = null;
+  #told = Promise.resolve();
 
   /** @param {object} app @param {HTMLElement} section @param {object} service see `findService`. */
   constructor(app, section, service) {
     [this.app, this.section, this.service] = [app, section, service];
     [this.form, this.queue] = [new NewRun(this), new Queue(this)];
-    onEvents((kind, facts) => this.#told(kind, facts));
+    onEvents((kind, facts) => {
+      if (kind === "progress") this.#progress(facts);
+      // One after the other, so that no older answer comes last.
+      else this.#told = this.#told.then(() => this.#follow(kind, facts));
+    });
   }
 
   /** How many jobs wait or train. */
@@ -29,9 +35,9 @@ export class Training {
     return this.jobs.filter(({ state }) => state === "waiting" || state === "training").length;
   }
 
-  /** Fills the form with the settings of a run, and shows it. */
-  startFrom(name, settings) {
-    this.form.startFrom(name, settings);
+  /** Fills the form with the settings of a run, perhaps with changes, and shows it. */
+  startFrom(name, settings, changes = {}) {
+    this.form.startFrom(name, settings, changes);
     this.problem = null;
     this.app.show({ view: "training" }, true);
   }
@@ -47,20 +53,18 @@ export class Training {
     if (!this.section.hidden) this.update();
   }
 
-  /** Submits requests; returns whether all were accepted. */
+  /** Submits requests; returns whether all were accepted. If not, none is, and the form says why. */
   async submit(requests) {
-    const accepted = await this.trying(async () => {
-      for (const request of requests) await ask("POST", "jobs", request);
-      return true;
-    });
-    await this.#refresh();
-    return Boolean(accepted);
+    [, this.problem] = await tried(submit(requests));
+    this.draw();
+    return !this.problem;
   }
 
-  /** Does something with a job. */
+  /** Does something with a job. If the service refuses it, the queue says why. */
   async act(number, path, body = {}, method = "POST") {
-    await this.trying(() => ask(method, `jobs/${number}${path}`, body));
-    await this.#refresh();
+    const [, problem] = await tried(ask(method, `jobs/${number}${path}`, body));
+    this.queue.problem = problem && { number, message: problem.message };
+    this.draw();
   }
 
   /** Trains a sick run with the remedies that fit it. */
@@ -70,30 +74,22 @@ export class Training {
   }
 
   /** Trains a run under more seeds: those after the ones that it was trained under. */
-  async moreSeeds(run, recipe, settings) {
-    const known = this.app.groupOf(run)?.runs ?? [];
-    const seeds = known.map((other) => other.settings.seed ?? settings.seed);
-    const first = Math.max(settings.seed, ...seeds) + 1;
+  async moreSeeds(recipe, settings) {
+    const names = this.app.listing.runs.map(({ name }) => name);
+    const first = Math.max(settings.seed, ...seedsOf(names, recipe)) + 1;
     this.app.show({ view: "training" }, true);
     const more = Array.from({ length: MORE_SEEDS }, (_, n) => first + n);
     await this.submit(more.map((seed) => ({ settings: seeded(settings, recipe, seed) })));
   }
 
-  /** What the service answers; if it refuses, the form shows why, and this returns undefined. */
-  async trying(asked) {
-    this.problem = null;
-    try {
-      return await asked();
-    } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      this.problem = error;
-      return undefined;
+  async #follow(kind, facts) {
+    if (kind === "lost") {
+      this.lost = true;
+      this.draw();
+      return;
     }
-  }
-
-  async #told(kind, facts) {
-    if (kind === "progress") this.#progress(facts);
-    else if (kind === "state") await this.#follow(facts.job);
+    this.lost = false;
+    if (kind === "state") await this.#followJob(facts.job);
     else await this.#refresh();
     if (facts.state === "finished" || kind === "removed") this.app.logGrows();
   }
@@ -110,17 +106,15 @@ export class Training {
   }
 
   async #refresh() {
-    this.#take((await this.app.watching(getJobs())) ?? this.jobs);
+    const [jobs] = await tried(getJobs());
+    if (jobs) this.#take(jobs);
   }
 
-  async #follow(number) {
-    try {
-      const job = await getJob(number);
-      this.#take([...this.jobs.filter((other) => other.number !== number), job]);
-      this.queue.mapGrows(job);
-    } catch {
-      await this.#refresh(); // It was removed meanwhile, or the service does not answer.
-    }
+  async #followJob(number) {
+    const [job] = await tried(getJob(number));
+    if (!job) return this.#refresh(); // It was removed meanwhile.
+    this.#take([...this.jobs.filter((other) => other.number !== number), job]);
+    this.queue.mapGrows(job);
   }
 
   #take(jobs) {
