@@ -75,6 +75,7 @@ SLOWEST = (
     "test_suites.py",
     "test_distributed.py",
     "test_replicas.py",
+    "test_service_cluster.py",
     "test_cluster.py",
     "test_house.py",
     "test_examples.py",

@@ -37,8 +37,9 @@ def limit_options(command):
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Networks that train at a time",
+    help="Jobs that are trained at a time",
 )
+@click.option("--cluster", help="Ray cluster to train on: local, auto or ray://HOST:PORT")
 @click.option(
     "--name",
     "names",
@@ -48,7 +49,7 @@ def limit_options(command):
 )
 @checkpoint_option
 @limit_options
-def serve(logdir, data_dir, host, port, workers, names, checkpoint_seconds, **limits):
+def serve(logdir, data_dir, host, port, workers, cluster, names, checkpoint_seconds, **limits):
     """Train what TensorBoard's tab, `mnist-vg submit` and programs ask for, and show it.
 
     The link that it prints has a token. Whoever knows it can train networks here.
@@ -62,6 +63,7 @@ def serve(logdir, data_dir, host, port, workers, names, checkpoint_seconds, **li
     service = Service(
         logdir,
         workers=workers,
+        cluster=cluster,
         data_dir=None if data_dir is None else str(data_dir),
         checkpoint_seconds=checkpoint_seconds,
         limits=Limits(**limits),

@@ -234,7 +234,7 @@ class Crew:
     def _hand(self, worker, job: Job):
         worker.job = job.number
         try:
-            worker.pipe.send(Task(job.number, job.request))
+            worker.pipe.send(Task(job.number, job.request, job.name))
         except OSError:
             self._lost(worker)
         else:

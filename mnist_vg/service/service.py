@@ -17,11 +17,14 @@ from mnist_vg.errors import UsageError
 from mnist_vg.runs.folder import LOCK_FILE, claim_folder, remove_run
 from mnist_vg.runs.paths import as_path, is_remote, make_folder
 from mnist_vg.runs.run import Run, run_folders
+from mnist_vg.service.cluster import start_bridge
 from mnist_vg.service.crew import Crew, Told
 from mnist_vg.service.limits import Limits
 from mnist_vg.service.queue import FAILED, FINISHED, STOPPED, TRAINING, WAITING, Job, Queue
 from mnist_vg.service.requests import checked, command_of, sweep_of
+from mnist_vg.service.snapshots import PATTERN, settle, snapshot_path
 from mnist_vg.service.worker import Place, start
+from mnist_vg.sweeps.cluster import check_cluster
 from mnist_vg.sweeps.sweeper import check_sweep_folder
 from mnist_vg.sweeps.table import remove_sweep
 
@@ -36,9 +39,10 @@ class Service:
 
     Args:
         logdir: the log folder, on this machine.
-        workers: how many processes train at a time.
+        workers: how many jobs are trained at a time.
         data_dir: where TFDS keeps prepared data sets.
         checkpoint_seconds: time between two checkpoints of a run.
+        cluster: a Ray cluster that trains, see `sweeps.cluster.on_ray`; None is this machine.
         limits: how much it takes on.
         told: called with each event, from a thread of its own.
 
@@ -46,7 +50,8 @@ class Service:
         token: what clients must know. It is another one at each start.
 
     Raises:
-        UsageError: another service works on this log folder, or it cannot be written.
+        UsageError: another service works on this log folder, or it cannot be written; or the
+            cluster cannot be used.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Service:
         workers: int = 1,
         data_dir: str | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        cluster: str | None = None,
         limits: Limits | None = None,
         told: Told = lambda kind, facts: None,
     ):
@@ -64,15 +70,25 @@ class Service:
                 f"logdir: {logdir} is remote; a service needs a folder on this machine"
             )
         self.logdir, self.limits = Path(logdir), limits or Limits()
+        if cluster is not None:
+            check_cluster(cluster)
         self.token = secrets.token_urlsafe(32)
         self._folder = self.logdir / FOLDER
         self._lock = _lock(self._folder)
         most = self.limits.waiting, self.limits.ended
         self._queue = Queue(self._folder / "queue.sqlite3", *most)
         self._queue.put_back()
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        place = Place(str(self.logdir), data_dir, checkpoint_seconds, threads)
-        self._crew = Crew(self._queue, workers, functools.partial(start, place), told)
+        for path in self._folder.glob(PATTERN):
+            # What a killed service has left of its jobs; where that fails, the job says why.
+            with contextlib.suppress(UsageError, OSError):
+                settle(path, self.logdir)
+        # A node of a cluster has its own cores, and a local Ray so many processes for a sweep.
+        threads = workers if cluster else max(1, (os.cpu_count() or 1) // workers)
+        place = Place(str(self.logdir), data_dir, checkpoint_seconds, threads, cluster)
+        begin = functools.partial(start, place)
+        if cluster is not None:
+            begin = functools.partial(start_bridge, place, self._folder)
+        self._crew = Crew(self._queue, workers, begin, told)
         self._told = told
 
     def start(self, url: str) -> None:
@@ -138,6 +154,7 @@ class Service:
         # So that no worker takes it meanwhile; and if this is killed, it can be removed again.
         self._queue.change(number, STOPPED, [WAITING, FINISHED, STOPPED, FAILED])
         self._remove_records(job)
+        snapshot_path(self._folder, number).unlink(missing_ok=True)
         self._queue.remove(number)
         self._told("removed", {"job": number, "name": job.name})
 

@@ -6,14 +6,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mnist_vg.errors import RunFailed, UsageError, first_line
 from mnist_vg.runs.run import CURE_FOLDER
 from mnist_vg.runs.tags import GRADIENT_MEAN_ABS
+
+if TYPE_CHECKING:
+    from mnist_vg.training.warm_programs import WarmPrograms
 
 MOST_PROGRAMS = 8
 """Compiled programs that a worker keeps. Each holds its data set on the device."""
@@ -34,19 +38,22 @@ class Place(NamedTuple):
         data_dir: where TFDS keeps prepared data sets.
         checkpoint_seconds: time between two checkpoints of a run.
         threads: of TensorFlow, and processes of a sweep.
+        cluster: the Ray cluster of a sweep; None is this machine.
     """
 
     logdir: str
     data_dir: str | None
     checkpoint_seconds: float
     threads: int
+    cluster: str | None = None
 
 
 class Task(NamedTuple):
-    """What a worker is given: the number of the job, and its request, see `queue.Job`."""
+    """What a worker is given: number, request and name of the job, see `queue.Job`."""
 
     number: int
     request: dict[str, Any]
+    name: str
 
 
 class Ready(NamedTuple):
@@ -117,9 +124,14 @@ class Ended(NamedTuple):
 
 def start(place: Place) -> tuple[multiprocessing.Process, Connection]:
     """Start a worker; return its process, and the pipe to it."""
+    return start_process(work, place)
+
+
+def start_process(target: Callable, *given: Any) -> tuple[multiprocessing.Process, Connection]:
+    """Start a process that calls a function with a pipe and what is given; return both ends."""
     ours, theirs = multiprocessing.Pipe()
     # Not a daemon: these may have no processes of their own, and a sweep has.
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(theirs, place))
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, *given))
     process.start()
     theirs.close()
     return process, ours
@@ -134,7 +146,7 @@ def work(pipe: Connection, place: Place) -> None:
     """
     # Ctrl-C in the terminal is for the service, which then tells its workers.
     os.setsid()
-    _end_with_parent()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     programs = _programs(place)
     pipe.send(Ready(worn=False))
@@ -143,7 +155,7 @@ def work(pipe: Connection, place: Place) -> None:
             task = pipe.recv()
         except EOFError:
             return
-        pipe.send(_train(task, place, programs, pipe))
+        pipe.send(perform(task, place, programs, pipe))
         pipe.send(Ready(worn=programs.compiled >= WORN_AFTER))
 
 
@@ -162,7 +174,15 @@ def _programs(place):
     return WarmPrograms(MOST_PROGRAMS, place.data_dir)
 
 
-def _train(task, place, programs, pipe):
+def perform(task: Task, place: Place, programs: "WarmPrograms | None", pipe: Connection) -> Ended:
+    """Train a task to its end; a `SIGINT` stops it.
+
+    Args:
+        task: what to train.
+        place: where and how.
+        programs: of runs; a sweep needs none.
+        pipe: gets `Progress` and `SweepProgress`.
+    """
     from mnist_vg.scenarios.scenario import Scenario
     from mnist_vg.scenarios.suites import described
 
@@ -221,7 +241,7 @@ def _sweep(task, place, scenario, programs, tell):
     sweep, how = sweep_of(task.request), {"data_dir": place.data_dir, "workers": place.threads}
     sweeper = Sweeper(sweep, place.logdir, **how)
     teller = _SweepTeller(task.number, sweeper.plan, tell)
-    sweeper.run(watch=teller.watch, advanced=teller.advanced)
+    sweeper.run(place.cluster, teller.watch, teller.advanced)
     return f"{len(sweep.scenarios)} networks", {}
 
 
@@ -277,7 +297,8 @@ class _SweepTeller:
         self._told = time.monotonic()
 
 
-def _end_with_parent():
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that started it has ended, however it ends."""
     parent = multiprocessing.parent_process()
 
     def wait():

@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import tempfile
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,12 +55,38 @@ def on_ray(cluster: str, workers: int) -> Iterator[Callable[[Jobs, Datasets, Adv
         RunFailed: raised by the function, when a group killed its workers repeatedly, or the
             connection was lost.
     """
+    with connected(cluster, workers) as ray:
+        yield functools.partial(_outcomes, ray)
+
+
+@contextlib.contextmanager
+def connected(cluster: str, workers: int) -> Iterator[types.ModuleType]:
+    """Join or start a Ray cluster, and yield the package `ray`; arguments are those of `on_ray`.
+
+    At the end, a local Ray is shut down, and any other cluster is left running.
+
+    Raises:
+        UsageError: Ray is not installed, or the cluster cannot be reached.
+    """
     ray = _import_ray(cluster)
     _connect(ray, cluster, workers)
     try:
-        yield functools.partial(_outcomes, ray)
+        yield ray
     finally:
         ray.shutdown()
+
+
+def check_cluster(cluster: str) -> None:
+    """Check that a cluster can be used.
+
+    Raises:
+        UsageError: as `connected`.
+    """
+    if cluster == "local":  # What would start it takes seconds, and nobody has chosen an address.
+        _import_ray(cluster)
+    else:
+        with connected(cluster, 0):
+            pass
 
 
 def _import_ray(cluster):
