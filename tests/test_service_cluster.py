@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.util
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,14 +17,17 @@ from conftest import PROCESS, assert_refused, run_command
 from servers import free_port
 from services import service
 from test_resume import assert_same_bits
-from test_service import LONG, named
+from test_service import LONG, named, worn_soon
 
 from mnist_vg import Run, Scenario, UsageError, train
 from mnist_vg.cure import cure
 from mnist_vg.runs.folder import claim_folder
 from mnist_vg.runs.run import run_folders
+from mnist_vg.service import worker
+from mnist_vg.service.node import Node
 from mnist_vg.service.service import FOLDER, Service
 from mnist_vg.service.snapshots import PATTERN, pack, settle, snapshot_path
+from mnist_vg.service.worker import Ended, Place, Ready, Task
 from mnist_vg.sweeps.sweep import Sweep, parse_axes
 from mnist_vg.sweeps.sweeper import Sweeper
 from mnist_vg.sweeps.table import read_table
@@ -79,6 +83,32 @@ def test_a_service_puts_what_a_killed_one_has_left_into_the_log_folder(packed, t
     Service(tmp_path / "here").close()
     assert_same_bits(tmp_path / "here" / "packed", run.folder)
     assert not list(folder.glob(PATTERN))
+
+
+def test_a_node_replaces_a_worn_worker_by_itself(monkeypatch):
+    """The cluster may have no core for a second actor."""
+    monkeypatch.setattr(worker, "work", worn_soon)
+    node = Node(Place("", None, 10, 1))
+    try:
+        [ready] = said(node)
+        worn, scenario = node._process, named("on-node")
+        node.begin(Task(1, {"kind": "train", "settings": scenario.settings()}, scenario.name), None)
+        while not isinstance((ended := said(node))[-1], Ended):
+            pass
+        assert said(node) == [ready] == [Ready(worn=False)]
+        assert (ended[-1].state, worn.is_alive()) == ("finished", False)
+    finally:
+        node._process.kill()
+        shutil.rmtree(node._logdir)
+
+
+def said(node):
+    """Wait until it says something."""
+    deadline = time.monotonic() + 60
+    while not (messages := node.news()[0]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return messages
 
 
 # What is refused.
