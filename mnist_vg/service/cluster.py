@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -59,13 +60,17 @@ def _work(pipe, place, folder):
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", str(GRACE_SECONDS))
-    try:
-        with _joined(place.cluster) as ray:
+    with _joined(place.cluster) as ray:
+        try:
             sweep = _Bridge(ray, pipe, place, folder).pass_on()
-    except Exception as error:  # Ray has many kinds of errors, and no common class.
-        cause = getattr(error, "cause", None) or error
-        _log.error("cluster: a worker was lost (%s)", first_line(cause))
-        os._exit(1)  # Ray would try to say goodbye.
+        except Exception as error:  # Ray has many kinds of errors, and no common class.
+            cause = getattr(error, "cause", None) or error
+            _log.error("cluster: a worker was lost (%s)", first_line(cause))
+            # Ray gives back the core now, if it still reaches the cluster.
+            end = threading.Timer(GRACE_SECONDS, os._exit, [1])
+            end.daemon = True
+            end.start()
+            sys.exit(1)
     # Now there is no worker, whose core the sweep may need.
     pipe.send(perform(sweep, place, None, pipe))
     # A sweep that was stopped may have left Ray's client in the middle of something.
