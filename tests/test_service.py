@@ -101,7 +101,7 @@ def test_a_job_that_is_not_there_gets_one_line(queue, number):
 def test_only_so_many_jobs_wait_and_none_has_the_name_of_another(queue):
     for name in "abcd":
         queue.submit(REQUEST, name)
-    with pytest.raises(UsageError, match=r"^queue: 4 jobs are waiting"):
+    with pytest.raises(UsageError, match=r"^queue: this service lets at most 4 jobs wait"):
         queue.submit(REQUEST, "e")
     queue.take()
     with pytest.raises(UsageError, match=r"^name: 'a' is the name of job 1"):
@@ -336,6 +336,47 @@ def test_a_run_is_removed_when_it_is_asked_for_by_name_and_nothing_else(served):
     assert Run.load(folder / "below" / "mine").status == "finished"
 
 
+def test_a_job_that_was_never_begun_takes_no_records_with_it(served):
+    first = served.submit(named("orig"))
+    served.wait(first)
+    busy = served.submit(dataclasses.replace(ENDLESS, name="busy"))
+    again = served.submit(named("orig"))
+    refused = served.post(f"jobs/{first}", {"name": "orig"}, method="DELETE")
+    assert (refused.code, refused.json["setting"]) == (400, "job")
+    assert f"{again}, of the same name, is waiting" in refused.json["error"]
+    assert served.post(f"jobs/{again}", {"name": "orig"}, method="DELETE").code == 200
+    assert served.job(first)["state"] == "finished"
+    assert connect(served.url, served.token).run(first).status == "finished"
+    served.post(f"jobs/{busy}/stop", {})
+    served.wait(busy)
+    assert served.post(f"jobs/{first}", {"name": "orig"}, method="DELETE").code == 200
+    assert not (served.logdir / "orig").exists()
+
+
+def test_a_removal_that_is_refused_changes_nothing(served):
+    number = served.submit(named("held"))
+    before = served.wait(number)
+    with claim_folder(served.logdir / "held"):
+        refused = served.post(f"jobs/{number}", {"name": "held"}, method="DELETE")
+    assert "another process is writing" in refused.json["error"]
+    assert served.job(number) == before
+    (served.logdir / "held" / "run.json").write_text("{")
+    assert served.post(f"jobs/{number}", {"name": "held"}, method="DELETE").code == 200
+    assert not (served.logdir / "held").exists()
+
+
+def test_several_jobs_are_accepted_all_or_none(served):
+    names = [job["name"] for job in served.get("jobs").json["jobs"]]
+    wanted = [{"settings": named(name).settings()} for name in ("one", "two", "one")]
+    refused = served.post("batches", {"requests": wanted})
+    assert (refused.code, refused.json["setting"]) == (400, "name")
+    assert [job["name"] for job in served.get("jobs").json["jobs"]] == names
+    jobs = served.post("batches", {"requests": wanted[:2]}).json["jobs"]
+    assert [job["name"] for job in jobs] == ["one", "two"]
+    for job in jobs:
+        assert served.wait(job["number"])["state"] == "finished"
+
+
 def test_a_run_that_is_not_the_jobs_is_not_removed(served):
     """It came there while the job was waiting."""
     first, second = served.submit(ENDLESS), served.submit(named("claimed", seed=1))
@@ -497,9 +538,14 @@ def test_a_sweep_is_stopped_and_goes_on(served):
         time.sleep(0.05)
     assert served.get(f"jobs/{number}/map").json["x"]["values"] == list(range(2, 10))
     begun = time.monotonic()
+    [worker] = served.workers()
+    training = worker.children(recursive=True)
     served.post(f"jobs/{number}/stop", {})
     assert served.wait(number)["state"] == "stopped"
     assert time.monotonic() - begun < 8
+    assert not any(
+        "spawn_main" in " ".join(each.cmdline()) for each in training if each.is_running()
+    )
     kept = {path: path.stat().st_mtime_ns for path in served.logdir.glob("slow-grid/records/*")}
     assert len(kept) >= progress
     served.post(f"jobs/{number}/continue", {})
@@ -622,6 +668,16 @@ def test_a_log_folder_that_cannot_be_one_gets_one_line(tmp_path):
     for logdir in (tmp_path / "file", "gs://bucket/logs"):
         with pytest.raises(UsageError, match=r"^logdir: "):
             Service(logdir)
+
+
+def test_a_job_that_was_stopped_stays_so_at_the_next_start(tmp_path):
+    with service(tmp_path) as served:
+        number = served.submit(ENDLESS)
+        served.wait_for_step(number, 100)
+        assert served.post(f"jobs/{number}/stop", {}).code == 200
+        served.end()
+    with service(tmp_path) as served:
+        assert served.job(number)["state"] == "stopped"
 
 
 def test_restarts_and_kills_lose_nothing(tmp_path, whole):

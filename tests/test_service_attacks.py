@@ -265,6 +265,18 @@ BODIES = {
     "many ranges": b'{"kind": "sweep", "vary": ["kernel_initializer=random_normal('
     + b"stddev=1:1000:1," * 100
     + b')"]}',
+    "ranges of long numbers": b'{"kind": "sweep", "vary": ["num_layers=1e3000:1e3000:1"]}',
+    "long number": b'{"kind": "sweep", "vary": ["num_layers=' + b"1" * 60_000 + b'"]}',
+    "number of 2000 digits": b'{"kind": "sweep", "vary": ["num_layers=' + b"1" * 1900 + b'"]}',
+    "many short ranges": b'{"kind": "sweep", "vary": ["activation=' + b"1:1:1 " * 300 + b'"]}',
+    "many commas": b'{"kind": "sweep", "vary": ["activation=' + b"," * 1900 + b'"]}',
+    "many fields": b'{"kind": "sweep", "vary": [' + b'"num_layers=1:900:1",' * 2000 + b'"x=1"]}',
+    "text of many characters": b'{"settings": {"dataset": "' + b"x" * 60_000 + b'"}}',
+    "seeds of 4300 digits": b'{"kind": "sweep", "vary": ["num_layers=1:11:1"], "seeds": '
+    + b"9" * 4300
+    + b"}",
+    "seeds that are true": b'{"kind": "sweep", "vary": ["num_layers=1,2"], "seeds": true}',
+    "nothing varied": b'{"kind": "sweep"}',
     "half a character as a value": b'{"kind": "sweep", "vary": ["activation=\\ud800"]}',
     "values that cannot be together": b'{"kind": "sweep", "vary": ["output=sigmoid_twice,'
     b'softmax", "num_layers=1,2"]}',
@@ -309,7 +321,7 @@ def test_no_more_jobs_wait_than_allowed(served):
         begun.append(served.post("jobs", {"settings": {**QUICK, "name": f"job{number}"}}))
     codes = [answer.code for answer in begun]
     assert codes == [200] * 31 + [503] * 10, begun[-1].text
-    assert begun[-1].json["error"].startswith("queue: 30 jobs are waiting")
+    assert begun[-1].json["error"].startswith("queue: this service lets at most 30 jobs wait")
     for answer in begun[1:31] + begun[:1]:
         number = answer.json["number"]
         served.post(f"jobs/{number}/stop", {})

@@ -19,7 +19,7 @@ def limit_options(command):
             type=click.IntRange(min=1),
             default=field.default,
             show_default=True,
-            help=f"See Limits.{field.name}",
+            help=field.metadata["help"],
         )
         command = option(command)
     return command

@@ -32,7 +32,7 @@ def submit(scenario, logdir, server, token, wait, **given):
     else:
         scenarios = [Scenario(**settings)]
     client = connect(server, token, str(logdir))
-    jobs = [client.start(each) for each in scenarios]
+    jobs = client.start_all(scenarios)
     for job in jobs:
         click.echo(f"{job['name']}: job {job['number']} is {job['state']}")
     if not wait:

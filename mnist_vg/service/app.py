@@ -23,6 +23,7 @@ from mnist_vg.runs.run import RUN_FILE
 from mnist_vg.scenarios.scenario import setting_fields
 from mnist_vg.scenarios.suites import SCENARIOS
 from mnist_vg.service.events import Events, EventStream, as_json
+from mnist_vg.service.queue import NoSuchJob
 from mnist_vg.service.service import Service
 from mnist_vg.sweeps.sweep import NOT_VARIED
 
@@ -65,6 +66,13 @@ def _submit(service, _, body):
     return service.job(service.submit(body).number)
 
 
+def _submit_all(service, _, body):
+    requests = body.get("requests")
+    if not isinstance(requests, list) or not all(isinstance(each, dict) for each in requests):
+        raise UsageError("requests: it must be a list of objects")
+    return {"jobs": [service.job(job.number) for job in service.submit_all(requests)]}
+
+
 def _map(service, path, _):
     from mnist_vg.service.sweep_map import sweep_map
 
@@ -102,6 +110,13 @@ OPERATIONS = (
     Operation("POST", "/jobs", _submit, "Train a network, or many", REQUEST),
     Operation(
         "POST",
+        "/batches",
+        _submit_all,
+        "Train all of some requests, or none",
+        {"requests": "a list of bodies of /jobs"},
+    ),
+    Operation(
+        "POST",
         "/plan",
         lambda s, _, body: s.plan(body),
         "How many networks that trains; nothing is trained",
@@ -135,6 +150,14 @@ OPERATIONS = (
 )
 
 
+FILES = {
+    f"{JOB}/run": ("A finished run, as a tar file", "application/x-tar"),
+    f"{JOB}/events": ("What happens to a job, as it happens", "text/event-stream"),
+    "/events": ("What happens, as it happens", "text/event-stream"),
+}
+"""Paths whose answers are no JSON: what they are, and their media types."""
+
+
 def make_app(service: Service, events: Events, tensorboard: Callable) -> Starlette:
     """The service, and TensorBoard for everything else.
 
@@ -145,7 +168,7 @@ def make_app(service: Service, events: Events, tensorboard: Callable) -> Starlet
     """
     from mnist_vg.service.openapi import describe, page
 
-    description = describe(OPERATIONS)
+    description = describe(OPERATIONS, FILES)
     routes = [
         *(_route(operation, service) for operation in OPERATIONS),
         Route(f"{PREFIX}{JOB}/run", _run_of(service)),
@@ -202,8 +225,8 @@ def _route(operation, service):
 def _refused(error):
     # A name from a request may have half of a character, which no answer can.
     text = str(error).encode("utf-8", "backslashreplace").decode()
-    setting, _, rest = text.partition(": ")
-    code = 404 if rest.startswith("there is no job") else 503 if setting == "queue" else 400
+    setting, _, _ = text.partition(": ")
+    code = 404 if isinstance(error, NoSuchJob) else 503 if setting == "queue" else 400
     return JSONResponse({"setting": setting, "error": text}, code)
 
 

@@ -9,7 +9,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,11 @@ class Client:
             request: see `requests.checked`; such as `kind="cure", run="sigmoid"`.
         """
         return self._answer("POST", "jobs", request)
+
+    def start_all(self, scenarios: Sequence[Scenario]) -> list[dict[str, Any]]:
+        """Submit scenarios, all or none, and do not wait; return the jobs."""
+        requests = [{"settings": scenario.settings()} for scenario in scenarios]
+        return self._answer("POST", "batches", {"requests": requests})["jobs"]
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, in the order in which they are trained."""

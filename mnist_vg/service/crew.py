@@ -38,6 +38,7 @@ class _Worker:
     job: int | None = None
     ready: bool = False
     worn: bool = False
+    stopped: bool = False
     stop_by: float | None = None
 
 
@@ -77,10 +78,10 @@ class Crew:
         """How far a job is; empty before its first step.
 
         Returns:
-            `share`, of the run or the sweep that is done, from 0 to 1; `pace`, of that share, per
-            second; `seconds_left`. Of a run also `run`, its name, `step`, `loss`, `accuracy`,
-            `steps_per_second` and `symptoms`, lines; of a sweep, how many `networks` are done, and
-            `of` how many.
+            `share`, of the run in training or the sweep that is done, from 0 to 1; `pace`, of that
+            share, per second; `seconds_left`, None if it cannot be known. Of a run also `run`, its
+            name, `step`, `loss`, `accuracy`, `steps_per_second` and `symptoms`, lines; of a sweep,
+            how many `networks` are done, and `of` how many.
         """
         with self._lock:
             return dict(self._progress.get(number, {}))
@@ -90,6 +91,7 @@ class Crew:
         with self._lock:
             for worker in self._workers:
                 if worker.job == number:
+                    worker.stopped = True
                     _interrupt(worker)
 
     def close(self) -> None:
@@ -162,8 +164,8 @@ class Crew:
         match message:
             case Ready(worn):
                 worker.ready, worker.worn = True, worn
-            case Progress(number, run=run, step=step):
-                known = self._begin(message, run, step)
+            case Progress(number, alone=alone, run=run, step=step):
+                known = self._begin(message, run, step, alone)
                 known |= {"run": run, "step": step, "loss": message.loss}
                 known |= {"accuracy": message.accuracy}
                 if known["pace"]:
@@ -172,18 +174,18 @@ class Crew:
                 newest = {"layers": message.layers, "records": message.records}
                 self._told("progress", {"job": number, **known, **newest})
             case SweepProgress(number, networks=networks, of=of):
-                known = self._begin(message, None, networks)
+                known = self._begin(message, None, networks, True)
                 known |= {"networks": networks, "of": of}
                 self._told("progress", {"job": number, **known})
             case Ended(number, state):
                 worker.job, worker.ready, worker.stop_by = None, False, None
                 self._resumed.pop(number, None)
-                if state == STOPPED and self._closing:
+                if state == STOPPED and not worker.stopped:  # The service ends.
                     self._note_end(number, self._queue.put_back)
                 else:
                     self._note_end(number, self._queue.end, *message[1:])
 
-    def _begin(self, message, run, at):
+    def _begin(self, message, run, at, alone):
         """What is known of the progress of a job; anew for another run of it."""
         number, share, now = message.number, message.share, time.monotonic()
         known = self._progress.get(number)
@@ -195,8 +197,11 @@ class Crew:
                 self._queue.went_on(number)
             self._resumed[number] = run, at
         begun, since = self._begun[number]
+        if share == begun:  # Until it advances, it starts.
+            since = now
+            self._begun[number] = begun, since
         pace = (share - begun) / (now - since) if now > since else 0
-        left = (1 - share) / pace if pace else None
+        left = (1 - share) / pace if pace and alone else None
         known |= {"share": share, "pace": pace, "seconds_left": left}
         return known
 
@@ -232,7 +237,7 @@ class Crew:
                 self._hand(worker, job)
 
     def _hand(self, worker, job: Job):
-        worker.job = job.number
+        worker.job, worker.stopped = job.number, False
         try:
             worker.pipe.send(Task(job.number, job.request, job.name))
         except OSError:
@@ -251,10 +256,10 @@ class Crew:
         if worker.job is None:
             if not worker.ready:
                 self._try_again()
+        elif worker.stopped:
+            self._note_end(worker.job, self._queue.end, STOPPED)
         elif self._closing:
             self._note_end(worker.job, self._queue.put_back)
-        elif worker.stop_by is not None:
-            self._note_end(worker.job, self._queue.end, STOPPED)
         else:
             self._note_end(worker.job, self._queue.lost)
 
@@ -275,5 +280,4 @@ class Crew:
 def _interrupt(worker):
     if worker.stop_by is None:
         worker.stop_by = time.monotonic() + STOP_SECONDS
-        # Also the processes of a sweep. Each worker is a group of its own.
-        os.killpg(worker.process.pid, signal.SIGINT)
+        os.kill(worker.process.pid, signal.SIGINT)

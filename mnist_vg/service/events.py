@@ -12,8 +12,8 @@ KEEP_ALIVE_SECONDS = 15
 """A line without meaning is sent so often, or proxies end a connection that is silent."""
 
 BEHIND = 100
-"""Events that a client may be behind. Then progress is lost to it. If it would lose more, its events
-end, and it begins anew."""
+"""Events that a client may be behind. Then progress is lost to it. If it would lose more, its
+events end, and it begins anew."""
 
 
 _END = None

@@ -1,38 +1,32 @@
 """`Limits`: how much a service takes on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mnist_vg.errors import UsageError
 from mnist_vg.scenarios.scenario import Scenario
+
+
+def _limit(default, help):
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How much a service takes on, so that one request cannot keep it from all others.
 
-    Attributes:
-        waiting: jobs in the queue.
-        ended: jobs that are remembered after their end; what they have trained stays.
-        iterations: steps of a network.
-        hidden_size: units of a hidden layer.
-        num_layers: layers of a network.
-        batch_size: examples of a step.
-        seeds: of each change that a cure tries.
-        networks: of a sweep.
-        body: bytes of a request.
-        watchers: clients that wait for events at the same time.
+    What each limit is of stands in its field's metadata, under "help".
     """
 
-    waiting: int = 1000
-    ended: int = 1000
-    iterations: int = 1_000_000
-    hidden_size: int = 1000
-    num_layers: int = 200
-    batch_size: int = 10_000
-    seeds: int = 10
-    networks: int = 1000
-    body: int = 65_536
-    watchers: int = 200
+    waiting: int = _limit(1000, "Jobs that may wait")
+    ended: int = _limit(1000, "Jobs that are remembered after their end; their runs stay")
+    iterations: int = _limit(1_000_000, "Steps of a network")
+    hidden_size: int = _limit(1000, "Units of a hidden layer")
+    num_layers: int = _limit(200, "Layers of a network")
+    batch_size: int = _limit(10_000, "Examples of a step")
+    seeds: int = _limit(10, "Seeds of each change that a cure tries")
+    networks: int = _limit(1000, "Networks of a sweep")
+    body: int = _limit(65_536, "Bytes of a request")
+    watchers: int = _limit(200, "Clients that wait for events at the same time")
 
     def check(self, scenario: Scenario) -> None:
         """Check that a scenario is not too large.

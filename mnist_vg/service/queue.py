@@ -41,6 +41,10 @@ CREATE INDEX IF NOT EXISTS waiting ON jobs (state, place);
 """
 
 
+class NoSuchJob(UsageError):
+    """There is no job of this number."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A job of the queue.
@@ -49,14 +53,15 @@ class Job:
         number: by which it is asked for.
         place: jobs are trained in the order of their places.
         state: one of `STATES`.
-        request: `kind` is "train" or "cure", `settings` are those of a scenario, and `seeds`, of
-            a cure, is a number.
-        name: of the folder in the log folder that gets the run, or the runs of a cure.
+        request: `kind` is "train", "cure" or "sweep", and `settings` are those of a scenario. A
+            cure and a sweep also have a number of `seeds`, a cure the name of its `run`, and a
+            sweep the texts of what is varied, `vary`.
+        name: of the folder in the log folder that gets the run, the runs or the table.
         attempts: how often a worker has begun it, since it went on last.
         submitted: when it was accepted, in seconds since 1970.
         started: when it was begun last; None before.
         ended: when it ended; None before.
-        reason: why it failed, or what a cure recommends; empty otherwise.
+        reason: why it failed, or what came out; empty for a run.
         outcome: what it has found, as its kind has it; see `worker.Ended`.
     """
 
@@ -107,32 +112,37 @@ class Queue:
             raise UsageError(f"queue: {path} cannot be used ({error}); move it away") from error
 
     def submit(self, request: Mapping[str, Any], name: str = "") -> Job:
-        """Accept a job.
+        """Accept a job; see `submit_all`."""
+        [job] = self.submit_all([(request, name)])
+        return job
+
+    def submit_all(self, asked: Sequence[tuple[Mapping[str, Any], str]]) -> list[Job]:
+        """Accept jobs, all or none.
 
         Args:
-            request: see `Job`.
-            name: of the folder.
+            asked: the request of each, see `Job`, and the name of its folder.
 
         Raises:
-            UsageError: too many jobs wait, one with this name waits or trains, or the file cannot
+            UsageError: too many jobs wait, one with such a name waits or trains, or the file cannot
                 be written.
         """
         with self._changing() as file:
-            [waiting] = file.execute(
-                "SELECT count(*) FROM jobs WHERE state = ?", [WAITING]
-            ).fetchone()
-            if waiting >= self._most:
-                raise UsageError(
-                    f"queue: {waiting} jobs are waiting, and this service takes no more; try again "
-                    "later"
-                )
-            _check_free(file, name)
-            number = file.execute(
-                "INSERT INTO jobs (place, state, request, name, submitted) "
-                "SELECT coalesce(max(place), 0) + 1, ?, ?, ?, ? FROM jobs",
-                [WAITING, json.dumps(dict(request)), name, time.time()],
-            ).lastrowid
-        return self.job(number)
+            numbers = [self._insert(file, *each) for each in asked]
+        return [self.job(number) for number in numbers]
+
+    def _insert(self, file, request, name):
+        [waiting] = file.execute("SELECT count(*) FROM jobs WHERE state = ?", [WAITING]).fetchone()
+        if waiting >= self._most:
+            raise UsageError(
+                f"queue: this service lets at most {self._most} jobs wait; try again later, or "
+                "start it with --most-waiting"
+            )
+        _check_free(file, name)
+        return file.execute(
+            "INSERT INTO jobs (place, state, request, name, submitted) "
+            "SELECT coalesce(max(place), 0) + 1, ?, ?, ?, ? FROM jobs",
+            [WAITING, json.dumps(dict(request)), name, time.time()],
+        ).lastrowid
 
     def take(self) -> Job | None:
         """Mark the next job as training, and return it; None where none waits."""
@@ -232,10 +242,20 @@ class Queue:
             file.execute("UPDATE jobs SET place = ? WHERE number = ?", [place, job.number])
         return self.job(number)
 
-    def remove(self, number: int) -> None:
-        """Forget a job."""
+    def withdraw(self, number: int) -> bool:
+        """Forget a job that no worker has ever begun; return whether it was one."""
         with self._changing() as file:
-            file.execute("DELETE FROM jobs WHERE number = ?", [number])
+            done = file.execute("DELETE FROM jobs WHERE number = ? AND started IS NULL", [number])
+        return done.rowcount > 0
+
+    def forget(self, name: str) -> None:
+        """Forget the jobs that have ended and have this name."""
+        with self._changing() as file:
+            file.execute("DELETE FROM jobs WHERE name = ? AND state IN (?, ?, ?)", [name, *ENDED])
+
+    def open_jobs(self, name: str) -> list[Job]:
+        """The jobs of a name that wait or train."""
+        return [job for job in self.jobs() if job.name == name and job.state not in ENDED]
 
     def job(self, number: int) -> Job:
         """The job of a number.
@@ -264,7 +284,7 @@ class Queue:
         except OverflowError:  # More digits than the file's numbers have.
             row = None
         if row is None:
-            raise UsageError(f"job: there is no job {number}")
+            raise NoSuchJob(f"job: there is no job {number}")
         return dict(zip((column for column, *_ in rows.description), row, strict=True))
 
     @contextlib.contextmanager

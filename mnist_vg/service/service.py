@@ -6,7 +6,8 @@ import functools
 import json
 import os
 import secrets
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,25 @@ import filelock
 
 from mnist_vg.driver import CHECKPOINT_SECONDS
 from mnist_vg.errors import UsageError
-from mnist_vg.runs.folder import LOCK_FILE, claim_folder, remove_run
 from mnist_vg.runs.paths import as_path, is_remote, make_folder
-from mnist_vg.runs.run import Run, run_folders
 from mnist_vg.service.cluster import start_bridge
 from mnist_vg.service.crew import Crew, Told
 from mnist_vg.service.limits import Limits
-from mnist_vg.service.queue import FAILED, FINISHED, STOPPED, TRAINING, WAITING, Job, Queue
-from mnist_vg.service.requests import checked, command_of, sweep_of
+from mnist_vg.service.queue import (
+    ENDED,
+    FAILED,
+    FINISHED,
+    STOPPED,
+    TRAINING,
+    WAITING,
+    Job,
+    Queue,
+)
+from mnist_vg.service.records import remove_records
+from mnist_vg.service.requests import checked, command_of
 from mnist_vg.service.snapshots import PATTERN, settle, snapshot_path
 from mnist_vg.service.worker import Place, start
 from mnist_vg.sweeps.cluster import check_cluster
-from mnist_vg.sweeps.sweeper import check_sweep_folder
-from mnist_vg.sweeps.table import remove_sweep
 
 FOLDER = ".mnist_vg_service"
 """The folder in a log folder with the queue, and with the token of the service that runs."""
@@ -70,6 +77,7 @@ class Service:
                 f"logdir: {logdir} is remote; a service needs a folder on this machine"
             )
         self.logdir, self.limits = Path(logdir), limits or Limits()
+        self._data_dir, self._changes = data_dir, threading.Lock()
         if cluster is not None:
             check_cluster(cluster)
         self.token = secrets.token_urlsafe(32)
@@ -100,18 +108,25 @@ class Service:
             json.dump({"url": url, "token": self.token}, file)
         self._crew.start()
 
-    def submit(self, asked: Mapping[str, Any]) -> Job:
-        """Accept a job. What this has returned from is trained, whatever happens.
+    def submit_all(self, asked: Sequence[Mapping[str, Any]]) -> list[Job]:
+        """Accept jobs, all or none. What this has returned from is trained, whatever happens.
 
         Args:
-            asked: see `requests.checked`.
+            asked: what each asks for; see `requests.checked`.
 
         Raises:
             UsageError: as `requests.checked`, or too many jobs wait already.
         """
-        request, name, _ = checked(asked, self.logdir, self.limits)
-        job = self._queue.submit(request, name)
-        self._changed(job)
+        requests = [checked(each, self.logdir, self.limits)[:2] for each in asked]
+        with self._changes:
+            jobs = self._queue.submit_all(requests)
+        for job in jobs:
+            self._changed(job)
+        return jobs
+
+    def submit(self, asked: Mapping[str, Any]) -> Job:
+        """Accept a job; see `submit_all`."""
+        [job] = self.submit_all([asked])
         return job
 
     def plan(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,46 +147,42 @@ class Service:
 
     def go_on(self, number: int) -> Job:
         """Let a job that was stopped, or failed, wait for its turn again."""
-        return self._changed(self._queue.change(number, WAITING, [STOPPED, FAILED]))
+        with self._changes:
+            return self._changed(self._queue.change(number, WAITING, [STOPPED, FAILED]))
 
     def move(self, number: int, before: int | None) -> Job:
         """Let a job be trained before another one; None puts it last."""
         return self._changed(self._queue.move(number, before), "moved")
 
     def remove(self, number: int, name: str) -> None:
-        """Remove a job and its run.
+        """Remove a job; and if it was ever begun, its records and all ended jobs of its name.
 
         Args:
             number: of the job.
             name: of its run, so that none is removed by mistake.
 
         Raises:
-            UsageError: the job trains, or the name is another one.
+            UsageError: it or another one of its name trains, another one waits, the name is another
+                one, or the records cannot be removed.
         """
-        job = self._queue.job(number)
-        if name != job.name:
-            raise UsageError(f"name: job {number} is {job.name!r}, and {name!r} was given")
-        # So that no worker takes it meanwhile; and if this is killed, it can be removed again.
-        self._queue.change(number, STOPPED, [WAITING, FINISHED, STOPPED, FAILED])
-        self._remove_records(job)
-        snapshot_path(self._folder, number).unlink(missing_ok=True)
-        self._queue.remove(number)
+        with self._changes:
+            job = self._queue.job(number)
+            if name != job.name:
+                raise UsageError(f"name: job {number} is {job.name!r}, and {name!r} was given")
+            if not self._queue.withdraw(number):
+                self._hold(job)
+                remove_records(job, self.logdir)
+                snapshot_path(self._folder, number).unlink(missing_ok=True)
+                self._queue.forget(job.name)
         self._told("removed", {"job": number, "name": job.name})
 
-    def _remove_records(self, job):
-        """Remove what a job has made, and nothing that stands in its place."""
-        folder = self.logdir / job.name
-        if job.request["kind"] == "sweep":
-            with contextlib.suppress(UsageError):  # It has none yet, or that of another sweep.
-                check_sweep_folder(folder, sweep_of(job.request).facts())
-                _remove(folder, remove_sweep)
-        elif job.request["kind"] == "cure":
-            for each in run_folders(folder):
-                _remove(each, remove_run)
-        else:
-            run = Run.load(folder)
-            if run is not None and run.settings == job.request["settings"]:
-                _remove(folder, remove_run)
+    def _hold(self, job):
+        """See to it that no worker begins a run that is being removed."""
+        for other in self._queue.open_jobs(job.name):
+            if other.number != job.number:
+                raise UsageError(f"job: {other.number}, of the same name, is {other.state}")
+        if job.state not in ENDED:
+            self._changed(self._queue.change(job.number, STOPPED, [WAITING]))
 
     def job(self, number: int) -> dict[str, Any]:
         """A job as clients see it."""
@@ -194,18 +205,10 @@ class Service:
         return job
 
     def _seen(self, job):
-        facts = dataclasses.asdict(job) | {"command": command_of(job.request, self.logdir)}
+        command = command_of(job.request, self.logdir, self._data_dir)
+        facts = dataclasses.asdict(job) | {"command": command}
         progress = self._crew.progress(job.number)
         return facts | {"progress": progress, "done": job.state == FINISHED}
-
-
-def _remove(folder, remove):
-    """Remove a run or a sweep, and its folder if nothing else is in it."""
-    with claim_folder(folder):
-        remove(folder)
-        (folder / LOCK_FILE).unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 def _lock(folder):

@@ -15,6 +15,7 @@ import numpy as np
 from mnist_vg.errors import RunFailed, UsageError, first_line
 from mnist_vg.runs.run import CURE_FOLDER
 from mnist_vg.runs.tags import GRADIENT_MEAN_ABS
+from mnist_vg.sweeps.workers import start_resource_tracker
 
 if TYPE_CHECKING:
     from mnist_vg.training.warm_programs import WarmPrograms
@@ -68,6 +69,7 @@ class Progress(NamedTuple):
     Attributes:
         number: of the job.
         share: of its steps that are done, 0 to 1.
+        alone: whether the job is this run, and no more.
         run: the name of the run in training.
         step: of the newest block's end, counted from 0.
         loss: of that step's batch.
@@ -79,6 +81,7 @@ class Progress(NamedTuple):
 
     number: int
     share: float
+    alone: bool
     run: str
     step: int
     loss: float
@@ -129,6 +132,7 @@ def start(place: Place) -> tuple[multiprocessing.Process, Connection]:
 
 def start_process(target: Callable, *given: Any) -> tuple[multiprocessing.Process, Connection]:
     """Start a process that calls a function with a pipe and what is given; return both ends."""
+    start_resource_tracker()
     ours, theirs = multiprocessing.Pipe()
     # Not a daemon: these may have no processes of their own, and a sweep has.
     process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs, *given))
@@ -205,7 +209,7 @@ def perform(task: Task, place: Place, programs: "WarmPrograms | None", pipe: Con
 def _train_run(task, place, scenario, programs, tell):
     from mnist_vg.driver import train_all
 
-    watch = _Teller(task.number, tell)
+    watch = _Teller(task.number, True, tell)
     list(train_all([scenario], place.logdir, **_how(place, programs), watch=watch))
     return "", {}
 
@@ -219,7 +223,7 @@ def _cure(task, place, scenario, programs, tell):
     from mnist_vg.driver import train_all
 
     train = functools.partial(train_all, **_how(place, programs))
-    watch = _Teller(task.number, tell)
+    watch = _Teller(task.number, False, tell)
     found = cure(scenario, place.logdir, seeds=task.request["seeds"], watch=watch, train=train)
     before, after = found.before, found.recommended
     if after is None:
@@ -241,15 +245,22 @@ def _sweep(task, place, scenario, programs, tell):
     sweep, how = sweep_of(task.request), {"data_dir": place.data_dir, "workers": place.threads}
     sweeper = Sweeper(sweep, place.logdir, **how)
     teller = _SweepTeller(task.number, sweeper.plan, tell)
-    sweeper.run(place.cluster, teller.watch, teller.advanced)
+    try:
+        sweeper.run(place.cluster, teller.watch, teller.advanced)
+    except KeyboardInterrupt:
+        # They would train their groups to the end.
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
+        raise
     return f"{len(sweep.scenarios)} networks", {}
 
 
 class _Teller:
     """Tells the service how far a run is."""
 
-    def __init__(self, number, tell):
-        self._number, self._tell = number, tell
+    def __init__(self, number, alone, tell):
+        self._number, self._alone, self._tell = number, alone, tell
         self._told, self._symptoms, self._layers, self._records = 0.0, [], [], []
 
     def __call__(self, scenario, block, symptoms):
@@ -264,7 +275,7 @@ class _Teller:
             return
         loss, accuracy = float(block.loss), float(block.accuracy)
         told = self._symptoms, self._layers, self._records
-        run = self._number, share, scenario.name, block.step, loss, accuracy
+        run = self._number, share, self._alone, scenario.name, block.step, loss, accuracy
         self._tell(Progress(*run, *told))
         self._told, self._symptoms, self._records = now, [], []
 

@@ -75,7 +75,7 @@ def in_processes(jobs: Jobs, datasets: Datasets, advanced: Advanced, workers: in
         UsageError: as `train_group`.
         RunFailed: as `train_group`, or a process was killed.
     """
-    _start_resource_tracker()
+    start_resource_tracker()
     spawn = multiprocessing.get_context("spawn")
     numbers = list(jobs)
     for start in range(0, len(numbers), workers * GROUPS_PER_PROCESS):
@@ -106,7 +106,7 @@ def in_processes(jobs: Jobs, datasets: Datasets, advanced: Advanced, workers: in
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _start_resource_tracker():
+def start_resource_tracker() -> None:
     """Start Python's process that removes the semaphores of killed processes, without its warning.
 
     It would be the last line on the screen after Ctrl-C, or after a worker was killed.
