@@ -568,8 +568,12 @@ def start_worn_soon(place):
 
 def trainers():
     """The workers of this process."""
-    children = psutil.Process().children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # It has just ended.
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_a_fresh_worker_takes_over_before_a_worn_one_leaves(tmp_path, queue):
@@ -586,8 +590,8 @@ def test_a_fresh_worker_takes_over_before_a_worn_one_leaves(tmp_path, queue):
             time.sleep(0.02)
         times = sorted((job.started, job.ended) for job in queue.jobs())
         pauses = [later - ended for (_, ended), (later, _) in itertools.pairwise(times)]
-        # A start takes seconds. The worn worker goes on, and the queue does not wait.
-        assert max(pauses) < 0.5
+        # A start takes three seconds and more. The worn worker goes on meanwhile.
+        assert max(pauses) < 2
         [worn, *_] = before = trainers()
         while worn in (now := trainers()) or not now:
             assert time.monotonic() < deadline, (before, now)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from servers import free_port
 from services import service
 from tab import AXE, broken_rules
 
@@ -115,6 +116,38 @@ def test_what_is_not_allowed_is_said_at_its_field(browser, served):
         window.wait_for_text("num_layers: 'many' must be a whole number", ".field .error")
 
 
+def test_a_list_shows_what_is_trained(browser, served):
+    with browser.window() as window:
+        open_training(window, served)
+        chosen = "() => document.forms[0].activation.value"
+        for activation in ("relu", "tanh"):
+            fill(window, activation=activation)
+            assert window.run(chosen) == activation
+        for scenario in ("relu", "sigmoid", "relu"):
+            window.choose("Start from", scenario)
+            assert window.run(chosen) == scenario
+
+
+def test_an_open_page_says_that_its_service_is_gone_and_goes_on_with_the_next(browser, tmp_path):
+    port = free_port()
+    with browser.window() as window:
+        with service(tmp_path, port=port) as served:
+            served.wait(served.submit(Scenario(name="before", iterations=1)))
+            open_training(window, served)
+            window.wait(QUEUE_HAS, "before", "finished")
+        window.wait_for_text("The service does not answer", ".queue .error")
+        fill(window, name="meanwhile")
+        window.click(".main")
+        window.wait_for_text("The service does not answer", "form .error")
+        with service(tmp_path, port=port) as served:
+            served.submit(Scenario(name="after", iterations=1))
+            # The new link, in another window, has the new token for both.
+            with browser.window() as other:
+                open_training(other, served)
+            window.wait(QUEUE_HAS, "after", "finished")
+            window.wait("() => !find('.queue .error')")
+
+
 def test_a_sweep_says_how_many_networks_it_has_and_shows_its_heat_map(browser, served):
     name = f"grid-{browser.name}"
     with browser.window(1366, 900) as window:
@@ -146,6 +179,9 @@ def test_a_sweep_says_how_many_networks_it_has_and_shows_its_heat_map(browser, s
         window.click(job(name, "td button"), f"{PLACE}: {chosen}")
         fields = "() => [form.num_layers, form.activation, form.dataset].map(({ value }) => value)"
         values = window.run(fields.replace("form", "document.forms[0]"))
+        # The run has a folder of its own, and not that of the sweep.
+        proposed = window.run("() => document.forms[0].elements.name.placeholder")
+        assert proposed == f"{name}-num_layers3-relu"
         assert values == ["3", "relu", "digits"]
 
 
@@ -157,6 +193,7 @@ def test_jobs_that_wait_are_put_in_another_order(browser, served):
             open_training(window, served)
             names = [served.job(number)["name"] for number in numbers[1:]]
             window.wait(WAITING_ARE, names)
+            window.wait("() => !!find('.job canvas')")  # From now on, nothing moves by itself.
             window.click(job(names[0], "button"), "Later")
             window.wait(WAITING_ARE, [names[1], names[0], names[2]])
             window.click(job(names[2], "button"), "First")

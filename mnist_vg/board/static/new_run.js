@@ -22,10 +22,10 @@ const PAUSE_MS = 250;
 
 /** The form, and what stands in it. */
 export class NewRun {
-  #seeds = "1";
+  #seeds;
+  #sides;
+  #plan;
   #busy = false;
-  #sides = Array.from({ length: SIDES }, () => ({ field: "", values: "" }));
-  #plan = null;
   #timer = null;
 
   /** @param {object} training that submits. */
@@ -36,6 +36,9 @@ export class NewRun {
 
   /** Fills the form with the settings of a run, perhaps with changes, for a person to change more. */
   startFrom(name, settings, changes = {}) {
+    this.#seeds = "1";
+    this.#sides = Array.from({ length: SIDES }, () => ({ field: "", values: "" }));
+    this.#plan = null;
     this.base = name;
     this.before = formOf(this.#service.fields, { ...settings, name: "" });
     this.form = formOf(this.#service.fields, { ...settings, ...changes, name: "" });

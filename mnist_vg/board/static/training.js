@@ -26,7 +26,7 @@ export class Training {
     onEvents((kind, facts) => {
       if (kind === "progress") this.#progress(facts);
       // One after the other, so that no older answer comes last.
-      else this.#told = this.#told.then(() => this.#follow(kind, facts));
+      else this.#told = this.#told.then(() => this.app.watching(this.#follow(kind, facts)));
     });
   }
 
