@@ -27,8 +27,8 @@ from mnist_vg.runs.run import run_folders
 from mnist_vg.service import Queue, worker
 from mnist_vg.service.crew import Crew
 from mnist_vg.service.limits import Limits
+from mnist_vg.service.messages import Place
 from mnist_vg.service.service import Service
-from mnist_vg.service.worker import Place
 from mnist_vg.sweeps import read_table
 
 pytestmark = pytest.mark.usefixtures("shared_programs")

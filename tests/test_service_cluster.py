@@ -24,10 +24,10 @@ from mnist_vg.cure import cure
 from mnist_vg.runs.folder import claim_folder
 from mnist_vg.runs.run import run_folders
 from mnist_vg.service import worker
+from mnist_vg.service.messages import Ended, Place, Ready, Task
 from mnist_vg.service.node import Node
 from mnist_vg.service.service import FOLDER, Service
 from mnist_vg.service.snapshots import PATTERN, pack, settle, snapshot_path
-from mnist_vg.service.worker import Ended, Place, Ready, Task
 from mnist_vg.sweeps.sweep import Sweep, parse_axes
 from mnist_vg.sweeps.sweeper import Sweeper
 from mnist_vg.sweeps.table import read_table

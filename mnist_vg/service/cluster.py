@@ -13,18 +13,11 @@ from pathlib import Path
 
 from mnist_vg.errors import UsageError, first_line
 from mnist_vg.runs.paths import write_whole
+from mnist_vg.service.messages import Ended, Place, Ready, Task
 from mnist_vg.service.node import Node
 from mnist_vg.service.queue import FAILED
 from mnist_vg.service.snapshots import pack, settle, snapshot_path
-from mnist_vg.service.worker import (
-    Ended,
-    Place,
-    Ready,
-    Task,
-    end_with_parent,
-    perform,
-    start_process,
-)
+from mnist_vg.service.worker import end_with_parent, perform, start_process
 from mnist_vg.sweeps.cluster import connected
 
 LOOK_SECONDS = 0.25

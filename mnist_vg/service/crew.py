@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from mnist_vg.errors import UsageError, first_line
+from mnist_vg.service.messages import Ended, Progress, Ready, SweepProgress, Task
 from mnist_vg.service.queue import STOPPED, Job, Queue
-from mnist_vg.service.worker import Ended, Progress, Ready, SweepProgress, Task
 
 STOP_SECONDS = 10
 """A worker that has not stopped by then is killed. Its run goes on from its last checkpoint."""

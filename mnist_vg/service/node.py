@@ -10,8 +10,9 @@ from typing import Any
 
 from mnist_vg.errors import RunFailed, UsageError
 from mnist_vg.runs.folder import claim_folder
+from mnist_vg.service.messages import Ended, Place, Ready, Task
 from mnist_vg.service.snapshots import checkpoints, pack, unpack
-from mnist_vg.service.worker import Ended, Place, Ready, Task, start
+from mnist_vg.service.worker import start
 
 PREFIX = "mnist_vg-node-"
 """The beginning of the name of a temporary log folder."""

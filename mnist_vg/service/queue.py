@@ -62,7 +62,7 @@ class Job:
         started: when it was begun last; None before.
         ended: when it ended; None before.
         reason: why it failed, or what came out; empty for a run.
-        outcome: what it has found, as its kind has it; see `worker.Ended`.
+        outcome: what it has found, as its kind has it; see `messages.Ended`.
     """
 
     number: int

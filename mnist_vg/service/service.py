@@ -19,6 +19,7 @@ from mnist_vg.runs.paths import as_path, is_remote, make_folder
 from mnist_vg.service.cluster import start_bridge
 from mnist_vg.service.crew import Crew, Told
 from mnist_vg.service.limits import Limits
+from mnist_vg.service.messages import Place
 from mnist_vg.service.queue import (
     ENDED,
     FAILED,
@@ -32,7 +33,7 @@ from mnist_vg.service.queue import (
 from mnist_vg.service.records import remove_records
 from mnist_vg.service.requests import checked, command_of
 from mnist_vg.service.snapshots import PATTERN, settle, snapshot_path
-from mnist_vg.service.worker import Place, start
+from mnist_vg.service.worker import start
 from mnist_vg.sweeps.cluster import check_cluster
 
 FOLDER = ".mnist_vg_service"

@@ -19,6 +19,9 @@ const ACTIONS = {
   finished: [],
 };
 
+/** In place of a map that a person has closed. */
+const CLOSED = "closed";
+
 /** What the pictures of runs show. */
 const MEASURE = "gradient_mean_abs";
 
@@ -174,7 +177,8 @@ export class Queue {
   /** What a sweep has found so far. */
   #map(job) {
     const { number, state } = job;
-    const shown = this.#maps.get(number);
+    const map = this.#maps.get(number);
+    const shown = map === CLOSED ? undefined : map;
     return html`
       ${
         state === "waiting"
@@ -191,9 +195,10 @@ export class Queue {
   }
 
   #toggleMap(job) {
-    if (this.#maps.has(job.number)) this.#maps.delete(job.number);
-    else this.#ask(job);
-    this.training.draw();
+    const shown = this.#maps.get(job.number) ?? CLOSED;
+    this.#maps.set(job.number, shown === CLOSED ? undefined : CLOSED);
+    if (shown === CLOSED) this.#ask(job);
+    else this.training.draw();
   }
 
   #mapActions({ name, request }) {
@@ -208,14 +213,14 @@ export class Queue {
 
   /** Asks for the map of a sweep again, as there is more of it. */
   mapGrows(job) {
-    const isNew = job.state === "training" && !this.#maps.has(job.number);
-    if (job.request.kind === "sweep" && (isNew || this.#maps.has(job.number))) this.#ask(job);
+    const shown = this.#maps.get(job.number);
+    const isNew = shown === undefined && job.state === "training";
+    if (job.request.kind === "sweep" && (isNew || (shown ?? CLOSED) !== CLOSED)) this.#ask(job);
   }
 
   async #ask({ number }) {
-    if (!this.#maps.has(number)) this.#maps.set(number, null);
     const map = await this.app.watching(getMap(number));
-    if (!map || !this.#maps.has(number)) return;
+    if (!map || this.#maps.get(number) === CLOSED) return;
     this.#maps.set(number, map);
     this.training.draw();
   }

@@ -79,7 +79,9 @@ export function nameOf(name, form, changes) {
  */
 export function grown(table, { run, layers, records }) {
   if (!records.length) return table?.run === run ? table : undefined;
-  const known = table?.run === run ? columnsOf(table) : [];
+  // A run that goes on from its checkpoint records some steps again.
+  const isBefore = ([step]) => step < records[0][0];
+  const known = table?.run === run ? columnsOf(table).filter(isBefore) : [];
   const columns = [...known, ...records];
   const values = layers.flatMap((_, layer) => columns.map(([, of]) => numberOf(of[layer])));
   return {
