@@ -315,8 +315,7 @@ def test_no_value_of_a_setting_breaks_the_service(served):
 
 def test_no_more_jobs_wait_than_allowed(served):
     begun = [served.post("jobs", {"settings": {**QUICK, "iterations": 1_000_000, "name": "first"}})]
-    while served.get("jobs/1").json["state"] != "training":
-        time.sleep(0.05)
+    served.wait(begun[0].json["number"], "training")
     for number in range(40):
         begun.append(served.post("jobs", {"settings": {**QUICK, "name": f"job{number}"}}))
     codes = [answer.code for answer in begun]
@@ -325,8 +324,7 @@ def test_no_more_jobs_wait_than_allowed(served):
     for answer in begun[1:31] + begun[:1]:
         number = answer.json["number"]
         served.post(f"jobs/{number}/stop", {})
-        while served.get(f"jobs/{number}").json["state"] != "stopped":
-            time.sleep(0.05)
+        assert served.wait(number)["state"] == "stopped"
         name = answer.json["name"]
         assert served.post(f"jobs/{number}", {"name": name}, method="DELETE").code == 200
 

@@ -65,7 +65,8 @@ def _work(pipe, place, folder):
             end.start()
             sys.exit(1)
     # Now there is no worker, whose core the sweep may need.
-    pipe.send(perform(sweep, place, None, pipe))
+    ended, _ = perform(sweep, place, None, pipe)
+    pipe.send(ended)
     # A sweep that was stopped may have left Ray's client in the middle of something.
     os._exit(0)
 

@@ -16,6 +16,7 @@ from mnist_vg.errors import RunFailed, UsageError, first_line
 from mnist_vg.runs.run import CURE_FOLDER
 from mnist_vg.runs.tags import GRADIENT_MEAN_ABS
 from mnist_vg.service.messages import Ended, Place, Progress, Ready, SweepProgress, Task
+from mnist_vg.service.queue import FAILED, FINISHED, STOPPED
 from mnist_vg.sweeps.workers import start_resource_tracker
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def start_process(target: Callable, *given: Any) -> tuple[multiprocessing.Proces
 
 
 def work(pipe: Connection, place: Place) -> None:
-    """Train tasks as they come, until the pipe ends.
+    """Train tasks as they come, until the pipe ends, or this process can train no more.
 
     Args:
         pipe: to the service. A `SIGINT` stops the run in training, which is saved.
@@ -66,7 +67,10 @@ def work(pipe: Connection, place: Place) -> None:
             task = pipe.recv()
         except EOFError:
             return
-        pipe.send(perform(task, place, programs, pipe))
+        ended, sound = perform(task, place, programs, pipe)
+        pipe.send(ended)
+        if not sound:
+            return
         pipe.send(Ready(worn=programs.compiled >= WORN_AFTER))
 
 
@@ -85,7 +89,9 @@ def _programs(place):
     return WarmPrograms(MOST_PROGRAMS, place.data_dir)
 
 
-def perform(task: Task, place: Place, programs: "WarmPrograms | None", pipe: Connection) -> Ended:
+def perform(
+    task: Task, place: Place, programs: "WarmPrograms | None", pipe: Connection
+) -> tuple[Ended, bool]:
     """Train a task to its end; a `SIGINT` stops it.
 
     Args:
@@ -93,24 +99,44 @@ def perform(task: Task, place: Place, programs: "WarmPrograms | None", pipe: Con
         place: where and how.
         programs: of runs; a sweep needs none.
         pipe: gets `Progress` and `SweepProgress`.
+
+    Returns:
+        How it ended, and whether this process can train more. It cannot after an import was
+        interrupted: a package with compiled code may be half there, and cannot be imported again.
     """
     from mnist_vg.scenarios.scenario import Scenario
     from mnist_vg.scenarios.suites import described
 
     do = {"train": _train_run, "cure": _cure, "sweep": _sweep}[task.request["kind"]]
+    cut = []
+
+    def interrupt(number, frame):
+        cut.append(_imports(frame))
+        raise KeyboardInterrupt
+
     try:
         # From here on, also while a program is compiled.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
         scenario = described(Scenario(**task.request["settings"]))
-        return Ended(task.number, "finished", *do(task, place, scenario, programs, pipe.send))
-    except KeyboardInterrupt:
-        return Ended(task.number, "stopped", "", {})
-    except (UsageError, RunFailed) as error:
-        return Ended(task.number, "failed", str(error), {})
-    except Exception as error:
-        return Ended(task.number, "failed", first_line(error), {})
+        done = do(task, place, scenario, programs, pipe.send)
+        return Ended(task.number, FINISHED, *done), True
+    except (KeyboardInterrupt, Exception) as error:
+        # What was interrupted may tell it by an error of its own.
+        if cut or isinstance(error, KeyboardInterrupt):
+            return Ended(task.number, STOPPED, "", {}), not any(cut)
+        told = isinstance(error, (UsageError, RunFailed))
+        return Ended(task.number, FAILED, str(error) if told else first_line(error), {}), True
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _imports(frame):
+    """Whether a frame is within an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _train_run(task, place, scenario, programs, tell):
