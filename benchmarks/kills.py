@@ -4,8 +4,8 @@ After each kill the service is started again if it was killed. In the end, every
 trained, once, and its run must be bit for bit what `mnist-vg train` makes of the same scenario.
 Anything else is told on standard error, and the exit code is 1.
 
-A job whose worker is killed three times counts as one that kills its workers, and fails. Here it
-is gone on with, as a person would.
+A job whose worker is killed five times, without having gone on between, counts as one that kills
+its workers, and fails. Here it is gone on with, as a person would.
 """
 
 import contextlib
@@ -189,7 +189,7 @@ def main(jobs: int = 50, kills: int = 100) -> None:
         print(f"| {kind} | {counts[kind]} |")
     print(f"\n{counts['jobs']} of {jobs} jobs have finished, {counts['twice']} were trained twice,")
     print(f"and {len(others)} files have other content than those of `mnist-vg train`.")
-    print(f"{counts['given up']} jobs had lost three workers, and were gone on with.")
+    print(f"{counts['given up']} jobs had failed for it, and were gone on with.")
     if counts["jobs"] < jobs or counts["twice"] or others:
         sys.exit(1)
 
