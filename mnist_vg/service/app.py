@@ -225,7 +225,7 @@ def _route(operation, service):
 def _refused(error):
     # A name from a request may have half of a character, which no answer can.
     text = str(error).encode("utf-8", "backslashreplace").decode()
-    setting, _, _ = text.partition(": ")
+    setting = text.partition(": ")[0]
     code = 404 if isinstance(error, NoSuchJob) else 503 if setting == "queue" else 400
     return JSONResponse({"setting": setting, "error": text}, code)
 

@@ -82,11 +82,11 @@ def _sweep(asked, logdir, limits):
     if isinstance(seeds, int):
         limits.check_number("networks", seeds)  # A product of it may have too many digits to print.
         limits.check_number("networks", math.prod(map(len, axes.values())) * seeds)
-    sweep = Sweep(scenario.name, scenario, axes, seeds)
+    request = {"kind": "sweep", "settings": scenario.settings(), "vary": vary, "seeds": seeds}
+    sweep = sweep_of(request)
     for network in sweep.scenarios:
         _check_size(network, limits)
     check_sweep_folder(logdir / sweep.name, sweep.facts())
-    request = {"kind": "sweep", "settings": scenario.settings(), "vary": vary, "seeds": seeds}
     return Checked(request, sweep.name, len(sweep.scenarios))
 
 
